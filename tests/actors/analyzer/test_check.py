@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.analyzer.check import check, invalid, nearest, undecodable
+from bus import codec
+from messages import JobSubmit, Problem
+
+MODELS = frozenset({"llama3.1:8b", "qwen2.5-coder:7b"})
+STRATEGIES = ("weighted_score", "cost_first")
+
+
+GOOD: dict[str, Any] = {"prompt": "hi"}
+
+
+def problem_of(**fields: Any) -> Problem | None:
+    submit = JobSubmit(**{**GOOD, **fields})
+    return check(submit, tenant="acme", models=MODELS, strategies=STRATEGIES, longest_deadline=86_400.0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tenant": "acme", "id": "x" * 128, "user": "ada", "temperature": 0.0},
+        {"model": "llama3.1:8b", "strategy": "cost_first"},
+        {"deadline_seconds": 86_400.0, "max_cost_microdollars": 0, "max_output_tokens": 1, "temperature": 2.0},
+        {"prompt": "", "messages": ({"role": "user", "content": "hi"},)},
+        {"prompt": "", "messages": ({"role": "user", "content": [{"type": "text", "text": "hi"}]},)},
+        {"prompt": "", "messages": ({"role": "assistant", "tool_calls": [{}]}, {"role": "tool", "content": "4"})},
+    ],
+)
+def test_a_good_submission_has_no_problem(fields: dict[str, Any]) -> None:
+    assert problem_of(**fields) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"tenant": "other"}, "tenant", "'acme'"),
+        ({"id": "x" * 129}, "id", "128"),
+        ({"id": "a\nb"}, "id", "control"),
+        ({"user": "a\tb"}, "user", "control"),
+        ({"workflow": "x" * 200}, "workflow", "128"),
+        ({"step": "\0"}, "step", "control"),
+        ({"batch": "x" * 129}, "batch", "128"),
+        ({"prompt": ""}, "prompt", "prompt or in messages"),
+        ({"prompt": " \n "}, "prompt", "write what"),
+        ({"messages": ({"role": "user", "content": "hi"},)}, "prompt", "not both"),
+        ({"prompt": "", "messages": ({"role": "boss", "content": "hi"},)}, "messages[0].role", "user"),
+        ({"prompt": "", "messages": ({"content": "hi"},)}, "messages[0].role", "assistant"),
+        ({"prompt": "", "messages": ({"role": ["user"], "content": "hi"},)}, "messages[0].role", "user"),
+        (
+            {"prompt": "", "messages": ({"role": "user", "content": "a"}, {"role": "user", "content": 5})},
+            "messages[1].content", "text",
+        ),
+        ({"prompt": "", "messages": ({"role": "user", "content": None},)}, "messages[0].content", "text"),
+        ({"prompt": "", "messages": ({"role": "user", "content": ""},)}, "messages", "content"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "1 to"),
+        ({"max_output_tokens": 10**400}, "max_output_tokens", "1 to"),
+        ({"temperature": 2.1}, "temperature", "0 to 2"),
+        ({"temperature": -0.1}, "temperature", "0 to 2"),
+        ({"temperature": float("nan")}, "temperature", "0 to 2"),
+        ({"deadline_seconds": -5.0}, "deadline_seconds", "more than 0"),
+        ({"deadline_seconds": 0.0}, "deadline_seconds", "more than 0"),
+        ({"deadline_seconds": 86_401.0}, "deadline_seconds", "86,400"),
+        ({"deadline_seconds": float("nan")}, "deadline_seconds", "more than 0"),
+        ({"deadline_seconds": float("inf")}, "deadline_seconds", "at most"),
+        ({"max_cost_microdollars": -1}, "max_cost_microdollars", "0 to"),
+        ({"max_cost_microdollars": 10**30}, "max_cost_microdollars", "0 to"),
+        ({"model": "llama3.1"}, "model", "Did you mean 'llama3.1:8b'?"),
+        ({"model": "zzz"}, "model", "Known: llama3.1:8b"),
+        ({"strategy": "cost_frist"}, "strategy", "Did you mean 'cost_first'?"),
+    ],
+)  # fmt: skip
+def test_a_bad_submission_names_the_field_and_what_would_be_right(
+    fields: dict[str, Any], field: str, words: str
+) -> None:
+    problem = problem_of(**fields)
+    assert problem is not None
+    assert (problem.reason, problem.field) == ("invalid", field)
+    assert field in problem.message
+    assert words in problem.message
+    assert len(problem.value) <= 200
+
+
+def test_before_any_model_is_known_none_is_refused() -> None:
+    submit = JobSubmit(prompt="hi", model="anything")
+    assert check(submit, tenant="acme", models=frozenset(), strategies=(), longest_deadline=60.0) is None
+
+
+VALUES: Any = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+
+
+FIELDS: Any = dict.fromkeys(JobSubmit.__struct_fields__, VALUES)
+
+
+@given(st.fixed_dictionaries({}, optional=FIELDS))
+def test_whatever_comes_is_accepted_or_refused_with_a_field(body: dict[str, Any]) -> None:
+    try:
+        submit = codec.decode(JobSubmit, msgspec.json.encode(body))
+    except codec.Undecodable as error:
+        problem = undecodable(str(error))
+        assert problem.field in JobSubmit.__struct_fields__
+        return
+    problem = check(submit, tenant="acme", models=MODELS, strategies=STRATEGIES, longest_deadline=60.0)
+    assert problem is None or problem.field in JobSubmit.__struct_fields__
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "field", "words"),
+    [
+        (b"{", "undecodable", "", "not a job in JSON"),
+        (b"hello", "undecodable", "", "not a job in JSON"),
+        (b"\xff", "undecodable", "", "not a job in JSON"),
+        (b"[1]", "undecodable", "", "object"),
+        (b'{"prompt":5}', "invalid", "prompt", "str"),
+        (b'{"deadline_seconds":"soon"}', "invalid", "deadline_seconds", "float"),
+        (b'{"messages":[{"role":"user"},3]}', "invalid", "messages[1]", "object"),
+        (b'{"task":"codes"}', "invalid", "task", "codes"),
+        (b'{"promt":"hi"}', "invalid", "promt", "Did you mean 'prompt'?"),
+        (b'{"max_tokens":5}', "invalid", "max_tokens", "max_output_tokens"),
+        (b'{"deadline":5}', "invalid", "deadline", "Did you mean 'deadline_seconds'?"),
+    ],
+)
+def test_a_body_that_is_no_job_says_why(body: bytes, reason: str, field: str, words: str) -> None:
+    with pytest.raises(codec.Undecodable) as caught:
+        codec.decode(JobSubmit, body)
+    problem = undecodable(str(caught.value))
+    assert (problem.reason, problem.field) == (reason, field)
+    assert words in problem.message
+
+
+def test_long_values_are_cut() -> None:
+    problem = invalid("prompt", "x" * 5000, "be brief.")
+    assert len(problem.value) == 200
+    assert len(problem.message) < 120
+
+
+@pytest.mark.parametrize(("word", "hint"), [("cost_firts", " Did you mean 'cost_first'?"), ("zzz", "")])
+def test_nearest(word: str, hint: str) -> None:
+    assert nearest(word, STRATEGIES) == hint

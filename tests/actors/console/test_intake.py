@@ -1,0 +1,93 @@
+"""From flags and lines to submissions."""
+
+import pytest
+
+from actors.console.intake import job_of, jobs_of_lines, microdollars, span
+from actors.console.screen import Wrong
+from messages import JobSubmit
+
+
+def test_lines_become_jobs_and_flags_fill_the_gaps() -> None:
+    lines = ['{"prompt": "a", "model": "m1"}', "", '\ufeff{"messages": [{"role": "user", "content": "b"}]}']
+    jobs = jobs_of_lines(lines, {"tenant": "acme", "model": "m2"}, "jobs")
+    assert [(job.tenant, job.model) for job in jobs] == [("acme", "m1"), ("acme", "m2")]
+
+
+def test_every_bad_line_is_named_with_its_field() -> None:
+    lines = [
+        '{"prompt": "fine"}',
+        '{"promt": "x"}',
+        "nonsense",
+        '{"prompt": "x", "deadline_seconds": "soon"}',
+        "[1]",
+        '{"prompt": "x", "id": "a"}',
+        '{"prompt": "y", "id": "a"}',
+        "{}",
+    ]
+    with pytest.raises(Wrong) as wrong:
+        jobs_of_lines(lines, {}, "jobs.jsonl")
+    said = wrong.value.text
+    assert "jobs.jsonl: 6 bad lines, nothing was sent" in said
+    assert "line 2: promt: it is not a field of a job; did you mean prompt?" in said
+    assert "line 3: it is no JSON" in said
+    assert "line 4: deadline_seconds:" in said
+    assert "'soon'" in said
+    assert "line 5: it is no JSON object" in said
+    assert "line 7: id: 'a' is used in line 6 already" in said
+    assert "line 8: prompt: it is missing" in said
+    assert "line 1:" not in said
+
+
+def test_many_bad_lines_are_cut() -> None:
+    with pytest.raises(Wrong) as wrong:
+        jobs_of_lines(["x"] * 25, {}, "jobs")
+    assert "… and 15 more" in wrong.value.text
+
+
+def test_an_empty_file_is_no_success() -> None:
+    with pytest.raises(Wrong, match="there is no job in it"):
+        jobs_of_lines(["", "  "], {}, "jobs")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "prompt: it is missing"),
+        ({"prompt": "  "}, "prompt: it is missing"),
+        ({"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "either prompt or messages"),
+        ({"prompt": "a", "id": "x" * 129}, "id: it has 129 characters"),
+        ({"prompt": "a", "quality": "best"}, "quality: Invalid enum value 'best'"),
+        ({"prompt": 5}, "prompt: Expected `str`, got `int` (it is 5)"),
+        ({"prompt": "a", "zzzzzzzz": 1}, "zzzzzzzz: it is not a field of a job; known are tenant, id, prompt"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict, said: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # The text is looked at.
+        job_of(fields)
+    assert said in str(error.value)
+
+
+def test_a_job_of_fields() -> None:
+    assert job_of({"prompt": "a", "temperature": 1}) == JobSubmit(prompt="a", temperature=1.0)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.05", 50_000), ("$1", 1_000_000), ("0", 0), ("0.0000001", 0)])
+def test_dollars(text: str, value: int) -> None:
+    assert microdollars(text) == value
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "much", ""])
+def test_no_dollars(text: str) -> None:
+    with pytest.raises(Wrong, match="--max-cost"):
+        microdollars(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("1.5 min", 90)])
+def test_spans(text: str, value: float) -> None:
+    assert span(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "soon", "1d", ""])
+def test_no_spans(text: str) -> None:
+    with pytest.raises(Wrong, match="--deadline"):
+        span(text)

@@ -1,0 +1,69 @@
+"""From the command line to submissions: flags, arguments, the standard input."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from actors.console.screen import Wrong
+from actors.console.submit import Job, fields_of
+
+NOBODY = ("--nats", "nats://127.0.0.1:1")
+
+
+def submit(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-c", "from actors.console.app import main; main()", "submit", *arguments]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False, env=kept)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",), ("--prompt", "-"), ("--quality", "draft")])
+def test_the_text_comes_from_the_standard_input(arguments):
+    """Only a job that has its text gets as far as the bus."""
+    sent = submit(*arguments, *NOBODY, stdin=b"hello from a pipe\n")
+    assert (sent.returncode, b"no bus at" in sent.stderr) == (3, True), sent.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("-",)])
+@pytest.mark.parametrize(
+    ("stdin", "said"), [(b"", b"there is no prompt"), (b" \n", b"there is no prompt"), (b"\xff", b"not UTF-8 text")]
+)
+def test_nothing_to_read_is_wrong_usage(arguments, stdin, said):
+    sent = submit(*arguments, *NOBODY, stdin=stdin)
+    assert sent.returncode == 2, sent.stderr
+    assert said in sent.stderr
+    assert b"Traceback" not in sent.stderr
+
+
+def test_jobs_come_from_the_standard_input():
+    assert submit("--file", "-", *NOBODY, stdin=b'{"prompt": "hello"}\n').returncode == 3
+    wrong = submit("-f", "-", *NOBODY, stdin=b'{"promt": "hello"}\n')
+    assert (wrong.returncode, b"did you mean prompt?" in wrong.stderr) == (2, True), wrong.stderr
+
+
+def test_a_dash_among_words_is_a_dash(monkeypatch):
+    from actors.console import app
+    from actors.console import submit as module
+
+    sent = []
+    monkeypatch.setattr(module, "send", lambda jobs, options, where: sent.extend(jobs))
+    monkeypatch.setattr(module, "play", lambda work: 0)
+    assert app.run(["submit", "what", "is", "5", "-", "3"]) == 0
+    assert [job.prompt for job in sent] == ["what is 5 - 3"]
+
+
+def test_only_what_is_given_becomes_a_field():
+    assert fields_of(Job()) == {"tenant": "default"}
+    given = Job(
+        prompt="p", capability=("json", "vision"), json=True, deadline="2m", max_cost="0.05", local_only=True, fast=True,
+        temperature=0.0, seed=0, tenant="acme",
+    )  # fmt: skip
+    assert fields_of(given) == {
+        "prompt": "p", "capabilities": ["json", "vision"], "response_format": {"type": "json_object"},
+        "deadline_seconds": 120.0, "max_cost_microdollars": 50_000, "allow_cloud": False, "prioritize_speed": True,
+        "temperature": 0.0, "seed": 0, "tenant": "acme",
+    }  # fmt: skip
+    assert fields_of(Job(max_cost="0"))["max_cost_microdollars"] == 0
+    with pytest.raises(Wrong, match="--deadline"):
+        fields_of(Job(deadline="0"))

@@ -1,0 +1,147 @@
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.executor.backends.completion import Completion
+from actors.executor.backends.port import Answer, BackendError, Usage
+
+
+def event(delta: object = None, finish: str | None = None, **fields: Any) -> bytes:
+    choice: dict[str, Any] = {"index": 0, "delta": delta}
+    if finish:
+        choice["finish_reason"] = finish
+    return msgspec.json.encode({"choices": [choice], **fields})
+
+
+def fold(*events: bytes) -> Answer:
+    completion = Completion("asked")
+    for data in events:
+        completion.take(data)
+    return completion.answer()
+
+
+def failing(*events: bytes) -> BackendError:
+    with pytest.raises(BackendError) as caught:
+        fold(*events)
+    return caught.value
+
+
+def test_a_whole_stream() -> None:
+    answer = fold(
+        event({"role": "assistant", "content": None}, model="real"),
+        event({"reasoning_content": "hm"}),
+        event({"reasoning": "hm"}),
+        event({"content": "Hel"}),
+        event({"content": "lo"}),
+        event({}, "stop"),
+        b'{"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5,'
+        b'"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2}}}',
+        b"[DONE]",
+    )
+    assert answer == Answer(
+        text="Hello",
+        finish_reason="stop",
+        model="real",
+        usage=Usage(input_tokens=9, output_tokens=5, cached_tokens=4, reasoning_tokens=2),
+    )
+
+
+def test_what_may_be_missing() -> None:
+    assert fold(event({"content": "a"}, "length")).finish_reason == "length"
+    unsaid = fold(event({"content": "a"}), b"[DONE]")
+    assert (unsaid.finish_reason, unsaid.model, unsaid.usage) == ("", "asked", Usage())
+    assert fold(event({"content": "a"}), b'{"choices": null}', b"{}", event(None, "stop")).text == "a"
+    assert fold(event({"content": [{"type": "text", "text": "a"}]}, "eos")).finish_reason == ""
+
+
+def test_usage_on_any_chunk_and_never_zero_for_unknown() -> None:
+    answer = fold(event({"content": "a"}, usage={"prompt_tokens": 3}), event({}, "stop", usage=None))
+    assert answer.usage == Usage(input_tokens=3, output_tokens=None)
+    assert fold(event({}, "stop", usage={"prompt_tokens": -1, "completion_tokens": True})).usage == Usage()
+
+
+def test_tool_calls_are_assembled() -> None:
+    answer = fold(
+        event(
+            {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}]}
+        ),
+        event({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"q"'}}]}),
+        event({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}),
+        event({}, "tool_calls"),
+    )
+    assert answer.finish_reason == "tool_calls"
+    assert answer.tool_calls == (
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"q":1}'}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+    )
+
+
+def test_a_cut_stream_keeps_what_came() -> None:
+    error = failing(event({"content": "half"}, usage={"completion_tokens": 1}))
+    assert (error.kind, error.partial, error.usage) == ("cut_stream", "half", Usage(output_tokens=1))
+    assert failing().kind == "cut_stream"
+    assert failing(event({"content": "a"}, "abort"), b"[DONE]").kind == "cut_stream"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{", b"", b"[]", b'"x"', b'{"choices": {}}', b'{"choices": [1]}', b'{"choices": [{"delta": "x"}]}',
+        b'{"choices": [{"delta": {"content": 5}}]}', b'{"choices": [{"delta": {"tool_calls": {}}}]}', b"\xff",
+    ],
+)  # fmt: skip
+def test_wrong_structure(data: bytes) -> None:
+    error = failing(event({"content": "half"}), data)
+    assert (error.kind, error.partial, error.status) == ("invalid_structure", "half", 200)
+
+
+def test_an_end_without_any_choice_is_wrong() -> None:
+    assert failing(b'{"result": "x"}', b"[DONE]").kind == "invalid_structure"
+
+
+def test_an_error_in_the_stream() -> None:
+    error = failing(event({"content": "half"}), b'{"error": {"message": "engine died", "code": 503}}')
+    assert (error.kind, error.partial, error.status) == ("overloaded", "half", 200)
+    assert "engine died" in str(error)
+    assert "engine died" in error.body
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "delta",
+                    "message",
+                    "content",
+                    "tool_calls",
+                    "function",
+                    "arguments",
+                    "usage",
+                    "index",
+                    "error",
+                    "id",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(ODD.map(msgspec.json.encode) | st.binary(max_size=5), max_size=4))
+def test_nothing_but_an_answer_or_a_backend_error(events: list[bytes]) -> None:
+    completion = Completion("m")
+    try:
+        texts = [completion.take(data) for data in events]
+        assert completion.answer().text == "".join(texts)
+    except BackendError:
+        pass

@@ -1,0 +1,149 @@
+from email.utils import formatdate
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.executor.backends.errors import complaint_of, failure, kind_of, redact, retry_after_seconds
+from actors.executor.backends.port import BODY_LIMIT, BackendError
+
+NOW = 1_790_000_000.0
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "type", "detail", "details", "status", "x"]), inner
+        )
+    ),
+    max_leaves=8,
+)
+
+
+def classify(status: int, body: object, **headers: str) -> BackendError:
+    text = body if isinstance(body, str) else msgspec.json.encode(body).decode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return failure(status, text, names, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "retry"),
+    [
+        (400, {"error": {"message": "bad", "type": "invalid_request_error", "param": None, "code": None}},
+         "bad_request", "never"),
+        (400, {"object": "error", "message": "too long", "type": "BadRequestError", "code": 400},
+         "bad_request", "never"),
+        (400, {"error": {"message": "x", "code": "model_not_found"}}, "unknown_model", "elsewhere"),
+        (400, {"error": '"llama3.1" does not support tools'}, "unknown_model", "elsewhere"),
+        (400, {"detail": "Server is pinned to 'x'; requested 'y'."}, "unknown_model", "elsewhere"),
+        (401, {"error": "Unauthorized"}, "account", "account"),
+        (401, {"detail": "Invalid API key"}, "account", "account"),
+        (402, {"error": {"type": "billing_error", "message": "pay"}}, "account", "account"),
+        (403, "", "account", "account"),
+        (404, {"error": "model 'x' not found"}, "unknown_model", "elsewhere"),
+        (404, {"detail": "Not Found"}, "unknown_model", "elsewhere"),
+        (408, "", "timeout", "same"),
+        (409, {"error": {"message": "conflict"}}, "server_error", "same"),
+        (413, "<html>too large</html>", "bad_request", "never"),
+        (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, "bad_request", "never"),
+        (429, {"error": {"code": "rate_limit_exceeded", "message": "slow"}}, "rate_limited", "same"),
+        (429, {"error": {"code": "slow_down", "type": "rate_limit_error", "message": "slow"}}, "rate_limited", "same"),
+        (429, {"error": {"code": "credit_balance_exhausted", "message": "pay"}}, "account", "account"),
+        (429, {"error": {"type": "insufficient_quota", "code": "project_spend_limit_exceeded"}}, "account", "account"),
+        (429, {"error": {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}},
+         "account", "account"),
+        (500, "Internal Server Error", "server_error", "same"),
+        (500, {"error": {"code": 500, "type": "server_error", "message": "[json.exception] parse error"}},
+         "bad_request", "never"),
+        (500, {"error": {"code": 500, "message": "image input is not supported - hint: mmproj"}},
+         "unknown_model", "elsewhere"),
+        (502, "", "server_error", "same"),
+        (503, {"error": "server busy, please try again.  maximum pending requests exceeded"},
+         "overloaded", "elsewhere"),
+        (503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}},
+         "overloaded", "elsewhere"),
+        (504, "", "timeout", "same"),
+        (529, {"type": "error", "error": {"type": "overloaded_error", "message": "x"}}, "overloaded", "elsewhere"),
+        (200, {"error": {"message": "x", "code": 429}}, "rate_limited", "same"),
+        (200, {"error": {"message": "x", "code": "429"}}, "rate_limited", "same"),
+        (200, {"error": {"message": "x", "type": "overloaded_error"}}, "overloaded", "elsewhere"),
+        (200, {"error": {"message": "x", "code": "model_not_found"}}, "unknown_model", "elsewhere"),
+        (200, {"error": "boom"}, "server_error", "same"),
+        (307, "", "invalid_structure", "elsewhere"),
+    ],
+)  # fmt: skip
+def test_every_known_form_has_its_class(status: int, body: object, kind: str, retry: str) -> None:
+    error = classify(status, body)
+    assert (error.kind, error.retry, error.status) == (kind, retry, status)
+
+
+@given(st.integers(100, 599), JSON | st.text())
+def test_any_body_is_classified(status: int, body: object) -> None:
+    error = classify(status, body)
+    assert str(error)
+    assert len(error.body) <= BODY_LIMIT
+    assert error.retry in {"same", "elsewhere", "account", "never"}
+
+
+@given(st.text())
+def test_plain_text_is_its_own_message(text: str) -> None:
+    complaint = complaint_of(f"<{text}")
+    assert complaint.message == f"<{text}".strip()
+    assert kind_of(500, complaint) in {"server_error", "bad_request", "unknown_model"}
+
+
+def test_the_servers_own_word_decides() -> None:
+    assert classify(500, "", x_should_retry="false").retry == "elsewhere"
+    assert classify(503, "", x_should_retry="true").retry == "same"
+    assert classify(400, "", x_should_retry="true").retry == "same"
+    assert classify(401, "", x_should_retry="true").retry == "account"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": " 0.5 "}, 0.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "9", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "9", "retry-after-ms": "x"}, 9.0),
+        ({"retry-after": formatdate(NOW + 40, usegmt=True)}, 40.0),
+        ({"retry-after": formatdate(NOW - 40, usegmt=True)}, 0.0),
+        ({"retry-after": formatdate(NOW + 40)}, 40.0),
+    ],
+)
+def test_retry_after_in_all_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_seconds(headers, NOW) == seconds
+
+
+@given(st.text() | st.floats().map(str), st.text())
+def test_retry_after_is_never_negative_and_never_fails(value: str, milliseconds: str) -> None:
+    seconds = retry_after_seconds({"retry-after": value, "retry-after-ms": milliseconds}, NOW)
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_no_secret_survives(secret: str, before: str, after: str) -> None:
+    left = redact(f"{before}{secret}{after}", [secret]).replace("[redacted]", "")
+    assert secret not in left or secret in "[redacted]" or secret in before + after
+
+
+def test_keys_are_redacted_even_unknown_ones_and_before_the_body_is_cut() -> None:
+    key = "very-secret-key"
+    body = "x" * (BODY_LIMIT - 5) + key + " sk-proj-abcdefghijklmnop Bearer abc.def"
+    error = failure(401, body, {}, now=NOW, secrets=(key,))
+    assert "very" not in error.body
+    assert len(error.body) == BODY_LIMIT
+    short = failure(
+        401, f"Incorrect API key provided: {key}, Bearer abc.def, sk-proj-abcdefghijklmnop", {}, now=NOW, secrets=(key,)
+    )
+    for text in (short.body, str(short), repr(short)):
+        assert not any(secret in text for secret in (key, "abc.def", "abcdefghijklmnop"))

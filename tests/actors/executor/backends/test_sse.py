@@ -1,0 +1,80 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.executor.backends.sse import Event, Events, Lines, LineTooLong
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def events_of(pieces: list[bytes]) -> list[Event]:
+    decoder = Events()
+    found = [event for piece in pieces for event in decoder.feed(piece)]
+    rest = decoder.close()
+    return [*found, rest] if rest else found
+
+
+STREAMS = st.lists(
+    st.sampled_from(
+        [b"data: ", b"data:", b"event: x", b":", b"\n", b"\r", b"\r\n", b"\n\n", b"a", b'{"b": 1}', b"\xc3\xa9"]
+    )
+).map(b"".join)
+PLACES = st.lists(st.integers(0, 1000), max_size=8)
+
+
+@given(STREAMS, PLACES)
+def test_cutting_a_stream_changes_no_line(data: bytes, places: list[int]) -> None:
+    lines = Lines()
+    found = [line for piece in cut(data, places) for line in lines.feed(piece)]
+    rest = lines.close()
+    assert [*found, *([rest] if rest else [])] == data.splitlines()
+    assert lines.close() == b""
+
+
+@given(STREAMS, PLACES)
+def test_cutting_a_stream_changes_no_event(data: bytes, places: list[int]) -> None:
+    assert events_of(cut(data, places)) == events_of([data])
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), min_size=1)),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    PLACES,
+)
+def test_what_was_written_is_read(texts: list[str], end: str, places: list[int]) -> None:
+    stream = "".join(f": note{end}data: {text}{end}id: 1{end}{end}" for text in texts).encode()
+    assert events_of(cut(stream, places)) == [Event("", text.encode()) for text in texts]
+
+
+def test_data_lines_are_joined_and_the_name_is_kept() -> None:
+    assert events_of([b"\xef\xbb\xbfevent: delta\ndata: a\ndata:b\ndata\n\ndata: c\n\n"]) == [
+        Event("delta", b"a\nb\n"),
+        Event("", b"c"),
+    ]
+
+
+def test_comments_and_empty_events_are_dropped() -> None:
+    assert events_of([b": keep-alive\n\nevent: ping\n\nretry: 5\n\n"]) == []
+
+
+def test_an_event_without_its_blank_line_is_kept_for_the_end() -> None:
+    decoder = Events()
+    assert decoder.feed(b"data: a\n") == []
+    assert decoder.close() == Event("", b"a")
+    assert decoder.close() is None
+
+
+def test_endless_lines_and_events_are_refused() -> None:
+    lines = Lines(limit_bytes=10)
+    lines.feed(b"1234567890")
+    with pytest.raises(LineTooLong, match="10 bytes"):
+        lines.feed(b"x")
+    events = Events(limit_bytes=10)
+    events.feed(b"data: 12345\n")
+    with pytest.raises(LineTooLong, match="10 bytes"):
+        events.feed(b"data: 678901\n")

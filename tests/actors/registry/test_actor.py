@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.host import Host
+from actors.registry.actor import Registry
+from actors.roster import Roster
+from bus import codec
+from bus.bus import Bus, QueueState
+from bus.topology import work_queue
+from messages import Backend, ExecutorAlive, Load, Model, Offer
+from tests.actors.rig import Rig, play, room_of
+from tests.messages.samples import T0, backend, work
+
+
+class Queues:
+    """The executors' queues, straight on the bus."""
+
+    def __init__(self, bus: Bus, steps: list[str]) -> None:
+        self.bus, self.steps = bus, steps
+
+    async def set_up(self, backend: str, slots: int) -> None:
+        await self.bus.set_up_queue(work_queue(backend, slots))
+        self.steps.append(f"queue {backend} {slots}")
+
+    async def state(self, backend: str) -> QueueState | None:
+        return await self.bus.queue_state(work_queue(backend, 1))
+
+
+async def registry(rig: Rig, steps: list[str] | None = None) -> Host:
+    told = steps if steps is not None else []
+
+    async def boundary(point: str, name: str) -> None:
+        if point == "before publish":
+            told.append(name)
+
+    queues, roster = Queues(rig.bus, told), Roster(since=rig.bus.now())
+    return await rig.host(room_of(lambda: Registry(queues=queues, roster=roster)), boundary=boundary)
+
+
+def offer(**changes: Any) -> Offer:
+    given: dict[str, Any] = {"backend": "a", "protocol": "ollama", "local": True, "models": (Model(name="m"),)}
+    return Offer(**{**given, **changes})
+
+
+def speaker(rig: Rig, instance: str = "e", **changes: Any) -> Callable[..., Any]:
+    number = 0
+
+    async def beat(*offers: Offer, leaving: bool = False) -> None:
+        nonlocal number
+        number += 1
+        alive = ExecutorAlive(
+            instance=instance, boot="b", number=number, offers=offers, leaving=leaving, at=rig.bus.now()
+        )
+        await rig.bus.signal(alive.subject, codec.encode(alive))
+        await rig.settle(0.1)
+
+    return beat
+
+
+def test_a_backend_is_told_after_its_queue_exists() -> None:
+    async def story(rig: Rig) -> None:
+        steps: list[str] = []
+        await registry(rig, steps)
+        await speaker(rig)(offer(slots=3))
+        assert steps == ["queue a 3", "turnout.backend"]
+        (fact,) = rig.stored(Backend)
+        assert (fact.backend, fact.slots, fact.executors, fact.healthy) == ("a", 3, ("e",), True)
+        state = await rig.bus.queue_state(work_queue("a", 1))
+        assert state == QueueState(waiting=0, running=0)
+
+    play(story)
+
+
+def test_only_what_changes_is_told_and_the_slots_add_up() -> None:
+    async def story(rig: Rig) -> None:
+        steps: list[str] = []
+        await registry(rig, steps)
+        one, two = speaker(rig, "one"), speaker(rig, "two")
+        for _ in range(3):
+            await one(offer(slots=3))
+        assert steps == ["queue a 3", "turnout.backend"] or steps.count("turnout.backend") == 1
+        await two(offer(slots=2))
+        assert rig.stored(Backend)[0].slots == 5
+        assert steps.count("queue a 5") == 1
+        await two(offer(slots=2, healthy=False, health_reason="on fire"))
+        assert rig.stored(Backend)[0].slots == 3
+        await one(leaving=True)
+        (fact,) = rig.stored(Backend)
+        assert (fact.executors, fact.healthy, fact.health_reason) == (("two",), False, "on fire")
+
+    play(story)
+
+
+def test_who_falls_silent_is_gone_after_a_while() -> None:
+    async def story(rig: Rig) -> None:
+        await registry(rig)
+        await speaker(rig)(offer())
+        await rig.settle(5.0)
+        assert rig.stored(Backend)[0].slots == 1
+        await rig.settle(3.0)
+        (fact,) = rig.stored(Backend)
+        assert (fact.slots, fact.healthy, fact.health_reason) == (0, False, "no executor serves it")
+        await speaker(rig, "next")(offer(slots=2))
+        assert rig.stored(Backend)[0].slots == 2
+
+    play(story)
+
+
+def test_a_clean_stop_is_noticed_at_once() -> None:
+    async def story(rig: Rig) -> None:
+        await registry(rig)
+        beat = speaker(rig)
+        for _ in range(70):
+            await beat(offer())
+        await beat(offer(), leaving=True)
+        assert rig.stored(Backend)[0].slots == 0
+
+    play(story)
+
+
+def test_a_fresh_registry_calls_nobody_gone_before_it_could_hear() -> None:
+    async def story(rig: Rig) -> None:
+        await rig.bus.put_fact(backend("a").subject, codec.encode(backend("a")))
+        await registry(rig)
+        await rig.settle(5.0)
+        assert rig.stored(Backend)[0].slots == 4
+        await rig.settle(3.0)
+        assert rig.stored(Backend)[0].slots == 0
+
+    play(story)
+
+
+def test_the_load_is_told_on_change() -> None:
+    async def story(rig: Rig) -> None:
+        steps: list[str] = []
+        await registry(rig, steps)
+        beat = speaker(rig)
+        await beat(offer(slots=1))
+        await rig.settle(0.5)
+        assert [(load.waiting, load.running) for load in rig.stored(Load)] == [(0, 0)]
+        for number in range(3):
+            await rig.publish(work(job=f"j-{number}"))
+
+        async def hold(delivery: Any) -> None: ...
+
+        await rig.bus.consume(work_queue("a", 1), hold, slots=1)
+        await rig.settle(0.5)
+        (load,) = rig.stored(Load)
+        assert (load.waiting, load.running) == (2, 1)
+        assert load.at >= T0
+        told = steps.count("turnout.load")
+        await beat(offer(slots=1))
+        await rig.settle(0.5)
+        assert steps.count("turnout.load") == told
+
+    play(story)
+
+
+@pytest.mark.parametrize("name", ["llama3.1:8b", "org/gpu 1", "ü"])
+def test_odd_names_have_queues_too(name: str) -> None:
+    async def story(rig: Rig) -> None:
+        await registry(rig)
+        await speaker(rig)(offer(backend=name))
+        assert [fact.backend for fact in rig.stored(Backend)] == [name]
+
+    play(story)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from actors.journal import Journal, empty
+from bus import codec
+from messages import Done, Granted, Work
+from tests.actors.rig import Rig, play
+from tests.messages.samples import T0, attempted
+
+
+def test_it_reads_the_one_stored_event() -> None:
+    async def story(rig: Rig) -> None:
+        journal = Journal(rig.bus)
+        assert await journal.done("acme", "j-1") is None
+        assert await journal.attempted("acme", "j-1", 1) is None
+        assert await journal.granted("acme", "j-1", 1) is None
+        done = Done(tenant="acme", job="j-1", ending="succeeded", at=T0)
+        verdict = Granted(tenant="a.b", job="j-1", n=2, verdict="void", at=T0)
+        for event in (done, attempted(n=1), attempted(n=2, outcome="timeout"), verdict):
+            await rig.publish(event)
+        assert await journal.done("acme", "j-1") == done
+        assert await journal.attempted("acme", "j-1", 2) == attempted(n=2, outcome="timeout")
+        assert await journal.granted("a.b", "j-1", 2) == verdict
+        assert await journal.granted("a.b", "j-1", 1) is None
+        assert await journal.read(Work, backend="a", tenant="acme", job="j-1", n=1) is None
+
+    play(story)
+
+
+def test_what_is_stored_and_not_understood_is_told() -> None:
+    async def story(rig: Rig) -> None:
+        await rig.raw("ev.done.acme.j-1", b"{}")
+        with pytest.raises(codec.Undecodable):
+            await Journal(rig.bus).done("acme", "j-1")
+
+    play(story)
+
+
+def test_a_submission_is_read_as_json() -> None:
+    async def story(rig: Rig) -> None:
+        journal = Journal(rig.bus)
+        body = {"prompt": "hi"}
+        plain = await rig.raw("job.submit.acme", msgspec.json.encode(body))
+        packed = await rig.raw(
+            "job.submit.acme", msgspec.msgpack.encode(body), headers={"Content-Type": "application/msgpack"}
+        )
+        assert await journal.submission(plain.seq) == await journal.submission(packed.seq) == msgspec.json.encode(body)
+        assert await journal.submission(99) is None
+
+    play(story)
+
+
+def test_large_results_are_kept_apart() -> None:
+    async def story(rig: Rig) -> None:
+        await Journal(rig.bus).keep("acme/j-1/1", b"x" * 300_000)
+        assert await rig.bus.get_object("acme/j-1/1") == b"x" * 300_000
+
+    play(story)
+
+
+def test_an_absent_body_is_empty() -> None:
+    assert empty(msgspec.Raw(b"null"))
+    assert not empty(msgspec.Raw(b"{}"))

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from actors.succession import FINAL, NEVER_SPENT, NOT_AGAIN, first_problem, history, spent, successor
+from messages import Attempt, Attempted, Done, Exclusion, Failover, Problem, Result, Retry, Work
+from messages.values import Outcome
+from tests.messages.samples import T0, attempted, slip, work
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+FAILURES: list[Outcome] = [outcome for outcome in OUTCOMES if outcome not in {"ok", "aborted"}]
+
+
+@st.composite
+def pasts(draw: st.DrawFn) -> tuple[Attempt, ...]:
+    """Draw what a job may have behind it."""
+    outcomes = draw(st.lists(st.sampled_from(FAILURES), max_size=6))
+    return tuple(
+        Attempt(
+            n=n, backend=f"b{n}", model="m", outcome=outcome, billed_microdollars=draw(st.integers(0, 500)),
+            problem=draw(st.none() | st.just(Problem(reason=outcome, message=f"attempt {n}"))),
+        )
+        for n, outcome in enumerate(outcomes, 1)
+    )  # fmt: skip
+
+
+@st.composite
+def ends(draw: st.DrawFn) -> tuple[Work, Attempted]:
+    """Draw a work item and how it ended."""
+    past = draw(pasts())
+    failover = Failover(
+        max_attempts=draw(st.integers(1, 5)), waits_seconds=tuple(draw(st.lists(st.floats(0, 60), max_size=3)))
+    )
+    deadline = T0 + draw(st.floats(0.5, 300))
+    item = work(n=len(past) + 1, slip=slip(deadline_at=deadline), failover=failover, attempts=past)
+    outcome = draw(st.sampled_from(OUTCOMES))
+    problem = None if outcome == "ok" else draw(st.none() | st.just(Problem(reason=outcome, message="the last")))
+    end = attempted(
+        n=item.n, outcome=outcome, problem=problem, at=T0 + draw(st.floats(0, 400)),
+        billed_microdollars=draw(st.integers(0, 500)),
+    )  # fmt: skip
+    return item, end
+
+
+@given(ends())
+def test_exactly_one_thing_follows_and_it_carries_the_whole_history(end: tuple[Work, Attempted]) -> None:
+    item, ended = end
+    follows = successor(item, ended)
+    if ended.outcome == "aborted":
+        assert follows is None
+        return
+    assert isinstance(follows, Done | Retry)
+    assert (follows.tenant, follows.job, follows.at) == (item.tenant, item.job, ended.at)
+    assert follows.attempts == (*item.attempts, history(item, ended)[-1])
+    assert successor(item, ended) == follows
+
+
+@given(ends())
+def test_no_retry_once_the_attempts_are_spent(end: tuple[Work, Attempted]) -> None:
+    item, ended = end
+    follows = successor(item, ended)
+    if spent(history(item, ended)) >= item.failover.max_attempts:
+        assert not isinstance(follows, Retry)
+
+
+@given(ends())
+def test_a_retry_starts_before_the_deadline(end: tuple[Work, Attempted]) -> None:
+    item, ended = end
+    follows = successor(item, ended)
+    if isinstance(follows, Retry):
+        assert max(follows.not_before, ended.at) < item.slip.deadline_at
+        assert follows.n == item.n + 1
+    if isinstance(follows, Done) and follows.ending == "expired":
+        assert ended.at >= item.slip.deadline_at
+
+
+@given(ends())
+def test_success_is_the_end_and_its_cost_is_that_of_all_attempts(end: tuple[Work, Attempted]) -> None:
+    item, ended = end
+    follows = successor(item, ended)
+    assert (ended.outcome == "ok") == (isinstance(follows, Done) and follows.ending == "succeeded")
+    if isinstance(follows, Done):
+        billed = [attempt.billed_microdollars for attempt in item.attempts]
+        assert follows.cost_microdollars == sum(billed) + ended.billed_microdollars
+
+
+@given(ends())
+def test_the_caller_sees_the_first_error_when_all_fail(end: tuple[Work, Attempted]) -> None:
+    item, ended = end
+    follows = successor(item, ended)
+    assume(isinstance(follows, Done) and follows.ending != "succeeded")
+    assert isinstance(follows, Done)
+    first = next((a.problem for a in item.attempts if a.problem and a.outcome not in NEVER_SPENT), None)
+    if first:
+        assert follows.problem == first
+
+
+@given(ends())
+def test_what_never_started_is_not_spent_and_excludes_nobody(end: tuple[Work, Attempted]) -> None:
+    item, ended = end
+    follows = successor(item, ended)
+    if ended.outcome == "not_started":
+        assert spent(history(item, ended)) == spent(item.attempts)
+        if isinstance(follows, Retry):
+            assert follows.not_before == 0.0
+            assert follows.excluded == item.excluded
+    elif isinstance(follows, Retry):
+        assert follows.excluded == (*item.excluded, Exclusion(backend="a", until=0.0, reason=ended.outcome))
+
+
+@pytest.mark.parametrize("outcome", FINAL)
+def test_a_wrong_request_is_tried_nowhere_else(outcome: Outcome) -> None:
+    problem = Problem(reason=outcome, message="max_tokens is -1", status=400, body="{}")
+    follows = successor(work(), attempted(outcome=outcome, problem=problem))
+    assert isinstance(follows, Done)
+    assert (follows.ending, follows.problem) == ("failed", problem)
+
+
+@pytest.mark.parametrize("outcome", [*NOT_AGAIN, "timeout", "empty", "executor_lost"])
+def test_waits_are_one_and_three_seconds(outcome: Outcome) -> None:
+    first = attempted(outcome=outcome, at=T0 + 2)
+    second = successor(work(), first)
+    assert isinstance(second, Retry)
+    assert (second.n, second.not_before) == (2, T0 + 3)
+    assert second.cause.reason == outcome
+    third = successor(work(n=2, attempts=second.attempts), attempted(n=2, outcome=outcome, at=T0 + 10))
+    assert isinstance(third, Retry)
+    assert (third.n, third.not_before) == (3, T0 + 13)
+    last = successor(work(n=3, attempts=third.attempts), attempted(n=3, outcome=outcome, at=T0 + 20))
+    assert isinstance(last, Done)
+    assert len(last.attempts) == 3
+
+
+def test_a_wait_that_cannot_end_in_time_fails_at_once() -> None:
+    follows = successor(work(slip=slip(deadline_at=T0 + 3)), attempted(outcome="timeout", at=T0 + 2.5))
+    assert isinstance(follows, Done)
+    assert follows.ending == "failed"
+    expired = successor(work(slip=slip(deadline_at=T0 + 3)), attempted(outcome="not_started", at=T0 + 3))
+    assert isinstance(expired, Done)
+    assert expired.ending == "expired"
+    assert expired.problem is not None
+    assert expired.problem.reason == "expired"
+
+
+def test_the_answer_travels_with_the_end() -> None:
+    follows = successor(work(), attempted(result=Result(text="hi")))
+    assert isinstance(follows, Done)
+    assert follows.result == Result(text="hi")
+    assert (follows.backend, follows.model, follows.submitted_at) == ("a", "m", T0)
+
+
+@given(pasts())
+def test_the_first_problem_is_of_an_attempt_that_was_made(past: tuple[Attempt, ...]) -> None:
+    found = first_problem(past)
+    made = [a.problem for a in past if a.outcome != "not_started" and a.problem]
+    assert found == (made[0] if made else None)

@@ -1,0 +1,433 @@
+"""Small worlds with one accident each: one job or two, two executors, a crash at a chosen boundary.
+
+Each story passes with the rules as they are; `test_mutations` switches one rule off and demands that it no longer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from actors.settings import BreakerRules, Budget, JobSettings, Settings
+from bus import simloop
+from bus.memory import Faults
+from messages import Attempted, Granted, Started
+from scenarios.backends import Call, Playwright, Script
+from scenarios.invariants import Log, broken, unfinished
+from scenarios.world import FOREVER, Moment, Spec, World, offer
+
+PATIENCE_SECONDS = 200.0
+"""By then a healthy story has long come to its end, sweeps included."""
+
+X = offer("X", price=1000)
+Y = offer("Y", priority=3)
+ALONE = {"front-1": Spec(("front",)), "registry-1": Spec(("registry",)), "x1": Spec(("executor",), (X,))}
+TWO = ALONE | {"x2": Spec(("executor",), (X,))}
+BOTH = ALONE | {"y1": Spec(("executor",), (Y,))}
+
+Tell = Callable[[World], Awaitable[Any]]
+"""What happens; what it returns, if anything, is what was expected and did not come true."""
+
+
+class Tale(NamedTuple):
+    tell: Tell
+    fleet: dict[str, Spec] = TWO
+    settings: Mapping[str, Any] = MappingProxyType({})
+    faults: Faults = Faults()
+    write: Callable[[], Playwright] | None = None
+    """Makes what decides on the calls, fresh for each time the story is told."""
+
+
+class Told(NamedTuple):
+    violations: list[str]
+    calls: int
+    call_seconds: float
+    events: int
+    """Stored events about jobs."""
+    wasted: int
+    """Publishes that were refused or repeated."""
+    delivered: int
+    rounds: int
+
+
+def play(tale: Tale) -> Told:
+    """Tell a story, heal, wait for the end, and look at what is stored."""
+
+    async def main() -> Told:
+        settings = Settings(jobs=JobSettings(deadline_seconds=3600.0), **tale.settings)
+        world = World(seed=1, settings=settings, faults=tale.faults, write=tale.write and tale.write())
+        await world.open(tale.fleet)
+        await asyncio.sleep(1.0)
+        expected = await tale.tell(world)
+        await world.heal()
+        await world.until(lambda: not unfinished(world.story(), world.pending()), PATIENCE_SECONDS, 2.0)
+        story = world.story()
+        found = [*(expected or []), *broken(story), *unfinished(story, world.pending())]
+        log = Log(story)
+        told = Told(
+            violations=found,
+            calls=len(story.calls),
+            call_seconds=round(sum(call.seconds for call in story.calls), 3),
+            events=len(story.records["EV"]),
+            wasted=world.server.events["taken"] + world.server.events["duplicate"],
+            delivered=world.server.events["delivered"],
+            rounds=sum(s[0].message.verdict == "candidate" for s in log.of(Granted).values()),
+        )
+        await world.close()
+        return told
+
+    return simloop.run(main(), seed=1)
+
+
+class At:
+    """Does something at a moment, the first time or another; a crash of that very process unless told otherwise."""
+
+    def __init__(self, process: str, point: str, what: str, *, time: int = 1, do: Any = None) -> None:
+        self.process, self.point, self.what, self.left, self.do = process, point, what, time, do
+
+    def __call__(self, moment: Moment) -> bool:
+        same = moment.process == self.process and moment.point == self.point
+        if not same or not moment.what.startswith(self.what):
+            return False
+        self.left -= 1
+        if self.left:
+            return False
+        if self.do is not None:
+            self.do()
+            return False
+        return True
+
+
+def seconds(length: float, **fates: str) -> Callable[[], Playwright]:
+    """Calls of one length; `X="server_error"` lets the first call of that backend fail so."""
+
+    def fresh() -> Playwright:
+        left = dict(fates)
+
+        def write(call: Call) -> Script:
+            fate: Any = left.pop(call.backend, "ok")
+            return Script(fate=fate, seconds=length)
+
+        return write
+
+    return fresh
+
+
+# ------------------------------------------------------------------------------------------------------- the stories
+
+
+def crash(
+    process: str, point: str, what: str, *, fleet: dict[str, Spec] = ALONE, time: int = 1, down: float = 1.0,
+    length: float = 0.5, settings: dict[str, Any] | None = None,
+) -> Tale:  # fmt: skip
+    """One job, one crash at a chosen boundary."""
+
+    async def tell(world: World) -> None:
+        world.watch = At(process, point, what, time=time)
+        world.down_seconds = lambda _: down
+        await world.submit("j")
+        await asyncio.sleep(20.0)
+
+    return Tale(tell, fleet, settings or {}, write=seconds(length))
+
+
+def crash_and_cancel(point: str, *, settings: dict[str, Any] | None = None) -> Tale:
+    """The front crashes around the verdict, and the client cancels before it is back."""
+
+    async def tell(world: World) -> None:
+        world.watch = At("front-1", point, "granted")
+        world.down_seconds = lambda _: 3.0
+        await world.submit("j")
+        await asyncio.sleep(1.0)
+        world.watch = lambda _: False
+        await world.start("router-2", Spec(("front",)))
+        await world.cancel("j")
+        await world.until_done(["j"])
+
+    return Tale(tell, ALONE, settings or {})
+
+
+def cancel(when: float, *, length: float = 5.0, write: Callable[[], Playwright] | None = None) -> Tale:
+    """The client cancels a job some time after it was submitted."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        await asyncio.sleep(when)
+        await world.cancel("j")
+        await asyncio.sleep(10.0)
+
+    return Tale(tell, ALONE, write=write or seconds(length))
+
+
+def cancel_in_queue() -> Tale:
+    """One slot: the second job is cancelled while it waits for the first one's end."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        await world.submit("k")
+        await asyncio.sleep(2.0)
+        await world.cancel("k")
+        await asyncio.sleep(10.0)
+
+    fleet = ALONE | {"x1": Spec(("executor",), (offer("X", slots=1),))}
+    return Tale(tell, fleet, write=seconds(5.0))
+
+
+def frozen(*, fleet: dict[str, Spec] = TWO, length: float = 10.0, freeze: float = 14.0) -> Tale:
+    """The executor that runs the attempt stands still for so long that it is taken for dead; then it goes on."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(1.0)
+        world.freeze(owner(world), freeze)
+        await asyncio.sleep(freeze + 16.0)
+
+    return Tale(tell, fleet, write=seconds(length))
+
+
+def partitioned() -> Tale:
+    """The executor is cut off and given up by the registry, which dies before it says what follows; then it is back."""
+
+    async def tell(world: World) -> None:
+        world.watch = At("registry-1", "after publish", "attempted")
+        world.down_seconds = lambda _: 20.0
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(1.0)
+        world.partition("x1", 14.0)
+        await asyncio.sleep(50.0)
+
+    return Tale(tell, BOTH, write=seconds(10.0))
+
+
+def owner(world: World) -> str:
+    """Who claimed the first attempt."""
+    claims = Log(world.story()).of(Started)
+    return next(iter(claims.values()))[0].message.instance
+
+
+def delivered_twice() -> Tale:
+    """The server delivers work again while its executor lives and holds it."""
+
+    async def tell(world: World) -> None:
+        for number in range(6):
+            await world.submit(f"j{number}")
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(12.0)
+
+    fleet = TWO | {name: Spec(("executor",), (offer("X", slots=12, price=1000),)) for name in ("x1", "x2")}
+    return Tale(tell, fleet, faults=Faults(delivered_twice=1.0), write=seconds(9.0))
+
+
+def crash_in_call(*, fleet: dict[str, Spec] = TWO, down: float = FOREVER) -> Tale:
+    """The executor dies in the middle of a call."""
+
+    async def tell(world: World) -> None:
+        world.down_seconds = lambda _: down
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(1.0)
+        world.processes[owner(world)].stays_down = down == FOREVER
+        world.crash(owner(world))
+        await asyncio.sleep(30.0)
+
+    return Tale(tell, fleet, write=seconds(5.0))
+
+
+def server_gone() -> Tale:
+    """The server is away for longer than a heartbeat may be late; when it is back, everybody has heard nobody for a while."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        await asyncio.sleep(1.0)
+        await world.restart_server(9.0)
+        await asyncio.sleep(30.0)
+
+    return Tale(tell, TWO, write=seconds(19.0))
+
+
+def long_outage(point: str, what: str, *, time: int = 1) -> Tale:
+    """The only front is away for longer than the server remembers the ids of increments."""
+
+    async def tell(world: World) -> None:
+        world.watch = At("front-1", point, what, time=time)
+        world.down_seconds = lambda _: 5 * 3600.0
+        await world.submit("j", deadline_seconds=80_000.0)
+        await asyncio.sleep(5 * 3600.0 + 80.0)
+
+    return Tale(tell, ALONE, budget("microdollars", 1_000_000))
+
+
+def run_raises() -> Tale:
+    """One run dies of a bug; its process lives on."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        await asyncio.sleep(15.0)
+
+    return Tale(tell, ALONE, write=seconds(0.5, X="raise"))
+
+
+def no_fault(*, length: float = 0.5, jobs: int = 1) -> Tale:
+    """Nothing goes wrong."""
+
+    async def tell(world: World) -> None:
+        await asyncio.sleep(8.0)
+        for number in range(jobs):
+            await world.submit(f"j{number}")
+        await asyncio.sleep(30.0)
+
+    return Tale(tell, TWO, write=seconds(length))
+
+
+def two_bodies(*, bad: bool = False) -> Tale:
+    """The same id comes again with another body, while the job runs."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        await asyncio.sleep(1.0)
+        if bad:
+            await world.put("job.submit.acme", b'{"type":"turnout.job_submit","id":"j","prompt":7}')
+        else:
+            await world.submit("j", prompt="something else")
+        await asyncio.sleep(10.0)
+
+    return Tale(tell, ALONE, write=seconds(5.0))
+
+
+def cancel_after_end() -> Tale:
+    """The cancel comes when the job has long ended."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        await world.until_done(["j"])
+        await world.cancel("j")
+        await asyncio.sleep(2.0)
+
+    return Tale(tell, ALONE)
+
+
+def queue_before_backend() -> Tale:
+    """The only executor dies for ever between the verdict and the work: nobody but the registry can have made the queue."""
+
+    async def tell(world: World) -> None:
+        def die() -> None:
+            world.processes["x1"].stays_down = True
+            world.crash("x1", down_seconds=FOREVER)
+
+        world.watch = At("front-1", "after publish", "granted", do=die)
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(30.0)
+
+    return Tale(tell, BOTH)
+
+
+def failed_and_heard_again() -> Tale:
+    """Every acknowledgement is lost for a while, so every event is heard several times."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(40.0)
+
+    return Tale(tell, BOTH, faults=Faults(ack_lost=1.0), write=seconds(0.5, X="server_error"))
+
+
+def forgotten_probe() -> Tale:
+    """A guardrail takes the probe lease and dies; its job is cancelled before the verdict. The next one must get through."""
+    rules = BreakerRules(failures_in_row=1, open_seconds=1.0, lease_seconds=5.0, jitter=0.0)
+
+    async def tell(world: World) -> list[str]:
+        await world.submit("bad")
+        await world.until(lambda: bool(Log(world.story()).of(Attempted)), 10.0, 0.1)
+        await world.cancel("bad")
+        await asyncio.sleep(3.0)
+        world.watch = At("front-1", "after publish", "breaker")
+        world.down_seconds = lambda _: FOREVER
+        await world.submit("j")
+        await asyncio.sleep(1.0)
+        world.watch = lambda _: False
+        await world.cancel("j")
+        await world.start("front-2", Spec(("front",)))
+        await world.submit("k")
+        await world.until_done(["j", "k"], 300.0)
+        done = world.done("k")
+        return [] if done and done.ending == "succeeded" else ["the next job never got to probe the breaker"]
+
+    return Tale(tell, ALONE, {"breaker": rules}, write=seconds(0.5, X="server_error"))
+
+
+def dearer(*, price_now: Callable[[], None]) -> Tale:
+    """The price changes while the guardrail is down, between the reservation and the verdict."""
+
+    async def tell(world: World) -> None:
+        world.watch = At("front-1", "before publish", "granted")
+        await world.submit("j")
+        await asyncio.sleep(0.5)
+        world.watch = lambda _: False
+        price_now()
+        await asyncio.sleep(30.0)
+
+    return Tale(tell, ALONE, budget("microdollars", 1_000_000))
+
+
+def view_changes() -> Tale:
+    """The front dies after the verdict; when it is back, the job has become too expensive for its only backend."""
+
+    async def tell(world: World) -> None:
+        world.watch = At("front-1", "after publish", "granted")
+        world.down_seconds = lambda _: 6.0
+        await world.submit("j", max_cost_microdollars=3000)
+        await asyncio.sleep(1.0)
+        world.watch = lambda _: False
+        await world.bounce("x1", 0.5, spec=Spec(("executor",), (offer("X", price=1_000_000_000),)))
+        await asyncio.sleep(20.0)
+
+    return Tale(tell, ALONE)
+
+
+def drainer_dies() -> Tale:
+    """The registry wins a claim to drain, and dies; the attempt was never called and must not be billed."""
+
+    async def tell(world: World) -> None:
+        world.watch = At("front-1", "after publish", "granted", do=lambda: world.crash("x1", down_seconds=FOREVER))
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(1.0)
+        world.processes["x1"].stays_down = True
+        world.watch = At("registry-1", "after publish", "started")
+        await asyncio.sleep(40.0)
+
+    return Tale(tell, BOTH)
+
+
+def work_heard_again(*, fate: str = "server_error") -> Tale:
+    """The executor dies just before it acknowledges, so another one finishes what is finished."""
+
+    async def tell(world: World) -> None:
+        world.watch = both(At("x1", "before acknowledge", "work."), At("x2", "before acknowledge", "work."))
+        await world.submit("j")
+        await asyncio.sleep(30.0)
+
+    return Tale(tell, TWO, write=seconds(0.5, X=fate))
+
+
+def both(*watchers: Callable[[Moment], bool]) -> Callable[[Moment], bool]:
+    """Crashes once, at whatever comes first."""
+    done: list[bool] = []
+
+    def watch(moment: Moment) -> bool:
+        if not done and any(watcher(moment) for watcher in watchers):
+            done.append(True)
+            return True
+        return False
+
+    return watch
+
+
+def cancel_in_wait() -> Tale:
+    """The first attempt fails, and the job is cancelled while it waits for the next round."""
+    return cancel(1.0, write=seconds(0.4, X="server_error"))
+
+
+def budget(unit: Any, limit: int) -> dict[str, Any]:
+    """Settings with one budget."""
+    return {"budgets": (Budget(scope="global", unit=unit, window="total", limit=limit),)}

@@ -1,0 +1,401 @@
+"""The rules of the life of a job, each one switched off from outside. The product has no switches for this."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+from collections.abc import Callable, Generator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors import node
+from actors.actor import Later, Stored
+from actors.analyzer.actor import Analyzer
+from actors.executor.actor import Executor
+from actors.executor.claim import DRAIN_SLOTS, Claimant, Drainer
+from actors.guardrail import breaker as breakers
+from actors.guardrail import limits
+from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Guardrail, Sweeper, settle
+from actors.guardrail.ledger import Ledger
+from actors.host import Host
+from actors.roster import Roster
+from actors.router.actor import Router
+from actors.succession import successor
+from actors.voice import Voice
+from bus.bus import Delivery
+from bus.memory import MemoryBus
+from bus.topology import work_queue
+from messages import Analyzed, Attempted, Decided, Done, Granted, Message, Retry, Started
+
+Patch = pytest.MonkeyPatch
+Mutation = Callable[[Patch], None]
+STOP = object()
+Change = Callable[[Any, Any, Any], Generator[Any, Any, Any]]
+"""(actor, message, what it says) -> yields what is really said, returns the reply that the handler gets, or STOP."""
+
+
+def said_otherwise(patch: Patch, actor: type, name: str, change: Change) -> None:
+    """Let a handler with steps say something else than it wants to."""
+    original = getattr(actor, name)
+
+    @functools.wraps(original)
+    async def mutated(self: Any, message: Any, heard: Any) -> Any:
+        async with aclosing(original(self, message, heard)) as inner:
+            reply: Any = None
+            while True:
+                try:
+                    said = await inner.asend(reply)
+                except StopAsyncIteration:
+                    return
+                changing = change(self, message, said)
+                try:
+                    out = next(changing)
+                    while True:
+                        reply = yield out
+                        out = changing.send(reply)
+                except StopIteration as stop:
+                    reply = stop.value
+                if reply is STOP:
+                    return
+
+    patch.setattr(actor, name, mutated)
+
+
+# ------------------------------------------------------------------------------------------------------ rules 1 and 2
+
+
+class Acknowledged:
+    """A delivery that was acknowledged before anything was done."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._delivery, name)
+
+    async def ack(self) -> None:
+        pass
+
+
+def acknowledge_first(patch: Patch) -> None:
+    original = Host._walk
+
+    async def walk(self: Host, room: Any, queue: Any, delivery: Delivery) -> None:
+        await delivery.ack()
+        await original(self, room, queue, Acknowledged(delivery))  # type: ignore[arg-type]
+
+    patch.setattr(Host, "_walk", walk)
+
+
+def ledger_ids_not_from_the_cause(patch: Patch) -> None:
+    original, numbers = MemoryBus.add, itertools.count()
+
+    async def add(self: MemoryBus, subject: str, amount: int, *, msg_id: str, headers: Any = None) -> int:
+        return await original(self, subject, amount, msg_id=f"{msg_id}/{next(numbers)}", headers=headers)
+
+    patch.setattr(MemoryBus, "add", add)
+
+
+def not_first_writer(kind: type[Message]) -> Mutation:
+    def mutate(patch: Patch) -> None:
+        original = MemoryBus.publish
+
+        async def publish(
+            self: MemoryBus, subject: str, data: bytes, *, first_writer: bool = False, **more: Any
+        ) -> Any:
+            ours = first_writer and not subject.startswith(kind.channel.prefix + ".")
+            return await original(self, subject, data, first_writer=ours, **more)
+
+        patch.setattr(MemoryBus, "publish", publish)
+
+    return mutate
+
+
+def claim_id(change: Callable[[str], str]) -> Mutation:
+    def mutate(patch: Patch) -> None:
+        original = Voice.message_id
+
+        def message_id(self: Voice, message: Message, *more: Any) -> str:
+            found = original(self, message, *more)
+            return change(found) if isinstance(message, Started) else found
+
+        patch.setattr(Voice, "message_id", message_id)
+
+    return mutate
+
+
+claim_does_not_name_its_writer = claim_id(lambda found: found.rsplit("/", 3)[0])
+claim_does_not_name_its_run = claim_id(lambda found: found.rsplit("/", 1)[0])
+
+# ------------------------------------------------------------------------------------------------------ rules 3 and 4
+
+
+def drain_without_the_claim(patch: Patch) -> None:
+    def change(self: Any, work: Any, said: Any) -> Any:
+        if isinstance(said, Started) and isinstance(self, Drainer):
+            return Stored(said, True)
+        return (yield said)
+
+    said_otherwise(patch, Claimant, "work", change)
+
+
+def live_owners_are_not_respected(patch: Patch) -> None:
+    patch.setattr(Claimant, "owner_lives", lambda self, claim: False)
+
+
+def successor_first(patch: Patch) -> None:
+    def change(self: Any, work: Any, said: Any) -> Any:
+        if isinstance(said, Attempted):
+            follows = successor(work, said)
+            if follows:
+                yield follows
+        return (yield said)
+
+    said_otherwise(patch, Claimant, "work", change)
+
+
+def found_attempts_are_not_finished(patch: Patch) -> None:
+    """Only who wrote `attempted` itself goes on from it."""
+    wrote: set[int] = set()
+
+    def change(self: Any, work: Any, said: Any) -> Any:
+        me = id(asyncio.current_task())
+        if isinstance(said, Attempted):
+            wrote.add(me)
+        elif isinstance(said, Done | Retry) and me not in wrote:
+            return STOP
+        return (yield said)
+
+    said_otherwise(patch, Claimant, "work", change)
+
+
+def losers_do_not_finish(patch: Patch) -> None:
+    def change(self: Any, work: Any, said: Any) -> Any:
+        reply = yield said
+        return STOP if isinstance(said, Attempted) and not reply.ours else reply
+
+    said_otherwise(patch, Claimant, "work", change)
+
+
+def no_executor_lost(patch: Patch) -> None:
+    def change(self: Any, work: Any, said: Any) -> Any:
+        if isinstance(said, Attempted) and said.outcome == "executor_lost":
+            return Stored(said, True)
+        return (yield said)
+
+    said_otherwise(patch, Claimant, "work", change)
+
+
+def claims_to_drain_are_not_open(patch: Patch) -> None:
+    original = Claimant.inherit
+
+    def inherit(self: Any, work: Any, claim: Any) -> Any:
+        return original(self, work, msgspec.structs.replace(claim, purpose="run"))
+
+    patch.setattr(Claimant, "inherit", inherit)
+
+
+def running_attempts_are_not_looked_at(patch: Patch) -> None:
+    """The owner of a claim counts as alive as long as its process does."""
+    original = Roster.owner_lives
+
+    def owner_lives(self: Roster, claim: Started, now: float) -> bool:
+        seen = self._seen.get(claim.instance)
+        same = seen is not None and seen.alive.boot == claim.boot and now - seen.heard_at <= self.dead_after_seconds
+        return same or original(self, claim, now)
+
+    patch.setattr(Roster, "owner_lives", owner_lives)
+
+
+# ------------------------------------------------------------------------------------------------------ rules 5 and 6
+
+
+def the_retry_itself_is_scheduled(patch: Patch) -> None:
+    def change(self: Any, work: Any, said: Any) -> Any:
+        return (yield Later(said, at=said.not_before) if isinstance(said, Retry) and said.not_before else said)
+
+    said_otherwise(patch, Claimant, "work", change)
+
+
+def does_not_look_for_done(*actors: type) -> Mutation:
+    async def never(self: Any, *_: Any) -> bool:
+        return False
+
+    def mutate(patch: Patch) -> None:
+        for actor in actors:
+            patch.setattr(actor, "has_ended", never)
+
+    return mutate
+
+
+def calls_are_not_aborted(patch: Patch) -> None:
+    original = Executor.done
+
+    @functools.wraps(original)
+    def done(self: Any, message: Any, heard: Any) -> None:
+        pass
+
+    patch.setattr(Executor, "done", done)
+
+
+# ------------------------------------------------------------------------------------------------------ rules 7 and 8
+
+
+def work_is_not_held(patch: Patch) -> None:
+    async def hold(self: Host) -> None:
+        pass
+
+    patch.setattr(Host, "_hold", hold)
+
+
+def deaths_are_not_known(patch: Patch) -> None:
+    patch.setattr(Roster, "owner_lives", lambda self, claim, now: True)
+
+
+def silence_of_the_server_counts(patch: Patch) -> None:
+    patch.setattr(Roster, "listen_anew", lambda self, now: None)
+
+
+def nobody_drains(patch: Patch) -> None:
+    patch.setattr(Drainer, "pulls", lambda self: {})
+
+
+def drained_although_served(patch: Patch) -> None:
+    patch.setattr(Drainer, "pulls", lambda self: {work_queue(name, 1): DRAIN_SLOTS for name in sorted(self._backends)})
+    patch.setattr(Drainer, "ready", lambda self, work: True)
+
+
+def executors_create_their_queues(patch: Patch) -> None:
+    """The registry announces a backend without making its queue; an executor makes it some time after its first word."""
+
+    async def nothing(self: Any, backend: str, slots: int) -> None:
+        pass
+
+    original = Host.open
+
+    async def opened(self: Host) -> None:
+        async def create(actor: Executor) -> None:
+            await asyncio.sleep(5.0)
+            for queue in actor.pulls():
+                await self.bus.set_up_queue(msgspec.structs.replace(queue, max_in_flight=8))
+
+        await original(self)
+        self._tasks.extend(
+            asyncio.ensure_future(create(room.actor)) for room in self.rooms if isinstance(room.actor, Executor)
+        )
+
+    patch.setattr(node.ServerQueues, "set_up", nothing)
+    patch.setattr(Host, "open", opened)
+
+
+# ------------------------------------------------------------------------------------ what follows is about the ledger
+
+
+def stored_totals_are_not_read(patch: Patch) -> None:
+    original = MemoryBus.add
+
+    async def add(self: MemoryBus, subject: str, amount: int, *, msg_id: str, headers: Any = None) -> int:
+        again = self.server.stream("LEDGER").seq_of(msg_id, self.server.time()) is not None
+        total = await original(self, subject, amount, msg_id=msg_id, headers=headers)
+        return 0 if again else total
+
+    patch.setattr(MemoryBus, "add", add)
+
+
+def forgotten_ids_are_not_looked_up(patch: Patch) -> None:
+    async def nothing(self: Ledger, entry: Any) -> None:
+        pass
+
+    patch.setattr(Ledger, "_stored", nothing)
+
+
+def the_fold_forgets_its_place(patch: Patch) -> None:
+    original = breakers.fold
+
+    def fold(breaker: Any, attempted: Any, seq: int, rules: Any) -> Any:
+        return original(breaker, attempted, max(seq, breaker.through_seq + 1 if breaker else 0), rules)
+
+    patch.setattr(breakers, "fold", fold)
+
+
+def leases_have_no_end(patch: Patch) -> None:
+    patch.setattr(breakers, "lease_is_taken", lambda breaker, now: bool(breaker.probe_job))
+
+
+def only_grants_are_written(patch: Patch) -> None:
+    """A refusal and a void leave no verdict, as the rules were first written (A1)."""
+
+    def change(self: Any, decided: Any, said: Any) -> Any:
+        if isinstance(said, Granted) and said.verdict != "candidate":
+            return Stored(said, True)
+        return (yield said)
+
+    said_otherwise(patch, Guardrail, "decided", change)
+
+
+def giving_up_is_not_decided(patch: Patch) -> None:
+    """The router ends a job at once instead of writing the decision first (A6)."""
+    for name in ("analyzed", "_again"):
+        original = getattr(Router, name)
+
+        @functools.wraps(original)
+        def mutated(self: Router, message: Any, heard: Any, original: Any = original) -> Any:
+            says = original(self, message, heard)
+            return [
+                end
+                for said in says
+                for end in (self.decided(said, heard) if isinstance(said, Decided) and said.gave_up else [said])
+            ]
+
+        patch.setattr(Router, name, mutated)
+
+
+def rejections_are_not_analyzed(patch: Patch) -> None:
+    """A rejection is said as an end at once (A7)."""
+    for name in ("job_submit", "undecodable"):
+        original = getattr(Analyzer, name)
+
+        def end(said: Any, heard: Any) -> Any:
+            if not isinstance(said, Analyzed) or said.rejected is None:
+                return said
+            return Done(tenant=said.tenant, job=said.job, ending="rejected", problem=said.rejected, at=heard.now)
+
+        @functools.wraps(original)
+        def mutated(self: Any, *heard: Any, original: Any = original, end: Any = end) -> Any:
+            return [end(said, heard[-1]) for said in original(self, *heard)]
+
+        patch.setattr(Analyzer, name, mutated)
+
+
+PRICE_FACTOR = {"now": 1}
+
+
+def double_price() -> None:
+    PRICE_FACTOR["now"] = 2
+
+
+def fresh_prices(patch: Patch) -> None:
+    """The guardrail reserves by its own price list of the moment, not by the decision (A8)."""
+    original = limits._amount
+    patch.setitem(PRICE_FACTOR, "now", 1)
+    patch.setattr(limits, "_amount", lambda budget, candidate: original(budget, candidate) * PRICE_FACTOR["now"])
+
+
+def the_sweeper_knows_no_verdicts(patch: Patch) -> None:
+    """It compares the ledger with what was attempted, and with nothing else (A9)."""
+    original = Sweeper.ledger_entry
+
+    @functools.wraps(original)
+    async def ledger_entry(self: Any, entry: Any, heard: Any) -> Any:
+        if entry.step != "reserve" or heard.now - heard.stored_at < SWEEP_AFTER_SECONDS:
+            return await original(self, entry, heard)
+        attempted = await self.journal.attempted(entry.tenant, entry.job, entry.n)
+        if attempted is not None:
+            await settle(self.ledger, attempted)
+        return []
+
+    patch.setattr(Sweeper, "ledger_entry", ledger_entry)
