@@ -1,0 +1,230 @@
+"""One attempt: the guardrail's verdict, the work item, the claim, the outcome, and what streams meanwhile."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from messages.message import Channel, Kind, Message, Value
+from messages.values import (
+    Attempt,
+    Exclusion,
+    Failover,
+    Outcome,
+    Price,
+    Problem,
+    Reservation,
+    Result,
+    Slip,
+    Task,
+    Usage,
+)
+
+Verdict = Literal["candidate", "refused", "void"]
+"""`candidate`: runs there. `refused`: no candidate may run now. `void`: the job had ended."""
+
+
+class Skipped(Value):
+    """A candidate the guardrail passed over."""
+
+    backend: str
+    """The candidate's backend."""
+    reason: str
+    """Why it may not run there now, in words."""
+    until: float = 0.0
+    """Excluded until then; 0: for this round only."""
+
+
+class Granted(
+    Message,
+    channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.granted", keys=("tenant", "job", "n"), first_writer=True),
+):
+    """The verdict on `decided.<n>`: every decision gets exactly one."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    verdict: Verdict
+    """What holds for the round."""
+    backend: str = ""
+    """Where it runs; empty unless a candidate was granted."""
+    model: str = ""
+    """What runs there; empty unless a candidate was granted."""
+    reserved: tuple[Reservation, ...] = ()
+    """What is held for it; settled from `attempted.<n>`."""
+    skipped: tuple[Skipped, ...] = ()
+    """Better candidates that were passed over, each with its reason."""
+    probe: bool = False
+    """This attempt is the one trial call of a half-open breaker."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Work(
+    Message, channel=Channel(kind=Kind.WORK, stream="WORK", prefix="work", keys=("backend", "tenant", "job", "n"))
+):
+    """An attempt that waits for an executor of its backend, or runs there."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    backend: str
+    """The backend's name."""
+    model: str
+    """The model's name, as its backend calls it."""
+    slip: Slip
+    """The routing slip: all of the job that travels."""
+    attempts: tuple[Attempt, ...] = ()
+    """The finished attempts so far, in order."""
+    excluded: tuple[Exclusion, ...] = ()
+    """Backends it must not be sent to for a while."""
+    reserved: tuple[Reservation, ...] = ()
+    """What is held for it on budget counters."""
+    failover: Failover
+    """How often and how patiently the job is tried, as it was decided."""
+    probe: bool = False
+    """Whether it is the one trial call of a half-open breaker."""
+    worst_case_microdollars: int = 0
+    """The most the attempt can cost."""
+    price: Price = Price()
+    """The prices it is billed at: those of the decision."""
+    max_output_tokens: int
+    """Cap on generated tokens that is sent to the backend."""
+
+
+class Started(
+    Message,
+    channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.started", keys=("tenant", "job", "n"), first_writer=True),
+):
+    """The claim on attempt `n`: whoever wrote it may run, move or give up the attempt."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    backend: str
+    """The backend's name."""
+    instance: str
+    """The process that wrote it, by its name on the bus."""
+    boot: str
+    """That process's boot; changes with every start of it."""
+    run: str
+    """The handler run that wrote it; a claim is won only by this run."""
+    purpose: Literal["run", "drain"] = "run"
+    """`run`: to call the backend. `drain`: only to give it up, because nobody serves the backend."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Attempted(
+    Message,
+    channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.attempted", keys=("tenant", "job", "n"), first_writer=True),
+):
+    """How attempt `n` ended: the only source for the successor, the settlement, the breaker and the averages."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    backend: str
+    """The backend's name."""
+    model: str
+    """The model's name, as its backend calls it."""
+    task: Task
+    """Kind of work."""
+    workflow: str = ""
+    """The workflow the job belongs to; empty: none."""
+    outcome: Outcome
+    """How it ended; see `Outcome`."""
+    result: Result | None = None
+    """The answer; absent when it did not succeed."""
+    partial: str = ""
+    """What had streamed before the attempt failed, cut at 4,000 characters."""
+    problem: Problem | None = None
+    """The error as the backend gave it; absent when it succeeded."""
+    usage: Usage = Usage()
+    """Tokens that were used."""
+    billed_microdollars: int = 0
+    """What it costs; the worst case when its executor died."""
+    reserved: tuple[Reservation, ...] = ()
+    """What is held for it on budget counters."""
+    probe: bool = False
+    """Whether it is the one trial call of a half-open breaker."""
+    instance: str = ""
+    """The executor that ran it, by its name on the bus; empty when none did."""
+    started_at: float | None = None
+    """When the backend was called; absent when it was not."""
+    first_token_seconds: float | None = None
+    """From the call to the first piece of the answer; null when unknown."""
+    latency_seconds: float | None = None
+    """From the call to its end; null when nobody called."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Chunk(Message, channel=Channel(kind=Kind.SIGNAL, prefix="job.chunk", keys=("tenant", "job", "n"))):
+    """A piece of the answer while it is generated. Numbered from 0; a gap is mended from `done`."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    number: int
+    """Counts the pieces of an attempt, from 0."""
+    text: str
+    """The piece itself."""
+
+
+class Progress(Message, channel=Channel(kind=Kind.SIGNAL, prefix="job.progress", keys=("tenant", "job", "n"))):
+    """How far an attempt is."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    number: int
+    """Counts the progress events of an attempt, from 0."""
+    stage: Literal["called", "first_token"]
+    """`called`: the backend has the request. `first_token`: its answer begins."""
+    backend: str
+    """The backend's name."""
+
+
+class LedgerEntry(Message, channel=Channel(kind=Kind.WORK, stream="LEDGER", prefix="ledger")):
+    """One increment of a budget counter. Travels in a header, since the server keeps the total as the body."""
+
+    step: Literal["reserve", "release", "settle"]
+    """`reserve` holds the amount, `release` gives it back, `settle` replaces it by what was used."""
+    budget: str
+    """Name of the limit that asked for it."""
+    counter: str
+    """The counter's subject: `ledger.<scope>.<unit>.<window>`."""
+    amount: int
+    """What was reserved, always positive."""
+    unit: str
+    """What the counter counts: `microdollars`, `tokens` or `requests`."""
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    backend: str
+    """The candidate it is held for."""
+    model: str
+    """The candidate's model."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""

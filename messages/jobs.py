@@ -1,0 +1,365 @@
+"""What the outside may say, and the life of a job from submission to its one end."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from messages.message import Channel, Kind, Message
+from messages.values import (
+    Attempt,
+    Candidate,
+    Exclusion,
+    Failover,
+    Needs,
+    Problem,
+    Quality,
+    Result,
+    Slip,
+    Task,
+    Usage,
+)
+
+Ending = Literal["succeeded", "failed", "cancelled", "expired", "rejected"]
+
+
+class JobSubmit(
+    Message,
+    channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.submit", keys=("tenant",)),
+    forbid_unknown_fields=True,
+):
+    """A client wants something generated. Publish it on `job.submit.<tenant>`; only `prompt` or `messages` is required.
+
+    This is the outside door, so an unknown field is refused: a mistyped limit must not be ignored.
+    """
+
+    tenant: str = ""
+    """Whose job it is; may be left out, and must equal the subject's tenant otherwise."""
+    id: str = ""
+    """The client's own id, at most 128 characters; the same id again joins the existing job. Empty: made from the
+    stream's sequence."""
+    prompt: str = ""
+    """The user's text; short for one message of role `user`."""
+    system: str = ""
+    """Text put before the messages with role `system`."""
+    messages: tuple[dict[str, Any], ...] = ()
+    """A conversation in OpenAI form: `role` and `content` (text or parts)."""
+    task: Task | None = None
+    """Kind of work; absent: inferred from the text."""
+    quality: Quality | None = None
+    """`draft`, `standard` or `final`; absent: inferred."""
+    model: str = ""
+    """Model that must be used; empty: any that fits."""
+    capabilities: tuple[str, ...] = ()
+    """Capabilities a backend must have, beyond those inferred from the request."""
+    role: str = ""
+    """Role in a larger work: `classifier`, `writer`, `expander`, `validator`, `style_refiner`."""
+    product: str = ""
+    """Kind of product it is for: `landing`, `card`, `ecommerce`, …"""
+    user: str = ""
+    """Your user it is for; budgets may hold for each."""
+    workflow: str = ""
+    """Workflow it belongs to; averages are kept per workflow, budgets may hold for each."""
+    step: str = ""
+    """The workflow's step."""
+    batch: str = ""
+    """Free label; jobs submitted together share it."""
+    max_output_tokens: int | None = None
+    """Cap on generated tokens, 1 or more; absent: chosen from the quality."""
+    temperature: float | None = None
+    """0 to 2."""
+    seed: int | None = None
+    """Passed on to backends that take one; absent: none."""
+    stop: tuple[str, ...] = ()
+    """Texts at which the answer ends."""
+    response_format: dict[str, Any] | None = None
+    """OpenAI form: `{"type": "json_object"}` or `json_schema`."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Tools in OpenAI form."""
+    deadline_seconds: float | None = None
+    """Seconds from submission until the job must have ended, greater than 0; absent: the configured default."""
+    max_cost_microdollars: int | None = None
+    """Limit over all attempts, 0 or more (1,000,000 = one dollar); absent: none."""
+    strategy: str = ""
+    """Strategy by name; empty: the policy's."""
+    preferred_backend: str = ""
+    """Used unless it is unhealthy or not permitted."""
+    allow_cloud: bool = True
+    """False keeps the job on local backends."""
+    prioritize_speed: bool = False
+    """True lets speed weigh more than cost."""
+
+    @property
+    def conversation(self) -> tuple[dict[str, Any], ...]:
+        """The job's messages in OpenAI form, whichever way it was written: system text first, the prompt last."""
+        first = ({"role": "system", "content": self.system},) if self.system else ()
+        last = ({"role": "user", "content": self.prompt},) if self.prompt else ()
+        return (*first, *self.messages, *last)
+
+
+class JobCancel(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.cancel", keys=("tenant", "job"))):
+    """A client no longer wants a job; it ends as `cancelled` unless it has ended before."""
+
+    tenant: str = ""
+    """May be left out: the subject says it."""
+    job: str = ""
+    """May be left out: the subject says it."""
+    reason: str = ""
+    """Why, in words, for the job's end."""
+
+
+class JobRate(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.rate", keys=("tenant", "job"))):
+    """A person's or validator's opinion of a job's result."""
+
+    tenant: str = ""
+    """May be left out: the subject says it."""
+    job: str = ""
+    """May be left out: the subject says it."""
+    score: float
+    """1 (useless) to 5 (excellent)."""
+    rater: str = ""
+    """Who rates: a person or a validator, by name."""
+
+
+class Analyzed(
+    Message,
+    channel=Channel(
+        kind=Kind.RECORD, stream="EV", prefix="ev.analyzed", keys=("tenant", "job"), first_writer=True, handed_on=True
+    ),
+):
+    """What a job needs, or why it can't be accepted. The first one under an id is the job; a rejection ends it."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    fingerprint: str
+    """Hash of the submitted body: the same id with another body is refused."""
+    slip: Slip | None = None
+    """Absent when rejected."""
+    rejected: Problem | None = None
+    """Why it can't be accepted; absent when it is."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Refused(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.refused", keys=("tenant", "job"))):
+    """A submission was turned away although the job of that id exists: another body under a used id."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    problem: Problem
+    """Why, with the field that is to blame."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class DeadLetter(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.dead", keys=("tenant", "job"))):
+    """Something could not be decoded or handled. It is out of the way, and this says why."""
+
+    tenant: str
+    """Whose message it was, as its subject tells."""
+    job: str
+    """The job it was about, or a stand-in made from its sequence."""
+    stream: str
+    """Stream it lies in."""
+    seq: int
+    """Its sequence there."""
+    subject_heard: str
+    """Its subject."""
+    problem: Problem
+    """Why it could not be handled."""
+    head: str
+    """The first 200 bytes as text."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Expired(Message, channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.expired", keys=("tenant", "job"))):
+    """The job's deadline has come. Scheduled when it is accepted; without effect once it has ended."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    at: float
+    """The deadline, in seconds since the epoch."""
+
+
+class Retry(
+    Message,
+    channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.retry", keys=("tenant", "job", "n"), first_writer=True),
+):
+    """The job goes into round `n`: a routing slip with everything a router needs, so any instance can take it."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round to decide, 2 or more."""
+    slip: Slip
+    """The routing slip: all of the job that travels."""
+    attempts: tuple[Attempt, ...] = ()
+    """The finished attempts so far, in order."""
+    excluded: tuple[Exclusion, ...] = ()
+    """Backends it must not be sent to for a while."""
+    not_before: float = 0.0
+    """The next attempt must not start before this time; 0: at once."""
+    cause: Problem
+    """What ended the round before."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Due(Message, channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.due", keys=("tenant", "job", "n"))):
+    """The wait of `retry.<n>` is over; scheduled by the router."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round to decide, 2 or more."""
+    retry: Retry
+    """What is due."""
+
+
+class Decided(
+    Message,
+    channel=Channel(
+        kind=Kind.RECORD,
+        stream="EV",
+        prefix="ev.decided",
+        keys=("tenant", "job", "n"),
+        first_writer=True,
+        handed_on=True,
+    ),
+):
+    """The ranking for round `n`, with the scored features of every candidate: enough to derive it again."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    slip: Slip
+    """The routing slip: all of the job that travels."""
+    attempts: tuple[Attempt, ...] = ()
+    """The finished attempts so far, in order."""
+    excluded: tuple[Exclusion, ...] = ()
+    """Backends it must not be sent to for a while."""
+    ranking: tuple[Candidate, ...] = ()
+    """Permitted candidates, best first."""
+    others: tuple[Candidate, ...] = ()
+    """Candidates that were excluded, each with its reason."""
+    strategy: str
+    """Strategy the candidates were scored with, by name."""
+    policy: str
+    """`name@version` of the policy in force."""
+    failover: Failover
+    """How often and how patiently the job is tried, by the policy in force."""
+    reason: str
+    """One sentence: why the first of the ranking leads."""
+    wait_seconds: float = 0.0
+    """Nothing may run now but something may soon: look again after this time. 0: no need."""
+    gave_up: Problem | None = None
+    """Present when there is nothing left to try; `done` (failed) follows."""
+    at: float
+    """The clock reading the decision used."""
+
+
+class Rerouted(
+    Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.rerouted", keys=("tenant", "job", "n"))
+):
+    """Said to the user before the next attempt starts: what failed, where the job goes, what changes."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round that goes elsewhere, 2 or more."""
+    from_backend: str
+    """Where the last attempt failed."""
+    to_backend: str
+    """Where the next one is to go."""
+    cause: Problem
+    """How the last attempt failed."""
+    changes: tuple[str, ...] = ()
+    """What differs from the attempt before, in words."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class Explained(
+    Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.explained", keys=("tenant", "job", "n"))
+):
+    """Why round `n` went where it went, in words a person can use."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job, from 1."""
+    chosen: str
+    """`backend/model` that leads; empty when nothing may run."""
+    summary: str
+    """One sentence."""
+    why: tuple[str, ...] = ()
+    """Figures and grounds, a line each."""
+    alternatives: tuple[str, ...] = ()
+    """The others, each with why it lost."""
+    suggestions: tuple[str, ...] = ()
+    """What one could do about it."""
+
+
+class Done(
+    Message,
+    channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.done", keys=("tenant", "job"), first_writer=True),
+):
+    """The one end of a job."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    ending: Ending
+    """How it ended."""
+    result: Result | None = None
+    """The answer; present exactly when it succeeded."""
+    problem: Problem | None = None
+    """Why it did not succeed: the first attempt's own error, kept whole, with the rest in `attempts`."""
+    attempts: tuple[Attempt, ...] = ()
+    """All finished attempts, in order."""
+    backend: str = ""
+    """Where the last attempt ran; empty when none did."""
+    model: str = ""
+    """What the last attempt ran; empty when none did."""
+    usage: Usage | None = None
+    """Tokens of the attempt that succeeded."""
+    cost_microdollars: int | None = None
+    """Billed over all attempts; null when the end came from outside (cancelled, expired) and is not known here."""
+    submitted_at: float | None = None
+    """When the submission was stored, in seconds since the epoch."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+class NeedsOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.analyzer.needs")):
+    """Question: what would this job need? Answered by the analyzer without running anything."""
+
+    submit: JobSubmit
+    """The job, as it would be submitted."""
+
+
+class NeedsAre(Message, channel=Channel(kind=Kind.ASK, prefix="answer.analyzer.needs")):
+    """Answer to `NeedsOf`."""
+
+    needs: Needs | None = None
+    """What it would need; absent when it would be rejected."""
+    problem: Problem | None = None
+    """Why it would be rejected."""
