@@ -1,0 +1,1 @@
+"""The actors: event handlers that route, run and watch generation jobs."""

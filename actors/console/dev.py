@@ -1,0 +1,129 @@
+"""`turnout dev`: everything in one process, with a NATS server of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from actors import node
+from actors.console.app import play
+from actors.console.process import Stop, news_line, serve
+from actors.console.reach import HERE, URL_FILE, Where, reach_url
+from actors.console.screen import Complaint, log_to_screen, out, shown
+from actors.settings import Settings
+from bus.server import NatsServer, ServerError
+
+
+def dev(
+    *,
+    nats_port: Annotated[int | None, Parameter(help="Port of the NATS server; 0: any free one. [4222]")] = None,
+    sync: Annotated[bool, Parameter(help="Survive power loss too: sync every write to the disk.")] = False,
+    discover: Annotated[bool, Parameter(help="Look for local servers and for keys in the environment.")] = True,
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log what the parts do.")] = False,
+    where: Where = HERE,
+) -> int:
+    """Run everything in one process: NATS server, all rooms, and whatever backends are found here."""
+    log_to_screen(logging.INFO if verbose else logging.WARNING)
+    flags = {
+        ("nats", "port"): nats_port,
+        ("nats", "sync"): "always" if sync else None,
+        ("discover",): None if discover else False,
+    }
+    settings = where.settings(flags)
+    if nats_port is not None and not 0 <= nats_port <= 65535:
+        raise Complaint(f"--nats-port {nats_port}: use 0 (any free one) to 65535", code=2)
+    return play(_dev(settings, where))
+
+
+async def _dev(settings: Settings, where: Where) -> int:
+    stop = Stop()
+    data = Path(settings.data_dir)
+    async with _server(settings, stop) as url, reach_url(url, "turnout dev", name="turnout-dev") as bus:
+        await node.set_up(bus, settings)
+        discovery = node.discovery(settings, bus.now, environment=os.environ)
+        out.print(Text.assemble(("turnout ", "bold"), "is starting; NATS at ", (shown(url), "bold cyan")))
+        out.print("backends:", style="bold")
+        for news in await discovery.look():
+            news_line(news)
+        _say_keys(discovery)
+
+        async def ready() -> None:
+            _say_how(data, where)
+
+        code = await serve(
+            bus,
+            settings,
+            node.ALL_ROOMS,
+            stop=stop,
+            discovery=discovery,
+            history=data / "history.sqlite",
+            ready=ready(),
+        )
+    out.print("stopped", style="dim")
+    return code
+
+
+@asynccontextmanager
+async def _server(settings: Settings, stop: Stop) -> AsyncGenerator[str]:
+    """The URL of a server: our own, or the one that the settings name."""
+    if settings.nats.url:
+        yield settings.nats.url
+        return
+    data = Path(settings.data_dir)
+    server = NatsServer(data / "nats", port=settings.nats.port, sync=settings.nats.sync, on_failure=stop.fail)
+    try:
+        await server.start()
+    except ServerError as error:
+        raise Complaint(str(error), hint=_way_out(str(error), data)) from None
+    file = data / URL_FILE
+    try:
+        file.write_text(server.url + "\n", encoding="utf-8")
+        yield server.url
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink()
+        await server.stop()
+
+
+def _way_out(error: str, data: Path) -> str:
+    if "is taken" in error:
+        return "`turnout dev --nats-port 0` takes any free port; or use the server there: `turnout dev --nats URL`"
+    if "in use" in error:
+        return f"a `turnout dev` runs with {data} already: use it, or start a second one with --data-dir OTHER"
+    return "`turnout doctor` looks what is missing"
+
+
+def _say_keys(discovery: node.Discovery) -> None:
+    for key in discovery.keys_here():
+        if not key.usable:
+            out.print(f"  - {key.variable} found; the adapter for {key.provider} comes later", style="dim")
+    if not discovery.served:
+        out.print(
+            "  none yet. Looking again every 5 s: start Ollama, vLLM, llama.cpp or LM Studio,",
+            style="yellow",
+            soft_wrap=True,
+        )
+        out.print(
+            "  set OPENAI_API_KEY and start again, or try a simulated one in a second terminal:",
+            style="yellow",
+            soft_wrap=True,
+        )
+        out.print("    turnout sim-backend --port 8000", style="bold")
+
+
+def _say_how(data: Path, where: Where) -> None:
+    more = f" --data-dir {where.data_dir}" if where.data_dir and not where.nats else ""
+    out.print("ready. In another terminal:", style="bold green")
+    out.print(f"  turnout submit 'write a haiku about trains'{more}", style="bold")
+    out.print(f"  turnout watch{more}        every decision as it is made")
+    out.print(f"  turnout backends{more}     what is there and how it does")
+    out.print('any NATS client can publish a job on job.submit.default, such as {"prompt": "hello"}', soft_wrap=True)
+    out.print(f"data in {data.resolve()}; Ctrl-C stops", style="dim", soft_wrap=True)

@@ -1,0 +1,172 @@
+"""`turnout doctor`: what is here, what is missing, what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.text import Text
+
+from actors import node
+from actors.console.app import play
+from actors.console.publish import is_there
+from actors.console.reach import HERE, Where, address, ask, knock, reach_url
+from actors.console.screen import FAILED, OK, Complaint, clean, out, shown
+from actors.settings import Settings
+from bus.bus import Bus
+from bus.server import ServerError, find_binary
+from messages import JobSubmit, NeedsAre, NeedsOf
+
+GOOD, BAD, SO = ("✔", "green"), ("✘", "red"), ("·", "dim")
+
+
+def doctor(*, where: Where = HERE) -> int:
+    """Look what is here and what is missing. Exit code 0 when at least one backend can be used."""
+    return play(_doctor(where.settings(), where))
+
+
+def _say(mark: tuple[str, str], what: str, text: str, remedy: str = "") -> None:
+    line = Text.assemble(mark, f" {what:<12} ", clean(text))
+    if remedy:
+        line.append(f"  → {remedy}", "yellow")
+    out.print(line, soft_wrap=True)
+
+
+async def _doctor(settings: Settings, where: Where) -> int:
+    _python()
+    await _binary()
+    _data(Path(settings.data_dir))
+    gpu = shutil.which("nvidia-smi")
+    _say(
+        SO,
+        "GPU",
+        "nvidia-smi is there" if gpu else "no nvidia-smi: no NVIDIA GPU, or no driver; hosted models need none",
+    )
+    runs = await _bus(settings, where)
+    usable = await _backends(settings)
+    out.print()
+    if usable:
+        step = "turnout submit 'say hello'" if runs else "turnout dev"
+        out.print(Text(f"{usable} usable; next: {step}", "bold green"))
+        return OK
+    out.print(Text("No backend can be used. Any one of these is enough:", "bold red"))
+    out.print("  · install Ollama and run `ollama pull llama3.2`, or start vLLM, llama.cpp or LM Studio")
+    out.print("  · export OPENAI_API_KEY=...")
+    out.print("  · to try without either: turnout sim-backend --port 8000")
+    return FAILED
+
+
+def _python() -> None:
+    good = sys.version_info >= (3, 11)
+    fast = ""
+    try:
+        import uvloop  # noqa: F401  # Only whether it is there.  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        fast = ", without uvloop (slower)"
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}{fast}"
+    _say(GOOD if good else BAD, "Python", text, "" if good else "turnout needs 3.11 or newer")
+
+
+async def _binary() -> None:
+    try:
+        binary = find_binary()
+        process = await asyncio.create_subprocess_exec(
+            str(binary), "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        async with asyncio.timeout(10):
+            said, _ = await process.communicate()
+    except (ServerError, OSError, TimeoutError) as error:
+        _say(BAD, "nats-server", str(error) or "it does not run", "or use a server of your own: --nats URL")
+        return
+    _say(GOOD, "nats-server", f"{said.decode(errors='replace').strip().removeprefix('nats-server: ')} at {binary}")
+
+
+def _data(data: Path) -> None:
+    """Whether the data directory, or what will hold it, can be written."""
+    there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path.cwd())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        _say(BAD, "data", f"{data.absolute()}: {error.strerror}", "--data-dir names another directory")
+        return
+    _say(GOOD, "data", f"{data.absolute()}{'' if data.exists() else ' (comes with the first `turnout dev`)'}")
+
+
+async def _bus(settings: Settings, where: Where) -> bool:
+    """Show what the bus is like; whether turnout runs on it."""
+    url, source = address(settings, where)
+    why = await knock(url)
+    if why:
+        if source == "the default" and not settings.nats.url:
+            _say(SO, "bus", f"port {settings.nats.port or 4222} is free: turnout dev can start its server there")
+        else:
+            _say(SO, "bus", f"nothing at {shown(url)} (from {source}): {why}", "turnout dev starts one")
+        return False
+    try:
+        async with reach_url(url, source) as bus:
+            return await _running(bus, url)
+    except Complaint as error:
+        _say(BAD, "bus", str(error), "if it is no NATS server: turnout dev --nats-port 0")
+    except Exception as error:  # noqa: BLE001  # Whatever is wrong with it, the rest is looked at too.
+        _say(BAD, "bus", f"{shown(url)}: {error}", "turnout dev --nats-port 0 starts another one")
+    return False
+
+
+async def _running(bus: Bus, url: str) -> bool:
+    if not await is_there(bus):
+        _say(SO, "bus", f"a NATS server is at {shown(url)}, without turnout", "turnout setup, then turnout run")
+        return False
+    try:
+        await ask(bus, NeedsOf(submit=JobSubmit(prompt="hello")), NeedsAre)
+    except Complaint:
+        _say(SO, "bus", f"turnout is set up on {shown(url)}, but nobody takes jobs there", "turnout run front")
+        return False
+    _say(GOOD, "bus", f"turnout is on {shown(url)}; `turnout backends` shows how it does")
+    return True
+
+
+async def _backends(settings: Settings) -> int:
+    """Show what discovery finds; how many backends can be used."""
+    now: Callable[[], float] = asyncio.get_running_loop().time
+    discovery = node.discovery(settings, now, environment=os.environ)
+    await discovery.look()
+    usable = 0
+    try:
+        for name, served in sorted(discovery.served.items()):
+            offer = served.offer
+            good = offer.healthy and bool(offer.models)
+            usable += good
+            trouble = discovery.troubles.get(name, offer.health_reason)
+            _say(GOOD if good else BAD, name, discovery.describe(name), trouble)
+        for name, trouble in sorted(discovery.troubles.items()):
+            if name not in discovery.served:
+                _say(BAD, name, trouble)
+        _places(discovery)
+        _keys(discovery)
+    finally:
+        for served in discovery.served.values():
+            await served.adapter.close()
+    return usable
+
+
+def _places(discovery: node.Discovery) -> None:
+    empty = [place for place in discovery.places if place.name not in {*discovery.served, *discovery.troubles}]
+    if empty:
+        listed = ", ".join(f"{place.what} ({place.url.split('//')[1].split('/')[0].split(':')[1]})" for place in empty)
+        _say(SO, "not running", listed)
+
+
+def _keys(discovery: node.Discovery) -> None:
+    found = discovery.keys_here()
+    for key in found:
+        later = "" if key.usable else f"the adapter for {key.provider} comes later"
+        _say(GOOD if key.usable else SO, "key", f"{key.variable} is set", later)
+    if not found:
+        _say(SO, "key", "no OPENAI_API_KEY in the environment")

@@ -1,0 +1,137 @@
+"""`turnout submit`: jobs from flags, from the standard input or from a JSON Lines file, followed to their ends."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from actors.console.app import play
+from actors.console.intake import job_of, jobs_of_lines, microdollars, span
+from actors.console.reach import HERE, Where
+from actors.console.screen import STDIN, Wrong
+from actors.console.send import Options, fresh_id, send
+from messages import JobSubmit
+from messages.values import Quality, Task
+
+
+@Parameter(name="*", group="The job")
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is wanted; with --file these fill what a line leaves open."""
+
+    prompt: Annotated[str, Parameter(help="The text, if it is not given as arguments.")] = ""
+    system: Annotated[str, Parameter(help="Text put before it with the role `system`.")] = ""
+    model: Annotated[str, Parameter(help="Model that must be used. [any that fits]")] = ""
+    task: Annotated[Task | None, Parameter(help="Kind of work. [inferred]")] = None
+    quality: Annotated[Quality | None, Parameter(help="How good it must be. [inferred]")] = None
+    capability: Annotated[tuple[str, ...], Parameter(help="Capability a backend must have; may be repeated.")] = ()
+    max_tokens: Annotated[int | None, Parameter(help="Cap on generated tokens.")] = None
+    temperature: Annotated[float | None, Parameter(help="0 to 2.")] = None
+    seed: Annotated[int | None, Parameter(help="For repeatable answers, where the backend heeds it.")] = None
+    json: Annotated[bool, Parameter(help="The answer must be JSON.", negative="")] = False
+    deadline: Annotated[str | None, Parameter(help="It must have ended by then: 90, 90s, 2m, 1h.")] = None
+    max_cost: Annotated[str | None, Parameter(help="Limit in dollars over all attempts, such as 0.05.")] = None
+    prefer: Annotated[str, Parameter(help="Backend to use unless it can't.")] = ""
+    local_only: Annotated[bool, Parameter(help="Keep it off the cloud.", negative="")] = False
+    fast: Annotated[bool, Parameter(help="Speed counts more than cost.", negative="")] = False
+    strategy: Annotated[str, Parameter(help="How to rank the backends, by name. [the policy's]")] = ""
+    workflow: Annotated[str, Parameter(help="Name of the workflow it belongs to.")] = ""
+    batch: Annotated[str, Parameter(help="Label for jobs that belong together.")] = ""
+    user: Annotated[str, Parameter(help="On whose behalf.")] = ""
+    tenant: Annotated[str, Parameter(help="Whose job it is.")] = "default"
+    id: Annotated[str, Parameter(help="Your own id; the same id again joins the job. [made up]")] = ""
+
+
+def fields_of(job: Job) -> dict[str, Any]:
+    """The fields of a submission that the flags give. Raises Wrong."""
+    given: dict[str, Any] = {
+        "prompt": job.prompt, "system": job.system, "model": job.model, "task": job.task, "quality": job.quality,
+        "capabilities": list(job.capability), "max_output_tokens": job.max_tokens, "temperature": job.temperature,
+        "seed": job.seed, "response_format": {"type": "json_object"} if job.json else None,
+        "deadline_seconds": span(job.deadline) if job.deadline is not None else None,
+        "max_cost_microdollars": microdollars(job.max_cost) if job.max_cost is not None else None,
+        "preferred_backend": job.prefer, "strategy": job.strategy, "workflow": job.workflow, "batch": job.batch,
+        "user": job.user, "tenant": job.tenant or "default", "id": job.id,
+    }  # fmt: skip
+    found = {name: value for name, value in given.items() if value not in (None, "", [])}
+    if job.local_only:
+        found["allow_cloud"] = False
+    if job.fast:
+        found["prioritize_speed"] = True
+    return found
+
+
+def submit(
+    *prompt: Annotated[str, Parameter(help="The text; `-`, or none in a pipe, reads it from the standard input.")],
+    file: Annotated[str | None, Parameter(name=["--file", "-f"], help="Many jobs: a JSON Lines file, or `-`.")] = None,
+    wait: Annotated[bool, Parameter(help="Wait for the end (as it does by itself), or just print the ids.")] = True,
+    answers: Annotated[bool, Parameter(help="Print all answers, even of many jobs.", negative="")] = False,
+    output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per job, for machines.")] = "text",
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only answers and errors.", negative="")] = False,
+    job: Job | None = None,
+    where: Where = HERE,
+) -> int:
+    """Send one job or many, show how they go, and end with their answers.
+
+    A line of the file is a job such as {"prompt": "hello", "deadline_seconds": 60}; its fields are those of
+    `turnout schema`. Exit codes: 0 all succeeded, 1 some did not, 2 wrong usage, 3 no bus.
+    """
+    wish = job or Job()
+    words = prompt[0] if len(prompt) == 1 else " ".join("-" if word == STDIN else word for word in prompt)
+    if words and wish.prompt:
+        raise Wrong("the text is given twice, as arguments and with --prompt", "leave one of them out")
+    if file is not None:
+        if words or wish.prompt or wish.id:
+            raise Wrong("--file brings its own texts and ids", "leave out the text, --prompt and --id")
+        jobs = _from_file(file, fields_of(wish))
+    else:
+        jobs = [_from_words(words or wish.prompt or _piped(), fields_of(wish))]
+    own_ids = any(job.id for job in jobs)
+    jobs = [job if job.id else msgspec.structs.replace(job, id=fresh_id()) for job in jobs]
+    show = Options(quiet=quiet, machine=output == "json", wait=wait, show_answers=answers, own_ids=own_ids)
+    return play(send(jobs, show, where))
+
+
+def _piped() -> str:
+    """`STDIN` when something other than a keyboard is there to be read."""
+    return STDIN if sys.stdin is not None and not sys.stdin.isatty() else ""  # pyright: ignore[reportUnnecessaryComparison]
+
+
+def _from_words(words: str, fields: dict[str, Any]) -> JobSubmit:
+    text = _read_stdin() if words == STDIN else words
+    if not text.strip():
+        raise Wrong("there is no prompt", "turnout submit 'write a haiku about trains'")
+    try:
+        return job_of({**fields, "prompt": text})
+    except ValueError as error:
+        raise Wrong(str(error)) from None
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except OSError:  # Closed, or not to be read: the same as nothing.
+        return ""
+    except UnicodeDecodeError as error:
+        raise Wrong(f"standard input: it is not UTF-8 text: {error}") from None
+
+
+def _from_file(name: str, fields: dict[str, Any]) -> list[JobSubmit]:
+    try:
+        raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise Wrong(f"{name}: {error.strerror or error}", "--file FILE names a JSON Lines file") from None
+    except UnicodeDecodeError as error:
+        raise Wrong(f"{name}: it is not UTF-8 text: {error}") from None
+    if not fields.get("batch"):
+        # From the content: the same file again joins its jobs, if they have ids.
+        stem = "stdin" if name == STDIN else Path(name).stem
+        fields = {**fields, "batch": f"{stem[:100]}-{hashlib.blake2b(raw, digest_size=3).hexdigest()}"}
+    return jobs_of_lines(text.splitlines(), fields, "standard input" if name == STDIN else name)

@@ -1,0 +1,159 @@
+"""`turnout watch`: decisions, reroutes, explanations and ends as they happen, a line each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from actors.console.app import play
+from actors.console.endings import end_line, reroute_line
+from actors.console.follow import Track, why_waiting
+from actors.console.process import Stop
+from actors.console.publish import check_there
+from actors.console.reach import HERE, Where, reach
+from actors.console.screen import OK, clean, clock, count, dollars, err, one_line, out, seconds
+from actors.console.story import needs_in_words
+from bus import codec
+from bus.bus import Bus, Signal
+from messages import (
+    Analyzed,
+    Attempted,
+    Backend,
+    Breaker,
+    Decided,
+    Done,
+    Explained,
+    Granted,
+    Message,
+    Refused,
+    Rerouted,
+    token,
+)
+
+
+def watch(
+    *,
+    tenant: Annotated[str, Parameter(help="Only this tenant's jobs. [all]")] = "",
+    job: Annotated[str, Parameter(help="Only this job.")] = "",
+    verbose: Annotated[
+        bool, Parameter(name=["--verbose", "-v"], help="All candidates and reasons.", negative="")
+    ] = False,
+    where: Where = HERE,
+) -> int:
+    """Show what happens to jobs and backends, as it happens. Ctrl-C ends it."""
+    return play(_watch(tenant, job, where, verbose=verbose))
+
+
+async def _watch(tenant: str, job: str, where: Where, *, verbose: bool) -> int:
+    async with reach(where) as bus:
+        await check_there(bus)
+        stop = Stop()
+        opened: dict[tuple[str, str], int] = {}
+
+        async def on_signal(signal: Signal) -> None:
+            kind = codec.type_at(signal.subject)
+            if kind is None:
+                return
+            try:
+                event = codec.decode(kind, signal.data, signal.headers)
+            except codec.Undecodable as error:
+                err.print(f"{signal.subject}: not understood: {one_line(str(error))}", style="yellow", soft_wrap=True)
+                return
+            if isinstance(event, Breaker):
+                if opened.get((event.backend, event.model), 0) == event.times_opened:
+                    return  # Told already.
+                opened[event.backend, event.model] = event.times_opened
+            for line in lines(event, now=bus.now(), verbose=verbose):
+                out.print(line, soft_wrap=True)
+
+        who, what = (token(text) if text else "*" for text in (tenant, job))
+        for pattern in (f"job.*.{who}.{what}", f"job.*.{who}.{what}.*"):
+            await bus.subscribe(pattern, on_signal)
+        if not job:
+            for kind in (Backend, Breaker):
+                await bus.subscribe(kind.channel.public, on_signal)
+        err.print("watching; Ctrl-C ends it", style="dim")
+        _tell_gaps(bus)
+        await stop.wanted.wait()
+    return OK
+
+
+def _tell_gaps(bus: Bus) -> None:
+    async def on_reconnect() -> None:
+        await asyncio.sleep(0)
+        err.print("the connection was lost for a moment: some events may be missing here", style="yellow")
+
+    bus.on_reconnect(on_reconnect)
+
+
+def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[RenderableType]:
+    """What to show of one event: a line, and more of them when `verbose`."""
+    match event:
+        case Decided():
+            yield from _decided(event, verbose=verbose)
+        case Rerouted():
+            yield _line(event.at, event.job, reroute_line(event))
+        case Done():
+            yield _line(event.at, event.job, end_line(Track(event.tenant, event.job, done=event)))
+        case Refused():
+            yield _line(event.at, event.job, Text(f"✘ refused  {one_line(event.problem.message)}", "red"))
+        case Explained() if verbose:
+            for text in (*event.why, *(f"hint: {text}" for text in event.suggestions)):
+                yield _line(None, "", Text(one_line(text), "magenta" if text.startswith("hint") else "dim"))
+        case Analyzed() if verbose and event.slip:
+            yield _line(event.at, event.job, Text(f"needs {needs_in_words(event.slip.needs)}", "dim"))
+        case Granted() if event.skipped or (verbose and event.verdict == "candidate"):
+            passed = "; ".join(f"{skipped.backend}: {skipped.reason}" for skipped in event.skipped)
+            said = f"passed over {passed}" if passed else f"granted {event.backend}"
+            yield _line(event.at, event.job, Text(one_line(said), "yellow" if passed else "dim"))
+        case Attempted() if verbose or event.outcome != "ok":
+            why = one_line(event.problem.message, 300) if event.problem else dollars(event.billed_microdollars)
+            style = "dim" if event.outcome == "ok" else "red"
+            yield _line(
+                event.at, event.job, Text(f"{event.outcome} after {seconds(event.latency_seconds)}: {why}", style)
+            )
+        case Breaker() if event.times_opened:
+            if event.open_until > now:
+                said = f"pauses for {seconds(event.open_until - now)}: {one_line(event.reason)}"
+                yield _line(now, event.backend, Text(said, "yellow"))
+        case Backend():
+            yield _line(event.at, event.backend, _backend(event))
+        case _:
+            pass
+
+
+def _line(at: float | None, subject: str, text: Text) -> Text:
+    head = (f"{clock(at)} ", "dim") if at is not None else ("         ", "")
+    return Text.assemble(head, (f"{clean(subject):<12} ", "cyan"), text)
+
+
+def _backend(event: Backend) -> Text:
+    if event.slots <= 0:
+        return Text("is gone: nobody serves it any more", "yellow")
+    if not event.healthy:
+        return Text(f"is unhealthy: {one_line(event.health_reason)}", "red")
+    return Text(f"is ready: {count(len(event.models), 'model')}, {event.slots} at once", "green")
+
+
+def _decided(event: Decided, *, verbose: bool) -> Iterator[RenderableType]:
+    if event.gave_up:
+        yield _line(event.at, event.job, Text(f"gave up: {one_line(event.gave_up.message, 300)}", "red"))
+    elif not event.ranking:
+        waits = f"held back {seconds(event.wait_seconds)}: {why_waiting(event)}"
+        yield _line(event.at, event.job, Text(waits, "yellow"))
+    else:
+        best = event.ranking[0]
+        to = Text.assemble(("→ ", "green"), (f"{clean(best.backend)}/{clean(best.model)}", "bold"))
+        yield _line(event.at, event.job, to.append(f"  {one_line(event.reason, 300)}"))
+    if verbose:
+        for candidate in event.ranking[1:]:
+            yield _line(None, "", Text(f"  then {candidate.backend}/{candidate.model}: {one_line(candidate.reason)}"))
+        for candidate in event.others:
+            yield _line(
+                None, "", Text(f"  not {candidate.backend}/{candidate.model}: {one_line(candidate.reason)}", "dim")
+            )

@@ -1,0 +1,1 @@
+"""Hears: Decided. Says: Explained. Owns: the words. Never: stands in the way of a job."""

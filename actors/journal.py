@@ -1,0 +1,51 @@
+"""What is written about one job: reads of stored events, for handlers that must look before they act."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from bus import codec
+from bus.bus import Bus
+from messages import Attempted, Done, Granted, Message
+
+M = TypeVar("M", bound=Message)
+
+
+class Journal:
+    """Reads the one stored event of a kind. Raises the bus's errors."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def read(self, kind: type[M], **keys: object) -> M | None:
+        """The event of this type with these keys, or None."""
+        record = await self._bus.last(kind.channel.stream, kind.channel.key_of(**keys))
+        return codec.decode(kind, record.data, record.headers) if record else None
+
+    async def done(self, tenant: str, job: str) -> Done | None:
+        """The end of a job, if it has ended."""
+        return await self.read(Done, tenant=tenant, job=job)
+
+    async def attempted(self, tenant: str, job: str, n: int) -> Attempted | None:
+        """How attempt `n` ended, if it has."""
+        return await self.read(Attempted, tenant=tenant, job=job, n=n)
+
+    async def granted(self, tenant: str, job: str, n: int) -> Granted | None:
+        """The verdict on round `n`, if there is one."""
+        return await self.read(Granted, tenant=tenant, job=job, n=n)
+
+    async def submission(self, seq: int) -> bytes | None:
+        """The body of a submission as JSON, or None when it is no longer kept."""
+        record = await self._bus.get("IN", seq)
+        return codec.as_json(record.data, record.headers) if record else None
+
+    async def keep(self, key: str, data: bytes) -> None:
+        """Put a result aside that is too large for an event."""
+        await self._bus.put_object(key, data)
+
+
+def empty(raw: msgspec.Raw) -> bool:
+    """Whether a routing slip carries no body of its own."""
+    return bytes(raw) == b"null"

@@ -1,0 +1,238 @@
+"""Composition: which rooms, on which bus. The only module that knows the rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from actors.actor import Actor, Heard
+from actors.analyzer.actor import Analyzer
+from actors.executor.actor import Executor, Served
+from actors.executor.claim import Drainer, InHand
+from actors.executor.discover import Discovery
+from actors.explainer.actor import Explainer
+from actors.guardrail.actor import Fold, Guardrail, Sweeper
+from actors.guardrail.ledger import Ledger
+from actors.host import Host
+from actors.journal import Journal
+from actors.registry.actor import Registry
+from actors.room import Room
+from actors.roster import DEAD_AFTER_SECONDS, Roster
+from actors.router.actor import Router
+from actors.router.strategies import STRATEGIES
+from actors.settings import Settings, SettingsError
+from actors.telemetry.actor import Telemetry
+from actors.telemetry.history import History, Offload
+from actors.voice import Boundary
+from bus import codec, topology
+from bus.bus import Bus, Conflict, QueueState
+from bus.topology import work_queue
+from messages import Deployment
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "front": ("analyzer", "router", "guardrail", "breaker", "sweeper"),
+    "analyzer": ("analyzer",),
+    "router": ("router",),
+    "guardrail": ("guardrail", "breaker", "sweeper"),
+    "registry": ("registry", "drainer"),
+    "executor": ("executor",),
+    "telemetry": ("telemetry",),
+    "explainer": ("explainer",),
+}
+"""What `turnout run <part>` starts."""
+ALL_ROOMS = (
+    "analyzer",
+    "router",
+    "guardrail",
+    "breaker",
+    "sweeper",
+    "registry",
+    "drainer",
+    "executor",
+    "telemetry",
+    "explainer",
+)
+HEADS = 256
+"""Heads a front takes in hand at once."""
+
+
+class ServerQueues:
+    """The executors' queues on the bus, for the registry."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def set_up(self, backend: str, slots: int) -> None:
+        """Create or update a backend's queue."""
+        await self._bus.set_up_queue(work_queue(backend, slots))
+
+    async def state(self, backend: str) -> QueueState | None:
+        """How full it is."""
+        return await self._bus.queue_state(work_queue(backend, 1))
+
+
+def spare_collector() -> None:
+    """Let the garbage collector leave alone what stays, and look seldom at what comes: events are trees, without cycles.
+
+    For a process of its own, once it has started; saves about a fifth of the time a job takes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+async def here(call: Callable[[], Any]) -> Any:
+    """Run a blocking call in place: for a simulation, where nothing may leave the virtual time."""
+    return call()
+
+
+async def beside(call: Callable[[], Any]) -> Any:
+    """Run a blocking call in a thread."""
+    return await asyncio.to_thread(call)
+
+
+def build(
+    names: Sequence[str],
+    bus: Bus,
+    settings: Settings,
+    *,
+    served: Mapping[str, Served] | None = None,
+    history: Path | str = ":memory:",
+    offload: Offload[Any] = beside,
+    dead_after_seconds: float = DEAD_AFTER_SECONDS,
+) -> list[Room]:
+    """The rooms of one process, ready for a host. `served` are the executor's backends by name."""
+    apart = settings.rooms == "apart"
+    journal, ledger = Journal(bus), Ledger(bus)
+    in_hand, drained = InHand(), InHand()
+    known: Mapping[str, Served] = served if served is not None else {}
+
+    def roster() -> Roster:
+        return Roster(since=bus.now(), dead_after_seconds=dead_after_seconds)
+
+    rosters = {name: roster() for name in ("registry", "drainer", "executor")}
+
+    async def listen_anew() -> None:
+        for heard in rosters.values():
+            heard.listen_anew(bus.now())
+
+    bus.on_reconnect(listen_anew)
+
+    def analyzer() -> Analyzer:
+        return Analyzer(
+            default_deadline_seconds=settings.jobs.deadline_seconds,
+            longest_deadline_seconds=settings.jobs.longest_deadline_seconds,
+            strategies=tuple(STRATEGIES),
+        )
+
+    def guardrail() -> Guardrail:
+        return Guardrail(journal=journal, ledger=ledger, budgets=settings.budgets, rules=settings.breaker)
+
+    def executor() -> Executor:
+        return Executor(journal=journal, roster=rosters["executor"], in_hand=in_hand, clock=bus.now, served=known)
+
+    def drainer() -> Drainer:
+        return Drainer(journal=journal, roster=rosters["drainer"], in_hand=drained, clock=bus.now)
+
+    def telemetry() -> Callable[[], Telemetry]:
+        kept = History(history, offload=offload, keep_days=settings.history_days)  # Survives the restart of its actor.
+        return lambda: Telemetry(history=kept)
+
+    router_queues = [(topology.ROUTER_CANCEL, HEADS), (topology.ROUTER, HEADS)]
+    guardrail_queues = [(topology.SETTLE, HEADS)]
+    if apart:
+        router_queues.append((topology.ROUTER_ANALYZED, HEADS))
+        guardrail_queues.append((topology.GUARDRAIL_DECIDED, HEADS))
+    makers: dict[str, Callable[[], Room]] = {
+        "analyzer": lambda: Room(analyzer, queues=[(topology.ANALYZER, HEADS)]),
+        "router": lambda: Room(Router, queues=router_queues),
+        "guardrail": lambda: Room(guardrail, queues=guardrail_queues),
+        "breaker": lambda: Room(lambda: Fold(rules=settings.breaker), queues=[(topology.FOLD, HEADS)]),
+        "sweeper": lambda: Room(lambda: Sweeper(journal=journal, ledger=ledger), queues=[(topology.SWEEP, HEADS)]),
+        "registry": lambda: Room(lambda: Registry(queues=ServerQueues(bus), roster=rosters["registry"])),
+        "drainer": lambda: Room(drainer),
+        "executor": lambda: Room(executor),
+        "telemetry": lambda: Room(
+            telemetry(), queues=[(topology.TELEMETRY, 4 * HEADS), (topology.TELEMETRY_RATE, HEADS)]
+        ),
+        "explainer": lambda: Room(Explainer, queues=[(topology.EXPLAINER, HEADS)]),
+    }
+    return [makers[name]() for name in names]
+
+
+async def set_up(bus: Bus, settings: Settings, *, rearrange: bool = False) -> None:
+    """The admin step: streams, consumers, and the one arrangement of this deployment.
+
+    `rearrange` changes it, which is only safe while no other process runs. Raises SettingsError when this process is
+    arranged otherwise than the deployment.
+    """
+    await bus.set_up(topology.topology("together"))
+    wanted = Deployment(rooms=settings.rooms)
+    record = await bus.last(Deployment.channel.stream, wanted.subject)
+    if record is None:
+        try:
+            await bus.put_fact(wanted.subject, codec.encode(wanted), expected_revision=0)
+        except Conflict:
+            record = await bus.last(Deployment.channel.stream, wanted.subject)
+    if record is not None:
+        there = codec.decode(Deployment, record.data)
+        if there.rooms != wanted.rooms and not rearrange:
+            text = (
+                f"rooms is {wanted.rooms!r}, but this deployment runs them {there.rooms!r}. Use --rooms {there.rooms}, or "
+                f"stop all its processes and run `turnout setup --rooms {wanted.rooms}`"
+            )
+            raise SettingsError(text)
+        if there.rooms != wanted.rooms:
+            await bus.put_fact(wanted.subject, codec.encode(wanted))
+    if settings.rooms == "apart":
+        # No job lives longer than this, so every unacknowledged head is younger.
+        oldest = bus.now() - settings.jobs.longest_deadline_seconds
+        await bus.set_up(topology.topology("apart", apart_from=oldest))
+
+
+def actor_classes() -> tuple[type[Actor], ...]:
+    """The actor of every room, in the order of a job's way through them."""
+    return (
+        Analyzer, Router, Guardrail, Fold, Sweeper, Registry, Drainer, Executor, Telemetry, Explainer,
+    )  # fmt: skip
+
+
+def check_parts(parts: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    """The rooms of these parts. Raises SettingsError for an unknown part, or one that can't run alone."""
+    rooms: list[str] = []
+    for part in parts:
+        if part not in PARTS:
+            text = f"part {part!r}: use one of {', '.join(PARTS)}"
+            raise SettingsError(text)
+        if settings.rooms == "together" and part in ("analyzer", "router", "guardrail"):
+            text = f"part {part!r} runs alone only with rooms = 'apart'; use `front`, or --rooms apart"
+            raise SettingsError(text)
+        rooms.extend(room for room in PARTS[part] if room not in rooms)
+    return tuple(room for room in ALL_ROOMS if room in rooms)
+
+
+def host(
+    bus: Bus, rooms: Sequence[Room], settings: Settings, *, instance: str, boot: str, boundary: Boundary | None = None
+) -> Host:
+    """A host for these rooms."""
+    return Host(
+        bus, rooms, instance=instance, boot=boot, hand_on=settings.rooms == "together", boundary=boundary
+    )  # fmt: skip
+
+
+def discovery(
+    settings: Settings, bus_now: Callable[[], float], *, environment: Mapping[str, str], own_ports: Sequence[int] = ()
+) -> Discovery:
+    """Looks for backends to serve; `own_ports` are ours, and not looked at."""
+    return Discovery(settings, environment=environment, now=bus_now, own_ports=own_ports)
+
+
+async def leave(host: Host) -> None:
+    """Let the executors here say that they take no more work: the first step of a clean stop."""
+    for room in host.rooms:
+        if isinstance(room.actor, Executor):
+            heard = Heard(now=host.bus.now(), instance=host.instance, boot=host.boot, run="leave")
+            await host.voice.say(room.actor.leave(heard), heard)

@@ -1,0 +1,85 @@
+"""The registry: which backends are there, what can they do, how are they?"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from actors.actor import Actor, Heard, Says, every, hears
+from actors.registry.catalogue import gone, merge, same
+from actors.roster import Roster
+from bus.bus import QueueState
+from messages import Backend, ExecutorAlive, Load
+
+
+class Queues(Protocol):
+    """The executors' queues on the bus."""
+
+    async def set_up(self, backend: str, slots: int) -> None:
+        """Create or update the queue of a backend for so many attempts at once."""
+        ...
+
+    async def state(self, backend: str) -> QueueState | None:
+        """How full it is, or None when there is none."""
+        ...
+
+
+class Registry(Actor):
+    """Folds heartbeats into backends and keeps their queues; tells how much work lies before each."""
+
+    room = "registry"
+    look_seconds = 1.0
+    load_seconds = 0.2
+
+    def __init__(self, *, queues: Queues, roster: Roster) -> None:
+        self.queues, self.roster = queues, roster
+        self._backends: dict[str, Backend] = {}
+        self._loads: dict[str, Load] = {}
+        self._slots: dict[str, int] = {}
+
+    @hears
+    def backend(self, backend: Backend, heard: Heard) -> None:
+        self._backends[backend.backend] = backend
+
+    @hears
+    async def executor_alive(self, alive: ExecutorAlive, heard: Heard) -> Says[Backend]:
+        self.roster.hear(alive, heard.now)
+        return await self._look(heard.now)
+
+    @every("look_seconds")
+    async def look(self, heard: Heard) -> Says[Backend]:
+        """Notice who has fallen silent."""
+        return await self._look(heard.now)
+
+    async def _look(self, now: float) -> Says[Backend]:
+        """The backends that changed. A queue exists before its backend is announced (rule 8)."""
+        offers = self.roster.offers(now)
+        said: list[Backend] = []
+        for name, offered in offers.items():
+            fresh = merge(name, offered, now)
+            slots = max(1, fresh.slots)
+            if self._slots.get(name) != slots:
+                await self.queues.set_up(name, slots)
+                self._slots[name] = slots
+            if not same(fresh, self._backends.get(name)):
+                said.append(fresh)
+        silent_long_enough = now - self.roster.since > self.roster.dead_after_seconds
+        for name, backend in self._backends.items():
+            if name not in offers and backend.slots > 0 and silent_long_enough:
+                self._slots.pop(name, None)
+                said.append(gone(backend, now))
+        return said
+
+    @every("load_seconds")
+    async def load(self, heard: Heard) -> Says[Load]:
+        """How full the queues are: told on change, at most every 200 ms."""
+        said: list[Load] = []
+        for name, backend in sorted(self._backends.items()):
+            if backend.slots <= 0 and name not in self._loads:
+                continue
+            state = await self.queues.state(name)
+            before = self._loads.get(name)
+            waiting, running = (state.waiting, state.running) if state else (0, 0)
+            if before is None or (before.waiting, before.running) != (waiting, running):
+                self._loads[name] = load = Load(backend=name, waiting=waiting, running=running, at=heard.now)
+                said.append(load)
+        return said

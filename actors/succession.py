@@ -1,0 +1,69 @@
+"""What follows a finished attempt: `done`, or `retry` with the whole history. Pure, and derived from the stored
+`attempted` alone, so everybody who finishes an attempt says the same (rule 4).
+"""
+
+from __future__ import annotations
+
+from messages import Attempt, Attempted, Done, Exclusion, Problem, Retry, Work
+
+NEVER_SPENT = ("not_started",)
+"""Outcomes that do not count as an attempt."""
+FINAL = ("bad_request",)
+"""The request itself is wrong: no other backend would take it either."""
+NOT_AGAIN = ("account", "unknown_model")
+"""This backend can't serve the job at all, however often it is asked."""
+
+
+def spent(attempts: tuple[Attempt, ...]) -> int:
+    """How many attempts count."""
+    return sum(attempt.outcome not in NEVER_SPENT for attempt in attempts)
+
+
+def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
+    """All finished attempts of the job, this one included."""
+    last = Attempt(
+        n=attempted.n, backend=attempted.backend, model=attempted.model, outcome=attempted.outcome,
+        billed_microdollars=attempted.billed_microdollars, latency_seconds=attempted.latency_seconds,
+        problem=attempted.problem,
+    )  # fmt: skip
+    return (*work.attempts, last)
+
+
+def first_problem(attempts: tuple[Attempt, ...]) -> Problem | None:
+    """The first attempt's own error: what the caller gets to see when all fail (requirement D2)."""
+    return next((a.problem for a in attempts if a.problem and a.outcome not in NEVER_SPENT), None)
+
+
+def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
+    """What comes after `attempted`; None when somebody else's `done` has ended the job."""
+    if attempted.outcome == "aborted":
+        return None
+    attempts = history(work, attempted)
+    slip, failover = work.slip, work.failover
+    cost = sum(attempt.billed_microdollars for attempt in attempts)
+    if attempted.outcome == "ok":
+        return Done(
+            tenant=slip.tenant, job=slip.job, ending="succeeded", result=attempted.result, attempts=attempts,
+            backend=attempted.backend, model=attempted.model, usage=attempted.usage, cost_microdollars=cost,
+            submitted_at=slip.submitted_at, at=attempted.at,
+        )  # fmt: skip
+    used = spent(attempts)
+    wait = 0.0 if attempted.outcome in NEVER_SPENT else failover.wait_before(used + 1)
+    late = attempted.at + wait >= slip.deadline_at
+    if attempted.outcome in FINAL or used >= failover.max_attempts or late:
+        problem = first_problem(attempts) or attempted.problem
+        if late and problem is None:
+            problem = Problem(reason="expired", message="the deadline came before an attempt could be made")
+        return Done(
+            tenant=slip.tenant, job=slip.job, ending="expired" if attempted.at >= slip.deadline_at else "failed",
+            problem=problem, attempts=attempts, backend=attempted.backend, model=attempted.model,
+            cost_microdollars=cost, submitted_at=slip.submitted_at, at=attempted.at,
+        )  # fmt: skip
+    excluded = work.excluded
+    if attempted.outcome not in NEVER_SPENT:
+        excluded = (*excluded, Exclusion(backend=work.backend, until=0.0, reason=attempted.outcome))
+    cause = attempted.problem or Problem(reason=attempted.outcome, message=f"{work.backend}: {attempted.outcome}")
+    return Retry(
+        tenant=slip.tenant, job=slip.job, n=work.n + 1, slip=slip, attempts=attempts, excluded=excluded,
+        not_before=attempted.at + wait if wait else 0.0, cause=cause, at=attempted.at,
+    )  # fmt: skip
