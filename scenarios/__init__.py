@@ -1,0 +1,1 @@
+"""The scenarios: scripted runs, faults and benchmarks over the whole system."""

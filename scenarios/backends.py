@@ -1,0 +1,151 @@
+"""Backends inside the process, for simulations: what happens to a call is a script, and every call is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from actors.executor.backends import port
+from messages import Work
+
+Fate = Literal["ok", "slow", "hang", "cut", "empty", "raise", "crash"] | port.ErrorKind
+"""`slow` takes long and succeeds, `hang` never answers, `cut` breaks off in the middle, `raise` is a bug in the adapter,
+`crash` takes the process with it; the rest are the port's own errors."""
+
+_ERRORS = get_args(port.ErrorKind)
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to one call."""
+
+    fate: Fate = "ok"
+    seconds: float = 0.5
+    """How long it takes in all."""
+    chunks: int = 2
+    retry_after_seconds: float | None = None
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """One call of a backend: who made it, for what, and when it began and ended."""
+
+    tenant: str
+    job: str
+    n: int
+    backend: str
+    instance: str
+    boot: str
+    prompt: str = ""
+    began_at: float = 0.0
+    ended_at: float | None = None
+
+    @classmethod
+    def of(cls, work: Work, instance: str, boot: str) -> Call:
+        """The call that a process is about to make for a work item."""
+        return cls(tenant=work.tenant, job=work.job, n=work.n, backend=work.backend, instance=instance, boot=boot)
+
+    @property
+    def seconds(self) -> float:
+        """How long the backend was busy with it; 0 while it runs."""
+        return 0.0 if self.ended_at is None else self.ended_at - self.began_at
+
+
+MAKING: ContextVar[Call] = ContextVar("making")
+"""The call that the current task is about to make; set by the world around an executor's run."""
+
+Playwright = Callable[[Call], Script]
+"""Decides what happens to a call."""
+
+
+def draw(*parts: object) -> float:
+    """A number from 0 to 1 that depends on the parts alone."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def pick(shares: Mapping[Fate, float], at: float) -> Fate:
+    """The fate at `at` (0 to 1) when each has its share; what is left over is `ok`."""
+    for fate, share in shares.items():
+        at -= share
+        if at < 0:
+            return fate
+    return "ok"
+
+
+class Stage:
+    """All backends of a world: the calls that were made, and what becomes of them."""
+
+    def __init__(self, write: Playwright, now: Callable[[], float], crash: Callable[[Call], Any]) -> None:
+        self.write, self.now, self.crash = write, now, crash
+        self.calls: list[Call] = []
+        self.ill: dict[str, str] = {}
+        """Backends that fail their health check, with the reason."""
+
+    @contextmanager
+    def calling(self, call: Call) -> Generator[Call]:
+        """Write a call down, with its begin and its end, however it ends."""
+        call.began_at = self.now()
+        self.calls.append(call)
+        try:
+            yield call
+        finally:
+            call.ended_at = self.now()
+
+
+class Acted:
+    """The adapter of one backend in one process."""
+
+    def __init__(self, stage: Stage, backend: str) -> None:
+        self._stage = stage
+        self._backend = backend
+
+    async def run(self, call: port.Call) -> AsyncGenerator[port.Chunk | port.Answer]:
+        """Play the script of this call."""
+        making = MAKING.get()
+        making.prompt = str(call.messages[-1].get("content", ""))
+        with self._stage.calling(making):
+            script = self._stage.write(making)
+            steps = max(1, script.chunks)
+            words: list[str] = []
+            for number in range(steps):
+                await asyncio.sleep(script.seconds / (steps + 1))
+                self._happen(script, making, number, steps)
+                if script.fate == "hang":
+                    await asyncio.sleep(1e6)
+                words.append(f"{number} of {making.job} ")
+                yield port.Chunk(text=words[-1])
+            await asyncio.sleep(script.seconds / (steps + 1))
+            text = "" if script.fate == "empty" else "".join(words)
+            usage = port.Usage(input_tokens=5, output_tokens=min(call.max_output_tokens, 2 * steps))
+            yield port.Answer(text=text, finish_reason="stop", model=call.model, usage=usage)
+
+    def _happen(self, script: Script, making: Call, number: int, steps: int) -> None:
+        if script.fate == "cut" and number == steps // 2:
+            raise port.BackendError("cut_stream", "the stream broke off", partial=f"0 of {making.job} ")
+        if number:
+            return
+        if script.fate in _ERRORS:
+            kind: Any = script.fate
+            raise port.BackendError(kind, f"scripted {kind}", retry_after_seconds=script.retry_after_seconds)
+        if script.fate == "raise":
+            raise RuntimeError("scripted bug")
+        if script.fate == "crash":
+            self._stage.crash(making)
+
+    async def health(self) -> None:
+        """Fail while the backend is ill."""
+        reason = self._stage.ill.get(self._backend)
+        if reason:
+            raise port.BackendError("connection_error", reason)
+
+    async def discover(self) -> tuple[port.Offer, ...]:
+        """Nothing: what it serves is configured."""
+        return ()
+
+    async def close(self) -> None:
+        """Nothing to close."""

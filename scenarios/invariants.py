@@ -1,0 +1,483 @@
+"""What must be true of any run, whatever went wrong: checked on what the server stored, on a simulation and on a real server.
+
+`broken` is safety: it must be empty at every moment. `unfinished` is liveness: it must be empty once the faults are over
+and the time has passed that leases, sweeps and waits take. The names follow the executable specification of the rules.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from actors.guardrail.breaker import COUNTED
+from actors.guardrail.limits import billed
+from actors.settings import Budget
+from bus import codec
+from bus.bus import Record
+from messages import (
+    Analyzed,
+    Attempted,
+    Breaker,
+    DeadLetter,
+    Decided,
+    Done,
+    Granted,
+    JobSubmit,
+    LedgerEntry,
+    Message,
+    Refused,
+    Retry,
+    Started,
+    untoken,
+)
+from scenarios.backends import Call
+
+M = TypeVar("M", bound=Message)
+Key = tuple[str, str]
+"""Tenant and job."""
+Round = tuple[str, str, int]
+"""Tenant, job and n."""
+
+SUSPICION_SECONDS = 3.0
+"""A process that could not be heard for so long may be taken for dead."""
+
+
+class Outage(NamedTuple):
+    """A process could not be heard: dead (for ever, as far as this boot is concerned), partitioned or frozen."""
+
+    instance: str
+    boot: str
+    since: float
+    until: float
+
+
+class Life(NamedTuple):
+    """An executor's process: which backends it served, and from when on."""
+
+    instance: str
+    boot: str
+    backends: tuple[str, ...]
+    since: float
+
+
+class Stored(NamedTuple):
+    """A message, its place in the stream and its time."""
+
+    message: Any
+    seq: int
+    time: float
+    writer: str = ""
+    """The instance that said it."""
+
+
+class Story(msgspec.Struct, kw_only=True):
+    """The evidence of one run. Only `records` is always there; what is missing is not checked."""
+
+    records: Mapping[str, Sequence[Record]]
+    """By stream, in order."""
+    calls: Sequence[Call] = ()
+    """What the backends saw."""
+    outages: Sequence[Outage] = ()
+    """Which process could not be heard, and when."""
+    lives: Sequence[Life] = ()
+    """The executors."""
+    signals_arrive: bool = True
+    """Whether heartbeats arrive unless their process can't be heard; otherwise suspicions are never wrong."""
+    budgets: Sequence[Budget] = ()
+    now: float = 0.0
+    exact_calls: bool = True
+    """Whether `calls` know their round, instance and boot."""
+
+
+class Log:
+    """The records of a story, decoded once and sorted by type and job."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self._by_type: dict[type[Message], dict[tuple[Any, ...], list[Stored]]] = defaultdict(lambda: defaultdict(list))
+        for stream in ("EV", "KV_facts"):
+            for record in story.records.get(stream, ()):
+                kind = codec.type_at(record.subject)
+                if kind is None or record.subject.startswith("sched"):
+                    continue
+                message = codec.decode(kind, record.data, record.headers)
+                key = tuple(getattr(message, name) for name in kind.channel.keys)
+                self._by_type[kind][key].append(
+                    Stored(message, record.seq, record.time, record.headers.get("ce-source", "").rpartition("/")[2])
+                )
+
+    def of(self, kind: type[M]) -> dict[tuple[Any, ...], list[Stored]]:
+        """All messages of a type, by their keys."""
+        return self._by_type[kind]
+
+    def first(self, kind: type[M], *key: Any) -> Stored | None:
+        """The first message on an address."""
+        found = self._by_type[kind].get(key)
+        return found[0] if found else None
+
+
+def broken(story: Story) -> list[str]:
+    """Every safety rule that this run broke, in words."""
+    log = Log(story)
+    checks = (
+        _first_writers, _ends, _rounds, _claims, _calls, _overlaps, _suspicions, _drains, _rejections, _ledger, _limits,
+        _breakers,
+    )  # fmt: skip
+    return [text for check in checks for text in check(log)]
+
+
+def unfinished(story: Story, pending: Mapping[str, int] | None = None) -> list[str]:
+    """What is still open at the end of a run. `pending`: messages left in each durable consumer."""
+    log = Log(story)
+    checks = (_all_done, _all_granted, _all_attempted, _no_work, _ledger_settled, _no_lease, _all_dead_letters)
+    found = [text for check in checks for text in check(log)]
+    found.extend(f"consumer {name} still has {count} messages" for name, count in sorted((pending or {}).items()))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------ safety
+
+
+def _first_writers(log: Log) -> Iterator[str]:
+    for kind in (Analyzed, Decided, Granted, Started, Attempted, Retry, Done):
+        for key, stored in log.of(kind).items():
+            if len(stored) > 1:
+                yield f"two {kind.__name__.lower()} for {_name(key)}"
+
+
+def _ends(log: Log) -> Iterator[str]:
+    for key, (done, *_) in log.of(Done).items():
+        analyzed = log.first(Analyzed, *key)
+        accepted = analyzed is not None and analyzed.message.slip is not None
+        end: Done = done.message
+        if end.ending == "rejected" and accepted:
+            yield f"an accepted job was rejected: {_name(key)}"
+        if end.ending == "succeeded" and not any(
+            a.outcome == "ok" and a.result == end.result for a in _of_job(log, Attempted, key)
+        ):
+            yield f"succeeded without an attempt that did: {_name(key)}"
+        if end.ending in ("failed", "expired") and end.cost_microdollars is not None:
+            for grant in _of_job(log, Granted, key):
+                attempted = log.first(Attempted, *key, grant.n)
+                if grant.verdict == "candidate" and (attempted is None or attempted.seq > done.seq):
+                    yield f"failed while the granted attempt {grant.n} was open: {_name(key)}"
+        spent = sum(a.billed_microdollars for a in end.attempts)
+        if end.cost_microdollars is not None and end.ending != "rejected" and end.cost_microdollars != spent:
+            yield f"the cost of {_name(key)} is {end.cost_microdollars}, its attempts add up to {spent}"
+
+
+def _rounds(log: Log) -> Iterator[str]:
+    for key, (granted, *_) in log.of(Granted).items():
+        decided = log.first(Decided, *key)
+        if decided is None:
+            yield f"granted without decided: {_name(key)}"
+        elif granted.message.backend and granted.message.backend not in [c.backend for c in decided.message.ranking]:
+            yield f"granted a backend that was not ranked: {_name(key)}"
+    for key, (retry, *_) in log.of(Retry).items():
+        tenant, job, n = key
+        before = log.first(Attempted, tenant, job, n - 1)
+        granted = log.first(Granted, tenant, job, n - 1)
+        refused = granted is not None and granted.message.verdict == "refused" and granted.seq < retry.seq
+        if not refused and (before is None or before.seq > retry.seq):
+            yield f"retried without attempted or a refusal: {_name(key)}"
+    for key, (attempted, *_) in log.of(Attempted).items():
+        granted = log.first(Granted, *key)
+        if granted is None or granted.message.verdict != "candidate":
+            yield f"attempted without a grant: {_name(key)}"
+        elif granted.message.backend != attempted.message.backend:
+            yield f"attempted on another backend than granted: {_name(key)}"
+        elif granted.message.reserved != attempted.message.reserved:
+            yield f"attempted with other reservations than granted: {_name(key)}"
+
+
+def _claims(log: Log) -> Iterator[str]:
+    for key, (attempted, *_) in log.of(Attempted).items():
+        claim = log.first(Started, *key)
+        if claim is None:
+            yield f"attempted without a claim: {_name(key)}"
+        elif claim.message.purpose == "drain" and attempted.message.outcome != "not_started":
+            yield f"claimed only to drain, but ended as {attempted.message.outcome}: {_name(key)}"
+
+
+def _calls(log: Log) -> Iterator[str]:
+    if not log.story.exact_calls:
+        return
+    seen: Counter[Round] = Counter()
+    prompts = _prompts(log)
+    for call in log.story.calls:
+        key: Round = (call.tenant, call.job, call.n)
+        seen[key] += 1
+        if seen[key] == 2:
+            yield f"backend called twice for one n: {_name(key)}"
+        claim, done = log.first(Started, *key), log.first(Done, call.tenant, call.job)
+        if claim is None:
+            yield f"called without a claim: {_name(key)}"
+        elif (claim.message.instance, claim.message.boot) != (call.instance, call.boot):
+            yield f"called by {call.instance} {call.boot}, claimed by {claim.message.instance}: {_name(key)}"
+        elif done is not None and claim.seq > done.seq:
+            yield f"called though done was there before the claim: {_name(key)}"
+        decided = log.first(Decided, *key)
+        if done is not None and decided is not None and decided.seq > done.seq:
+            yield f"call for a round decided on after done: {_name(key)}"
+        attempted = log.first(Attempted, *key)
+        if attempted is not None and attempted.message.outcome == "not_started":
+            yield f"called, but recorded as not started: {_name(key)}"
+        prompt = prompts.get((call.tenant, call.job))
+        if prompt is not None and call.prompt and call.prompt != prompt:
+            yield f"served another body than the accepted one: {_name(key)}"
+
+
+def _prompts(log: Log) -> dict[Key, str]:
+    """The prompt of every accepted job."""
+    stored = {record.seq: record for record in log.story.records.get("IN", ())}
+    found: dict[Key, str] = {}
+    for (tenant, job), (analyzed, *_) in log.of(Analyzed).items():
+        slip = analyzed.message.slip
+        record = stored.get(slip.input_seq) if slip else None
+        if record is not None:
+            found[tenant, job] = codec.decode(JobSubmit, record.data, record.headers).prompt
+    return found
+
+
+def _overlaps(log: Log) -> Iterator[str]:
+    by_job: dict[Key, list[Call]] = defaultdict(list)
+    if log.story.exact_calls and log.story.signals_arrive:
+        for call in log.story.calls:
+            by_job[call.tenant, call.job].append(call)
+    lost = {key for key, (attempted, *_) in log.of(Attempted).items() if _was_deaf(log, attempted)}
+    for key, calls in by_job.items():
+        calls.sort(key=lambda call: call.began_at)
+        for number, second in enumerate(calls):
+            for first in calls[:number]:
+                ended = first.ended_at if first.ended_at is not None else log.story.now
+                if first.n == second.n or second.began_at >= ended or (*key, first.n) in lost:
+                    continue
+                if not _unheard(log, first, second.began_at):
+                    yield f"two calls at once, and nobody could take the first for dead: {_name((*key, first.n))}"
+
+
+def _unheard(log: Log, call: Call, at: float) -> bool:
+    return _was_unheard(log, call.instance, call.boot, call.began_at - SUSPICION_SECONDS, at)
+
+
+def _was_unheard(log: Log, instance: str, boot: str | None, since: float, until: float) -> bool:
+    """Whether a process was silent (and deaf) long enough within a time to be taken for dead, or to take others for dead."""
+    return any(
+        outage.instance == instance
+        and boot in (outage.boot, None)
+        and outage.since <= until
+        and outage.until >= since
+        and outage.until - outage.since >= SUSPICION_SECONDS
+        for outage in log.story.outages
+    )
+
+
+def _was_deaf(log: Log, said: Stored) -> bool:
+    """Whether who said this had heard nobody for a while, and so could take anybody for dead."""
+    return _was_unheard(log, said.writer, None, said.time - 4 * SUSPICION_SECONDS, said.time)
+
+
+def _suspicions(log: Log) -> Iterator[str]:
+    """An attempt is given up as lost only when its process died, could not be heard, or no longer ran it."""
+    if not log.story.exact_calls or not log.story.signals_arrive:
+        return
+    running = {(c.tenant, c.job, c.n): c for c in log.story.calls}
+    for key, (attempted, *_) in log.of(Attempted).items():
+        call = running.get(key)
+        if attempted.message.outcome != "executor_lost" or call is None:
+            continue
+        ended = call.ended_at if call.ended_at is not None else log.story.now
+        if attempted.time >= ended or _was_deaf(log, attempted):
+            continue
+        if not _unheard(log, call, attempted.time):
+            yield f"given up as lost while its executor lived and ran it: {_name(key)}"
+
+
+def _drains(log: Log) -> Iterator[str]:
+    """A queue is drained only when nobody who serves its backend can be heard."""
+    if not log.story.signals_arrive:
+        return
+    for key, (claim, *_) in log.of(Started).items():
+        started: Started = claim.message
+        if started.purpose != "drain" or _was_deaf(log, claim):
+            continue
+        for life in log.story.lives:
+            known = life.since + SUSPICION_SECONDS <= claim.time and started.backend in life.backends
+            if known and not _was_unheard(
+                log, life.instance, life.boot, claim.time - 2 * SUSPICION_SECONDS, claim.time
+            ):
+                yield f"drained although {life.instance} lived and served {started.backend}: {_name(key)}"
+
+
+def _rejections(log: Log) -> Iterator[str]:
+    """Refused is only what meets another body under its id."""
+    for key in log.of(Refused):
+        if log.first(Analyzed, *key) is None:
+            yield f"refused although no job has that id: {_name(key)}"
+
+
+class Entry(NamedTuple):
+    """One increment of a counter."""
+
+    entry: LedgerEntry
+    amount: int
+    total: int
+
+    @property
+    def what(self) -> tuple[Any, ...]:
+        """What it counts for: two increments for the same thing would count it twice."""
+        e = self.entry
+        return (e.step == "reserve", e.tenant, e.job, e.n, e.backend, e.model, e.counter, e.amount)
+
+
+def _entries(log: Log) -> list[Entry]:
+    found: list[Entry] = []
+    for record in log.story.records.get("LEDGER", ()):
+        body, headers = codec.body_of(record.data, record.headers)
+        total = int(msgspec.json.decode(record.data)["val"])
+        found.append(Entry(codec.decode(LedgerEntry, body, headers), int(record.headers["Nats-Incr"]), total))
+    return found
+
+
+def _ledger(log: Log) -> Iterator[str]:
+    seen: set[tuple[Any, ...]] = set()
+    held: dict[tuple[Any, ...], int] = {}
+    for entry in _entries(log):
+        if entry.what in seen:
+            yield f"counted twice: {_entry(entry.entry)}"
+        seen.add(entry.what)
+        if entry.total < 0:
+            yield f"ledger below zero: {entry.entry.counter} at {entry.total}"
+        hold = entry.what[1:]
+        if entry.entry.step == "reserve":
+            held[hold] = entry.amount
+        elif hold not in held:
+            yield f"{entry.entry.step}d what was not reserved: {_entry(entry.entry)}"
+        elif entry.entry.step == "release" and entry.amount != -held[hold]:
+            yield f"released another amount than reserved: {_entry(entry.entry)}"
+        elif entry.entry.step == "settle":
+            attempted = log.first(Attempted, entry.entry.tenant, entry.entry.job, entry.entry.n)
+            e, a = entry.entry, attempted.message if attempted else None
+            if a is None or (a.backend, a.model) != (e.backend, e.model):
+                yield f"settled for another backend than attempted: {_entry(entry.entry)}"
+
+
+def _limits(log: Log) -> Iterator[str]:
+    """What verdicts admitted never exceeds a limit."""
+    limits = {budget.name: budget.limit for budget in log.story.budgets}
+    admitted: Counter[tuple[str, str]] = Counter()
+    for (tenant, job, n), (granted, *_) in log.of(Granted).items():
+        attempted = log.first(Attempted, tenant, job, n)
+        for reservation in granted.message.reserved:
+            used = billed(reservation, attempted.message) if attempted else reservation.amount
+            admitted[reservation.budget, reservation.subject] += used
+    for (name, counter), amount in admitted.items():
+        if name in limits and amount > limits[name]:
+            yield f"admitted {amount} on {counter}, more than the limit of {limits[name]}"
+
+
+def _breakers(log: Log) -> Iterator[str]:
+    for (backend, model), (stored, *_) in log.of(Breaker).items():
+        breaker: Breaker = stored.message
+        failures = sum(
+            a.message.outcome in COUNTED and (a.message.backend, a.message.model) == (backend, model)
+            for (a, *_) in log.of(Attempted).values()
+            if a.seq <= breaker.through_seq
+        )
+        if breaker.failures_in_row > failures:
+            yield f"breaker {backend}/{model} counts {breaker.failures_in_row} failures of {failures}"
+
+
+# ---------------------------------------------------------------------------------------------------------- liveness
+
+
+def _all_done(log: Log) -> Iterator[str]:
+    """Every submission that is stored has led to a job, and every job has ended."""
+    known: set[Key] = {(tenant, job) for tenant, job in log.of(Analyzed)}
+    seqs = {stored[0].message.slip.input_seq for stored in log.of(Analyzed).values() if stored[0].message.slip}
+    refused = {(tenant, job) for tenant, job in log.of(Refused)}
+    for record in log.story.records.get("IN", ()):
+        tokens = record.subject.split(".")
+        if tokens[1] != "submit" or record.seq in seqs:
+            continue
+        try:
+            submit = codec.decode(JobSubmit, record.data, record.headers)
+        except codec.Undecodable:
+            continue
+        key = (untoken(tokens[2]), submit.id or f"in-{record.seq}")
+        if key not in known and key not in refused and (key[0], f"in-{record.seq}") not in known:
+            yield f"submission {record.seq} was lost: {_name(key)}"
+    for key in sorted(known):
+        if log.first(Done, *key) is None:
+            yield f"the job never ended: {_name(key)}"
+
+
+def _all_granted(log: Log) -> Iterator[str]:
+    for key, (decided, *_) in log.of(Decided).items():
+        if decided.message.gave_up is None and log.first(Granted, *key) is None:
+            yield f"decided without a verdict for ever: {_name(key)}"
+        elif decided.message.gave_up is not None and log.first(Granted, *key) is not None:
+            yield f"given up and granted: {_name(key)}"
+
+
+def _all_attempted(log: Log) -> Iterator[str]:
+    for key, (granted, *_) in log.of(Granted).items():
+        if granted.message.verdict == "candidate" and log.first(Attempted, *key) is None:
+            yield f"granted without attempted for ever: {_name(key)}"
+
+
+def _no_work(log: Log) -> Iterator[str]:
+    for record in log.story.records.get("WORK", ()):
+        yield f"work is left for ever: {record.subject}"
+
+
+def _ledger_settled(log: Log) -> Iterator[str]:
+    """Each counter holds exactly what the attempts were billed."""
+    totals: Counter[str] = Counter()
+    for entry in _entries(log):
+        totals[entry.entry.counter] += entry.amount
+    spent: Counter[str] = Counter()
+    for stored in log.of(Attempted).values():
+        attempted: Attempted = stored[0].message
+        for reservation in attempted.reserved:
+            spent[reservation.subject] += billed(reservation, attempted)
+    for counter in sorted({*totals, *spent}):
+        if totals[counter] != spent[counter]:
+            yield f"ledger {counter} says {totals[counter]}, but {spent[counter]} was billed"
+
+
+def _no_lease(log: Log) -> Iterator[str]:
+    for (backend, model), (stored, *_) in log.of(Breaker).items():
+        if stored.message.probe_job and stored.message.probe_until > log.story.now:
+            yield f"the probe lease on {backend}/{model} never ends: {stored.message.probe_job}"
+
+
+def _all_dead_letters(log: Log) -> Iterator[str]:
+    """What can't be decoded has a dead letter, and ends or joins a job."""
+    letters = {(s.message.stream, s.message.seq) for stored in log.of(DeadLetter).values() for s in stored}
+    for record in log.story.records.get("IN", ()):
+        kind = codec.type_at(record.subject)
+        assert kind is not None
+        try:
+            codec.decode(kind, record.data, record.headers)
+        except codec.Undecodable:
+            if ("IN", record.seq) not in letters:
+                yield f"no dead letter for what can't be decoded: IN {record.seq} on {record.subject}"
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def _of_job(log: Log, kind: type[M], key: tuple[Any, ...]) -> list[M]:
+    return [stored[0].message for k, stored in log.of(kind).items() if k[:2] == key[:2]]
+
+
+def _name(key: tuple[Any, ...]) -> str:
+    return "/".join(str(part) for part in key)
+
+
+def _entry(entry: LedgerEntry) -> str:
+    return f"{entry.step} {entry.tenant}/{entry.job}/{entry.n} on {entry.backend} for {entry.counter}"
