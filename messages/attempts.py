@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from messages.deciding import Parameters
 from messages.message import Channel, Kind, Message, Value
 from messages.values import (
     Attempt,
@@ -19,6 +20,9 @@ from messages.values import (
     Usage,
 )
 
+WhenOver = Literal["fail", "wait", "ask"]
+"""When everybody is over budget: `fail` ends the job, `wait` tries again when a window begins, `ask` holds the job until
+somebody resumes it."""
 Verdict = Literal["candidate", "refused", "void"]
 """`candidate`: runs there. `refused`: no candidate may run now. `void`: the job had ended."""
 
@@ -28,6 +32,8 @@ class Skipped(Value):
 
     backend: str
     """The candidate's backend."""
+    model: str = ""
+    """The candidate's model; empty: all of the backend."""
     reason: str
     """Why it may not run there now, in words."""
     until: float = 0.0
@@ -58,6 +64,14 @@ class Granted(
     """Better candidates that were passed over, each with its reason."""
     probe: bool = False
     """This attempt is the one trial call of a half-open breaker."""
+    when_over: WhenOver | None = None
+    """What follows because every candidate was over budget; absent: something else stood in the way too, or it runs."""
+    room_at: float = 0.0
+    """When the first of the budgets in the way begins a new window, in seconds since the epoch; 0: never."""
+    over: tuple[str, ...] = ()
+    """Names of the budgets that stood in the way."""
+    hopeless: bool = False
+    """The worst case exceeds the whole limit everywhere: waiting can't help."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
@@ -95,6 +109,10 @@ class Work(
     """The prices it is billed at: those of the decision."""
     max_output_tokens: int
     """Cap on generated tokens that is sent to the backend."""
+    parameters: Parameters = Parameters()
+    """How the request is adjusted for this backend."""
+    required_fields: tuple[str, ...] = ()
+    """Fields that the answer's JSON must have."""
 
 
 class Started(
@@ -143,6 +161,12 @@ class Attempted(
     """Kind of work."""
     workflow: str = ""
     """The workflow the job belongs to; empty: none."""
+    step: str = ""
+    """The workflow's step; empty: none."""
+    input_estimate: int = 0
+    """Input tokens as the analyzer estimated them."""
+    switched: bool = False
+    """Another model ran on this backend before, as far as its executor knows."""
     outcome: Outcome
     """How it ended; see `Outcome`."""
     result: Result | None = None
@@ -203,6 +227,33 @@ class Progress(Message, channel=Channel(kind=Kind.SIGNAL, prefix="job.progress",
     """The backend's name."""
 
 
+class Held(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.held", keys=("tenant", "job", "n"))):
+    """Everybody who could run the job is over budget, and it waits for a person: `JobResume`, or its deadline."""
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """The round that was refused; a resumed job goes into the next one."""
+    user: str = ""
+    """Whose job it is within the tenant; empty: nobody in particular."""
+    workflow: str = ""
+    """The workflow the job belongs to; empty: none."""
+    problem: Problem
+    """Why, naming each candidate and its budget."""
+    budgets: tuple[str, ...] = ()
+    """Names of the budgets in the way."""
+    cost_microdollars: int = 0
+    """The most it would cost on the candidate that ranks first."""
+    tokens: int = 0
+    """The most tokens it would take there."""
+    until: float
+    """The job's deadline: when it ends by itself, in seconds since the epoch."""
+    at: float
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
 class LedgerEntry(Message, channel=Channel(kind=Kind.WORK, stream="LEDGER", prefix="ledger")):
     """One increment of a budget counter. Travels in a header, since the server keeps the total as the body."""
 
@@ -215,7 +266,11 @@ class LedgerEntry(Message, channel=Channel(kind=Kind.WORK, stream="LEDGER", pref
     amount: int
     """What was reserved, always positive."""
     unit: str
-    """What the counter counts: `microdollars`, `tokens` or `requests`."""
+    """What the counter counts: `microdollars`, `tokens`, `requests` or `gpu_milliseconds`."""
+    hold: str = ""
+    """Which of the attempt's holds on the counter it is, as in `Reservation`."""
+    limit: int = 0
+    """What the total was compared with when it was reserved; 0 for the other steps."""
     tenant: str
     """Whose job it is."""
     job: str

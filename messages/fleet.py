@@ -1,4 +1,4 @@
-"""The backends, as executors announce them and as everybody sees them; breakers, figures, policies."""
+"""The backends, as executors announce them and as everybody sees them; breakers, figures, preferences."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from messages.attempts import Attempted
-from messages.message import Channel, Kind, Message, Value, fact
-from messages.values import Failover, Price
+from messages.attempts import Attempted, WhenOver
+from messages.message import Channel, Kind, Message, Value, fact, token
+from messages.values import Price, Quality
 
 
 class Model(Value):
@@ -17,7 +17,7 @@ class Model(Value):
     name: str
     """As its backend calls it."""
     capabilities: tuple[str, ...] = ("text",)
-    """What it can do: `text`, `vision`, `tools`, `json`, `code`."""
+    """What it can do: `text`, `vision`, `tools`, `json`, `code`, `image`, `video`, `audio`, `embedding`, `lora`, …"""
     context_tokens: int | None = None
     """Prompt and answer together; absent: unknown."""
     max_output_tokens: int | None = None
@@ -30,6 +30,16 @@ class Model(Value):
     """Stated speed; replaced by measurements."""
     first_token_seconds: float | None = None
     """Stated time to the first token; replaced by measurements."""
+    seconds_per_job: float | None = None
+    """Stated time of a whole job, for what is not counted in tokens; replaced by measurements."""
+    parameters_billion: float | None = None
+    """Its size; absent: unknown."""
+    vram_mb: int | None = None
+    """GPU memory it needs; absent: unknown."""
+    swap_seconds: float | None = None
+    """Stated time to load it in place of another; replaced by measurements."""
+    loras: tuple[str, ...] | None = None
+    """LoRAs it can be run with; absent: unknown."""
 
 
 class Offer(Value):
@@ -49,6 +59,16 @@ class Offer(Value):
     """Attempts this executor runs at once on it."""
     models: tuple[Model, ...] = ()
     """What it serves."""
+    exclusive_group: str = ""
+    """Backends of one group share hardware: one of them is active at a time. Empty: none."""
+    active: bool = True
+    """Whether it is the active one of its group."""
+    vram_total_mb: int | None = None
+    """GPU memory; absent: unknown."""
+    here: bool = False
+    """Runs on its executor's own host, so that the GPU of that host is its GPU."""
+    gpu: int | None = None
+    """Which of the host's GPUs it uses, as NVML counts them; absent: the only one."""
     healthy: bool = True
     """Whether its last health check went well."""
     health_reason: str = ""
@@ -66,6 +86,10 @@ class Running(Value):
     """Round of the job the attempt belongs to."""
     run: str
     """The handler run that won the claim."""
+    backend: str = ""
+    """Where it runs."""
+    model: str = ""
+    """What it runs."""
 
 
 class ExecutorAlive(Message, channel=Channel(kind=Kind.SIGNAL, prefix="executor.alive", keys=("instance",))):
@@ -83,6 +107,8 @@ class ExecutorAlive(Message, channel=Channel(kind=Kind.SIGNAL, prefix="executor.
     """The attempts it runs at this moment."""
     leaving: bool = False
     """The last heartbeat of a clean stop: takes no more work."""
+    host: str = ""
+    """The host it runs on, as in `Gpu`; empty: unknown."""
     at: float
     """Its reading of the server's clock, in seconds since the epoch."""
 
@@ -106,6 +132,12 @@ class Backend(Message, channel=fact("backend", keys=("backend",))):
     """The live executors that serve it, by instance."""
     models: tuple[Model, ...] = ()
     """What it serves, over all its executors."""
+    exclusive_group: str = ""
+    """Backends of one group share hardware: one of them is active at a time. Empty: none."""
+    active: bool = True
+    """Whether it is the active one of its group; an inactive one takes no work."""
+    vram_total_mb: int | None = None
+    """GPU memory; absent: unknown."""
     healthy: bool
     """Whether it is so for at least one executor."""
     health_reason: str = ""
@@ -123,32 +155,67 @@ class Load(Message, channel=fact("load", keys=("backend",))):
     """Attempts in its queue that nobody runs."""
     running: int
     """Attempts that executors have in hand."""
+    loaded: tuple[str, ...] = ()
+    """Models that ran there last or run there now: what needs no loading."""
+    vram_free_mb: int | None = None
+    """Free GPU memory; absent: unknown."""
     at: float
     """Decisions after this time are not counted in it."""
+
+
+ALL_MODELS = "*"
+"""In place of a model: the breaker of a backend's whole account, which holds for all of its models."""
+BreakerCause = Literal["", "failures", "rate_limited", "account", "manual"]
+"""What holds a breaker open. `failures`: in a row, or their share. `rate_limited`: the backend asked to be left alone.
+`account`: it refused our key or our money. `manual`: somebody opened it by hand, and only a hand closes it. Empty: closed."""
+
+
+class Minute(Value):
+    """The calls of one minute, by the time they ended, that say something about the backend."""
+
+    minute: int
+    """Minutes since the epoch."""
+    calls: int = 0
+    """Those that went well, and counted failures."""
+    failures: int = 0
+    """Counted failures."""
 
 
 class Breaker(Message, channel=fact("breaker", keys=("backend", "model"), compared=True)):
     """The circuit breaker of one backend and model: a fold of `attempted` in stream order.
 
-    Open means `now < open_until`; after that it is half-open until a probe succeeds. No timer can be lost.
+    Open means `now < open_until`; after that it is half-open until a probe succeeds. No timer can be lost. The one with the
+    model `*` is that of the backend's account: while it is open, no model of the backend is called.
     """
 
     backend: str
     """The backend's name."""
     model: str
-    """The model's name, as its backend calls it."""
+    """The model's name, as its backend calls it; `*`: the whole account."""
     opened_at: float = 0.0
-    """When it opened last; an attempt that began before says nothing about the backend since."""
+    """When it opened last; an attempt that began before says nothing about the backend since. 0: it is closed."""
     through_seq: int = 0
     """Events up to this stream sequence are folded in; older ones are ignored."""
     failures_in_row: int = 0
-    """Counted failures since the last success."""
+    """Counted failures since the last success, as far as they are remembered."""
     times_opened: int = 0
-    """Openings since the last success; doubles the time."""
+    """Openings since the last success; 0: it is closed."""
+    strikes: int = 0
+    """Openings that are remembered: each doubles the time of the next one."""
+    quiet_since: float = 0.0
+    """When it closed last, in seconds since the epoch; strikes are forgotten one by one from then on."""
     open_until: float = 0.0
     """Nobody gets through before this time, in seconds since the epoch."""
+    cause: BreakerCause = ""
+    """What holds it open, or held it open until a trial call decides; empty: it is closed."""
     reason: str = ""
-    """Why it opened last, in words."""
+    """Why it opened, in words."""
+    by: str = ""
+    """Who opened or closed it by hand last; empty: nobody."""
+    executors: tuple[str, ...] = ()
+    """Of an account that is unusable: the executors that were there then, and still are. Another one closes it."""
+    recent: tuple[Minute, ...] = ()
+    """The calls since it closed last, as far as they are remembered, in order of time."""
     probe_tenant: str = ""
     """Tenant of the job that holds the probe lease."""
     probe_job: str = ""
@@ -159,73 +226,217 @@ class Breaker(Message, channel=fact("breaker", keys=("backend", "model"), compar
     """When the lease ends by itself, in seconds since the epoch."""
 
 
-def workflow_key(tenant: str, workflow: str) -> str:
+def workflow_key(tenant: str, workflow: str, step: str = "") -> str:
     """Under which name a workflow's averages stand: tenants do not share them; `-` for none."""
-    return f"{tenant}/{workflow}" if workflow else "-"
+    if not workflow:
+        return "-"
+    return "/".join(token(part) for part in (tenant, workflow, step) if part)
 
 
-class Stats(Message, channel=fact("stats", keys=("backend", "model", "workflow"))):
-    """Rolling averages of one backend, model and workflow."""
+def task_key(task: str) -> str:
+    """Under which name the averages of a kind of work stand."""
+    return f"task:{task}"
+
+
+class Stats(Message, channel=fact("stats", keys=("backend", "model", "scope"))):
+    """Rolling averages of one backend and model within a scope. Times are averaged as logarithms, with a discount."""
 
     backend: str
     """The backend's name."""
     model: str
     """The model's name, as its backend calls it."""
-    workflow: str
-    """`<tenant>/<workflow>`, or `-` for all jobs of the model."""
+    scope: str
+    """`-` for all jobs of the model, `<tenant>/<workflow>`, `<tenant>/<workflow>/<step>`, or `task:<task>`."""
+    epoch: int = 0
+    """Counts resets; averages of an older one no longer count."""
     attempts: int
     """Attempts that count: all but those nobody started, aborted, or asked wrongly."""
     successes: int
     """Attempts with outcome `ok`."""
+    weight: float = 0.0
+    """Discounted number of the successes behind the means."""
     latency_seconds: float | None = None
-    """Discounted mean over successful attempts."""
+    """Discounted geometric mean over successful attempts."""
+    latency_spread: float | None = None
+    """Discounted standard deviation of the logarithm of their times."""
     first_token_seconds: float | None = None
-    """Discounted mean over successful attempts."""
+    """Discounted geometric mean over successful attempts."""
     tokens_per_second: float | None = None
     """Discounted mean of generated tokens per second of the whole call."""
+    output_tokens: float | None = None
+    """Discounted mean of generated tokens."""
+    input_ratio: float | None = None
+    """Discounted mean of counted over estimated input tokens: corrects the estimate for this model."""
     cost_microdollars: float | None = None
     """Discounted mean per successful attempt."""
+    swap_seconds: float | None = None
+    """Discounted mean of what the first call after a change of model took longer."""
+    failure_rate: float = 0.0
+    """Discounted share of attempts that failed, 0 to 1."""
+    rating: float | None = None
+    """Discounted mean of ratings, 1 to 5."""
+    ratings: int = 0
+    """How many ratings."""
+    at: float
+    """When it was measured last, in seconds since the epoch on the server's clock."""
+
+
+class Epoch(Message, channel=fact("epoch", keys=("of",))):
+    """The averages were reset: what was measured before no longer counts, and prior shares are equal."""
+
+    of: str = "stats"
+    """Always `stats`: there is one per bus."""
+    epoch: int
+    """Counts resets, from 1."""
+    by: str
+    """Who asked for it."""
+    at: float
+    """When, in seconds since the epoch on the server's clock."""
+
+
+class StatsReset(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.reset", keys=("epoch",))):
+    """The averages were reset, and by whom: the public notice of an `Epoch`."""
+
+    epoch: int
+    """Counts resets, from 1."""
+    by: str
+    """Who asked for it."""
+    forgotten: int
+    """How many averages were thrown away."""
+    at: float
+    """When, in seconds since the epoch on the server's clock."""
+
+
+class Preference(Message, channel=fact("preference", keys=("tenant", "scope"))):
+    """What a tenant, or one of its users, products, workflows or steps prefers. A job's own word comes first."""
+
+    tenant: str
+    """Whose it is."""
+    scope: str
+    """`tenant`, `user:<user>`, `product:<product>`, `workflow:<workflow>` or `step:<workflow>/<step>`; the later in
+    this list, the nearer to the job, and the nearest wins."""
+    quality: Quality | None = None
+    """Quality level."""
+    strategy: str | None = None
+    """Strategy by name."""
+    preferred_backend: str | None = None
+    """Used unless it is not permitted."""
+    preferred_model: str | None = None
+    """Used unless it is not permitted."""
+    allow_cloud: bool | None = None
+    """False keeps jobs on local backends."""
+    prioritize_speed: bool | None = None
+    """Whether speed weighs more than cost."""
+    max_cost_microdollars: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Limit over all attempts of a job."""
+    value_per_hour_microdollars: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """What an hour of waiting costs."""
+    at: float = 0.0
+    """When it was said, in seconds since the epoch on the server's clock."""
+
+
+Scope = Literal["global", "tenant", "workflow", "step", "provider", "backend", "model", "user", "job"]
+"""Whom a budget holds for. Users, workflows, steps and jobs belong to a tenant; the others span all tenants."""
+Unit = Literal["microdollars", "tokens", "requests", "gpu_milliseconds"]
+"""What a budget counts; GPU time is counted on hardware of ours alone."""
+Window = Literal["minute", "hour", "day", "week", "month", "total"]
+"""How long a budget's limit holds, by the calendar of its time zone; weeks begin on Monday."""
+
+
+class Limit(Message, channel=fact("limit", keys=("name",))):
+    """A budget that was set, raised or removed while running; it takes the place of the configured one of its name."""
+
+    name: str
+    """The budget's name."""
+    scope: Scope = "global"
+    """Whom it holds for."""
+    only: str = ""
+    """Holds for this one alone (of a step: `<workflow>/<step>`); empty: for each of them."""
+    unit: Unit = "microdollars"
+    """What it counts."""
+    window: Window = "day"
+    """How long the limit holds."""
+    limit: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """The most per window; 0 admits only what costs 0 of the unit."""
+    soft_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    """Share of the limit from which on it warns."""
+    time_zone: str = ""
+    """IANA name of the zone whose calendar the windows follow; empty: as configured for all."""
+    on_all_over_budget: WhenOver | None = None
+    """What happens to a job when nobody can run it because of this budget; absent: as configured for all."""
+    removed: bool = False
+    """The budget no longer holds."""
+    by: str = ""
+    """Who set it; empty: it comes from the settings."""
+    at: float = 0.0
+    """When, in seconds since the epoch on the server's clock; 0: it comes from the settings."""
+
+
+class BudgetState(Message, channel=fact("budget", keys=("budget", "holder"), compared=True)):
+    """How far one budget is used by one holder in its present window: a fold of the ledger, told at most once a second."""
+
+    budget: str
+    """The budget's name."""
+    holder: str
+    """Whose it is: a tenant, `<tenant>/<user>`, a backend, …; `all` for a global one."""
+    counter: str
+    """The counter's subject in the ledger, which names the window."""
+    unit: Unit
+    """What it counts."""
+    window: Window
+    """How long the limit holds."""
+    spent: int
+    """Settled so far in the window."""
+    reserved: int
+    """Held by attempts that have not ended, each with its worst case; what is being refused counts until it is returned."""
+    limit: int
+    """The limit in force when it was told."""
+    soft: bool = False
+    """Spent and reserved together have reached the soft share."""
+    began_at: float = 0.0
+    """When the window began, in seconds since the epoch; 0: it has no beginning."""
+    ends_at: float = 0.0
+    """When the window ends, and all of this with it; 0: never."""
+    through_seq: int = 0
+    """Entries of the ledger up to this sequence are folded in."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+class BudgetsOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.guardrail.budgets")):
+    """Question: which budgets are in force, and how far are they used?"""
+
+    name: str = ""
+    """Only this one; empty: all."""
 
 
-class Weights(Value):
-    """Points per part of the weighted score, and the anchors its fractions are taken against (requirement C1)."""
+class BudgetsAre(Message, channel=Channel(kind=Kind.ASK, prefix="answer.guardrail.budgets")):
+    """Answer to `BudgetsOf`."""
 
-    priority: float = 40.0
-    """Points for the most preferred backend."""
-    cost: float = 30.0
-    """Points for a free one."""
-    speed: float = 20.0
-    """Points for one at least as quick as `fast_seconds`."""
-    queue: float = 10.0
-    """Points for one with nobody waiting."""
-    fast_seconds: Positive = 5.0
-    """Expected time that earns all speed points."""
-    slow_seconds: Positive = 20.0
-    """Expected time that earns none."""
-    dear_microdollars: Positive = 80_000.0
-    """Price per job that earns no cost points."""
-    long_queue: Positive = 10.0
-    """Waiting jobs that earn no queue points."""
+    limits: tuple[Limit, ...] = ()
+    """Every budget in force, by name."""
+    states: tuple[BudgetState, ...] = ()
+    """What is known of their holders, the fullest first, at most 500; whose window has ended is left out."""
 
 
-class Policy(Message, channel=fact("policy", keys=("policy",))):
-    """How the router decides; replaced through the bus without a restart."""
+class ModelPrice(Message, channel=fact("price", keys=("seller", "model"))):
+    """A price that somebody set while everything runs. Reservations that are held keep theirs; new ones use this one.
 
-    policy: str = "default"
-    """Its name."""
-    version: int = 1
-    """Counts its changes, from 1."""
-    strategy: str = "weighted_score"
-    """Strategy for jobs that ask for none, by name."""
-    failover: Failover = Failover()
-    """How often and how patiently jobs are tried."""
-    weights: Weights = Weights()
-    """Numbers of the weighted score."""
+    One for a backend comes before one for its provider; a price written in the settings comes before both.
+    """
+
+    seller: str
+    """A backend's name, or a provider's."""
+    model: str
+    """The model's name, as its backend calls it."""
+    price: Price = Price()
+    """What it costs from now on."""
+    withdrawn: bool = False
+    """It no longer holds: what was known before does again."""
+    by: str = ""
+    """Who set it."""
+    at: float
+    """When, in seconds since the epoch on the server's clock."""
 
 
 class Deployment(Message, channel=fact("deployment", keys=("deployment",), compared=True)):
@@ -298,3 +509,47 @@ class AttemptsAre(Message, channel=Channel(kind=Kind.ASK, prefix="answer.telemet
 
     attempts: tuple[Attempted, ...] = ()
     """One event per finished attempt."""
+
+
+class GpuProcess(Value):
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    """Its process id; inside a container often that of the host."""
+    memory_mb: int | None = None
+    """What it holds, in MiB; absent: the driver does not tell."""
+
+
+class Gpu(Message, channel=fact("gpu", keys=("host", "index"))):
+    """How a GPU is, as NVML reads it on its host. What can't be read is absent, never zero.
+
+    Told when something of substance changes, and every 30 s while the GPU is there; an older one says nothing about now.
+    """
+
+    host: str
+    """The host it sits in, by its network name."""
+    index: int
+    """Which of the host's GPUs, as NVML and `nvidia-smi` count them (by PCI address); -1: no GPU but the host, whose
+    `problem` says why none can be read."""
+    name: str = ""
+    """Product name."""
+    uuid: str = ""
+    """`GPU-…`: stays the same when others are added or removed."""
+    memory_total_mb: int | None = None
+    """Its memory in MiB."""
+    memory_free_mb: int | None = None
+    """Free memory in MiB."""
+    memory_used_mb: int | None = None
+    """Used memory in MiB; what the driver keeps for itself counts as used."""
+    load: float | None = None
+    """Share of the last sampling period in which something ran on it, 0 to 1."""
+    temperature_c: float | None = None
+    """Temperature of the chip in degrees Celsius."""
+    processes: tuple[GpuProcess, ...] | None = None
+    """Who holds memory of it, the largest first, at most 32; empty: nobody that the driver shows."""
+    driver: str = ""
+    """Version of the driver."""
+    problem: str = ""
+    """Why it can't be read, in words; empty: fine."""
+    at: float
+    """When it was read, in seconds since the epoch on the server's clock."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from messages.message import Channel, Kind, Message
+from messages.deciding import Candidate, Plan
+from messages.message import Channel, Kind, Message, Value
 from messages.values import (
+    Asset,
     Attempt,
-    Candidate,
     Exclusion,
     Failover,
     Needs,
+    ObjectRef,
     Problem,
     Quality,
     Result,
@@ -45,14 +47,24 @@ class JobSubmit(
     """A conversation in OpenAI form: `role` and `content` (text or parts)."""
     task: Task | None = None
     """Kind of work; absent: inferred from the text."""
+    asset: Asset | None = None
+    """What is to be made; absent: inferred, `text` when nothing tells otherwise."""
     quality: Quality | None = None
     """`draft`, `standard` or `final`; absent: inferred."""
     model: str = ""
-    """Model that must be used; empty: any that fits."""
+    """Model that must be used, by name or stable id; empty: any that fits."""
+    preferred_model: str = ""
+    """Model that is used unless it is unhealthy or not permitted."""
     capabilities: tuple[str, ...] = ()
     """Capabilities a backend must have, beyond those inferred from the request."""
+    preferred_capabilities: tuple[str, ...] = ()
+    """Capabilities it should have; where they are missing the request is degraded (an image left out), and says so."""
     role: str = ""
     """Role in a larger work: `classifier`, `writer`, `expander`, `validator`, `style_refiner`."""
+    mode: str = ""
+    """Mode of the role: `full_mimic` for `style_refiner`."""
+    style: str = ""
+    """The wanted style in words: takes the place of a style image where a model can't see one."""
     product: str = ""
     """Kind of product it is for: `landing`, `card`, `ecommerce`, …"""
     user: str = ""
@@ -75,6 +87,24 @@ class JobSubmit(
     """OpenAI form: `{"type": "json_object"}` or `json_schema`."""
     tools: tuple[dict[str, Any], ...] = ()
     """Tools in OpenAI form."""
+    count: int | None = None
+    """How many images, 1 or more."""
+    width: int | None = None
+    """Pixels of an image or video, 1 or more."""
+    height: int | None = None
+    """Pixels of an image or video, 1 or more."""
+    steps: int | None = None
+    """Sampling steps, 1 or more; absent: chosen from the quality."""
+    frames: int | None = None
+    """Frames of a video, 1 or more; absent: chosen from the quality, or from `seconds` and `fps`."""
+    fps: float | None = None
+    """Frames per second, more than 0."""
+    seconds: float | None = None
+    """Length of a video or sound, more than 0."""
+    loras: tuple[str, ...] = ()
+    """LoRAs to use, by name."""
+    graph: dict[str, Any] | None = None
+    """A ComfyUI graph in API form; its checkpoints, LoRAs, node classes and frames become needs."""
     deadline_seconds: float | None = None
     """Seconds from submission until the job must have ended, greater than 0; absent: the configured default."""
     max_cost_microdollars: int | None = None
@@ -83,10 +113,12 @@ class JobSubmit(
     """Strategy by name; empty: the policy's."""
     preferred_backend: str = ""
     """Used unless it is unhealthy or not permitted."""
-    allow_cloud: bool = True
-    """False keeps the job on local backends."""
-    prioritize_speed: bool = False
-    """True lets speed weigh more than cost."""
+    allow_cloud: bool | None = None
+    """False keeps the job on local backends; absent: as preferred, else true."""
+    prioritize_speed: bool | None = None
+    """True lets speed weigh more than cost; absent: as preferred, else false."""
+    value_per_hour_microdollars: int | None = None
+    """What an hour of waiting for it costs you, 0 or more, for `expected_cost`; absent: as preferred, else the policy's."""
 
     @property
     def conversation(self) -> tuple[dict[str, Any], ...]:
@@ -118,6 +150,17 @@ class JobRate(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.
     """1 (useless) to 5 (excellent)."""
     rater: str = ""
     """Who rates: a person or a validator, by name."""
+
+
+class JobResume(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.resume", keys=("tenant", "job"))):
+    """A person lets a held job try again: after a limit was raised, or because there may be room now."""
+
+    tenant: str = ""
+    """May be left out: the subject says it."""
+    job: str = ""
+    """May be left out: the subject says it."""
+    by: str = ""
+    """Who resumes it, for the record."""
 
 
 class Analyzed(
@@ -251,14 +294,28 @@ class Decided(
     """The finished attempts so far, in order."""
     excluded: tuple[Exclusion, ...] = ()
     """Backends it must not be sent to for a while."""
+    cause: Problem | None = None
+    """What ended the round before; absent in the first."""
     ranking: tuple[Candidate, ...] = ()
     """Permitted candidates, best first."""
     others: tuple[Candidate, ...] = ()
     """Candidates that were excluded, each with its reason."""
+    omitted: int = 0
+    """Candidates that are not in this event, because there were more than 16; all of them lie at `everything`."""
+    everything: ObjectRef | None = None
+    """Where all candidates lie when some were omitted."""
     strategy: str
     """Strategy the candidates were scored with, by name."""
+    parts: tuple[str, ...] = ()
+    """Names of the parts of the scores."""
+    plan: Plan = Plan()
+    """What the policies say about this job."""
     policy: str
-    """`name@version` of the policy in force."""
+    """The policy and rule that decided it: `name@version rule`."""
+    number: float | None = None
+    """The exploration number, 0 to 1, a hash of the job's id; absent when none was used."""
+    explored: bool = False
+    """The first of the ranking leads by the exploration number, not by its score."""
     failover: Failover
     """How often and how patiently the job is tried, by the policy in force."""
     reason: str
@@ -294,6 +351,27 @@ class Rerouted(
     """When it was said, in seconds since the epoch on the server's clock."""
 
 
+class Reason(Value):
+    """One ground of a decision, in figures and in words."""
+
+    kind: Literal[
+        "score", "speed", "price", "queue", "quality", "filter", "adjusted", "attempt", "need", "rule", "explored"
+    ]
+    """What it is about."""
+    about: str = ""
+    """`backend/model` it speaks of; empty: the job."""
+    value: float | None = None
+    """Its figure: points, seconds, micro-dollars, jobs or a tier, by `kind`."""
+    rival: str = ""
+    """`backend/model` it is compared with."""
+    rival_value: float | None = None
+    """The rival's figure."""
+    window_runs: int = 0
+    """Over how many runs the figure was measured; 0: it is stated, not measured."""
+    text: str
+    """The same as one sentence."""
+
+
 class Explained(
     Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.explained", keys=("tenant", "job", "n"))
 ):
@@ -308,11 +386,13 @@ class Explained(
     chosen: str
     """`backend/model` that leads; empty when nothing may run."""
     summary: str
-    """One sentence."""
-    why: tuple[str, ...] = ()
-    """Figures and grounds, a line each."""
-    alternatives: tuple[str, ...] = ()
-    """The others, each with why it lost."""
+    """One readable paragraph."""
+    reasons: tuple[Reason, ...] = ()
+    """Every ground, the weightiest first."""
+    alternatives: tuple[Reason, ...] = ()
+    """The others, each with why it lost: the filter, or the difference of scores."""
+    adjusted: tuple[str, ...] = ()
+    """What differs from what was asked."""
     suggestions: tuple[str, ...] = ()
     """What one could do about it."""
 

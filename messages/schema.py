@@ -10,6 +10,18 @@ from typing import Any
 
 import msgspec
 
+from messages.asking import (
+    EstimateIs,
+    EstimateOf,
+    PoliciesAre,
+    PoliciesOf,
+    PreviewIs,
+    PreviewOf,
+    QuoteIs,
+    QuoteOf,
+    Rebalance,
+    Rebalanced,
+)
 from messages.fleet import AttemptsAre, AttemptsOf, JobsAre, JobsOf
 from messages.jobs import JobCancel, JobRate, JobSubmit, NeedsAre, NeedsOf
 from messages.message import ALL, Channel, Kind, Message
@@ -20,6 +32,11 @@ QUESTIONS: tuple[tuple[type[Message], type[Message]], ...] = (
     (JobsOf, JobsAre),
     (AttemptsOf, AttemptsAre),
     (NeedsOf, NeedsAre),
+    (PreviewOf, PreviewIs),
+    (EstimateOf, EstimateIs),
+    (QuoteOf, QuoteIs),
+    (PoliciesOf, PoliciesAre),
+    (Rebalance, Rebalanced),
 )
 _HEADERS = "CloudEvents"
 _PROMISES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -12,10 +13,12 @@ Task = Literal[
     "chat", "code", "analytical", "reasoning", "creative", "high_throughput", "low_latency", "large_context"
 ]  # fmt: skip
 Quality = Literal["draft", "standard", "final"]
-Complexity = Literal["simple", "medium", "complex"]
+Complexity = Literal["simple", "medium", "complex", "standard", "high", "unknown"]
+"""Size class of a job: `simple` to `complex`; creative work is `standard` or `high`; `unknown` when nothing can be counted."""
+Asset = Literal["text", "image", "video", "audio", "embedding"]
 Outcome = Literal[
     "ok", "timeout", "connection_error", "rate_limited", "server_error", "overloaded", "account", "bad_request",
-    "unknown_model", "invalid_structure", "empty", "aborted", "executor_lost", "not_started",
+    "unknown_model", "invalid_structure", "missing_field", "empty", "aborted", "executor_lost", "not_started",
 ]  # fmt: skip
 """How an attempt ended. `aborted`: somebody else's `done` came first. `executor_lost`: its process died, billed at the
 worst case until known better. `not_started`: nobody called the backend, billed nothing."""
@@ -49,6 +52,8 @@ class Usage(Value):
     """Tokens written, reasoning included."""
     cached_tokens: int | None = None
     """Part of the input tokens that came from the backend's cache."""
+    cache_write_tokens: int | None = None
+    """Part of the input tokens that were put into the backend's cache."""
     reasoning_tokens: int | None = None
     """Part of the output tokens that was thought and not shown."""
     estimated: bool = False
@@ -81,27 +86,83 @@ class Result(Value):
     """Tool calls in OpenAI form, untouched."""
 
 
+class Range(Value):
+    """From the least to the most that is to be expected."""
+
+    low: float
+    """The least."""
+    high: float
+    """The most."""
+
+
+class Media(Value):
+    """What an image, video or audio job asks for; 0 and empty: it does not say."""
+
+    images: int = 0
+    """How many images."""
+    width: int = 0
+    """Pixels."""
+    height: int = 0
+    """Pixels."""
+    steps: int = 0
+    """Sampling steps."""
+    frames: int = 0
+    """Frames of a video."""
+    fps: float = 0.0
+    """Frames per second."""
+    seconds: float = 0.0
+    """Length of a video or a sound."""
+    checkpoints: tuple[str, ...] = ()
+    """Base models that the ComfyUI graph loads."""
+    loras: tuple[str, ...] = ()
+    """LoRAs that it names."""
+    node_types: tuple[str, ...] = ()
+    """Node classes of the ComfyUI graph, sorted."""
+
+
 class Needs(Value):
     """What a job needs, as the analyzer understood it. The router sees this, never the prompt."""
 
     task: Task
     """Kind of work."""
+    asset: Asset = "text"
+    """What is made."""
     quality: Quality
     """`draft`, `standard` or `final`."""
     complexity: Complexity
-    """`simple`, `medium` or `complex`."""
+    """Size class, by requirement A2."""
     complexity_score: float
-    """0 to 100; the classes follow requirement A2, the parts are in `why`."""
+    """0 to 100, the sum of its parts."""
+    complexity_parts: dict[str, float] = {}
+    """What the score is made of, in points."""
     input_tokens: int
     """Estimated tokens of the prompt."""
     max_output_tokens: int
     """Cap sent to the backend; bounds what an attempt can cost."""
+    output_tokens: int = 0
+    """Tokens the answer is expected to have; 0: nothing is known."""
+    vram_mb: int = 0
+    """GPU memory the request needs beside the model; 0: nothing worth counting."""
+    seconds: Range | None = None
+    """How long it may run, over the models that are known; absent: none is known."""
+    cost_microdollars: Range | None = None
+    """What it may cost, over the models that are known; absent: none is known."""
     capabilities: tuple[str, ...] = ()
-    """Required capabilities, sorted: `vision`, `tools`, `json`, `code`."""
+    """Required capabilities, sorted: `vision`, `tools`, `json`, `code`, `lora`, `controlnet`, `audio`, …"""
+    preferred: tuple[str, ...] = ()
+    """Preferred capabilities, sorted: without them the request is degraded by a declared step."""
+    media: Media = Media()
+    """What is asked of an image, video or sound."""
+    stated: tuple[str, ...] = ()
+    """Parameters that the job named itself; quality levels leave these alone."""
     model: str = ""
-    """Required model; empty: any."""
+    """Required model, by name or stable id; empty: any."""
+    preferred_model: str = ""
+    """Used unless it is not permitted; empty: none."""
     role: str = ""
     """Role in a larger work; empty: none."""
+    mode: str = ""
+    """Mode of the role (`full_mimic`); empty: none."""
     product: str = ""
     """Kind of product it is for (`landing`, …); empty: none."""
     user: str = ""
@@ -122,6 +183,8 @@ class Needs(Value):
     """Whether speed weighs more than cost."""
     max_cost_microdollars: int | None = None
     """Limit over all attempts of the job; absent: none."""
+    value_per_hour_microdollars: int | None = None
+    """What an hour of waiting for it costs; absent: the policy's."""
     json_output: bool = False
     """The answer must parse as JSON, or the attempt failed with `invalid_structure`."""
     why: tuple[str, ...] = ()
@@ -152,6 +215,8 @@ class Exclusion(Value):
 
     backend: str
     """Which one."""
+    model: str = ""
+    """Only this model of it; empty: all of them."""
     until: float
     """No longer excluded at this time; 0 means: for the whole job."""
     reason: str
@@ -187,7 +252,9 @@ class Reservation(Value):
     amount: int
     """In the counter's unit: micro-dollars, tokens, requests or GPU milliseconds."""
     unit: str
-    """What the counter counts: `microdollars`, `tokens` or `requests`."""
+    """What the counter counts: `microdollars`, `tokens`, `requests` or `gpu_milliseconds`."""
+    hold: str = ""
+    """Which of the attempt's holds on the counter it is: names the limits it was compared with, and the try."""
 
 
 class Failover(Value):
@@ -209,46 +276,169 @@ class Failover(Value):
         return self.waits_seconds[min(attempt - 2, len(self.waits_seconds) - 1)]
 
 
+class Rate(Value):
+    """A price that depends on how large a picture is, or how good."""
+
+    up_to_pixels: int = 0
+    """Width times height that it holds for, at most; 0: any."""
+    quality: str = ""
+    """The provider's own word (`low`, `high`, …); empty: any."""
+    microdollars: int = 0
+    """For one image, or for one second."""
+
+
 class Price(Value):
-    """What a model costs, in micro-dollars per million tokens; 0 is free."""
+    """What a model costs, in micro-dollars; 0 is free. Every sum is exact and rounded up once, at its end."""
 
     input_per_mtok: int = 0
     """For a million tokens read."""
     output_per_mtok: int = 0
-    """For a million tokens written."""
+    """For a million tokens written, reasoning included."""
+    per_request: int = 0
+    """For each request, whatever it asks."""
+    per_image: int = 0
+    """For each image made; with `image_rates`, for one that is larger than all of them."""
+    per_second: int = 0
+    """For each second of video or sound made; with `second_rates`, for a picture larger than all of them."""
     unknown: bool = False
     """It may cost money, and nobody said how much: not for jobs or budgets that limit dollars."""
+    cached_input_per_mtok: int | None = None
+    """For a million tokens read from the backend's cache; absent: as any other input."""
+    cache_write_per_mtok: int = 0
+    """For a million tokens read and put into the backend's cache; 0: as any other input."""
+    long_above_tokens: int = 0
+    """With more input tokens than this the whole request costs the `long_` rates; 0: there is no such limit."""
+    long_input_per_mtok: int = 0
+    """Input of a long request; 0: as of any other."""
+    long_output_per_mtok: int = 0
+    """Output of a long request; 0: as of any other."""
+    long_cached_input_per_mtok: int | None = None
+    """Cached input of a long request; absent: as its other input."""
+    long_cache_write_per_mtok: int = 0
+    """Input of a long request that is put into the cache; 0: as its other input."""
+    image_rates: tuple[Rate, ...] = ()
+    """Prices of an image by size and quality."""
+    second_rates: tuple[Rate, ...] = ()
+    """Prices of a second of video by size and quality."""
+    per_gpu_second: int = 0
+    """For each second that the attempt runs."""
+    source: str = ""
+    """Who says so: `settings`, a file, a page; empty: nobody had to."""
+    as_of: str = ""
+    """The day it was known to be right, `2026-11-21`; empty: not dated."""
 
-    def cost(self, input_tokens: int, output_tokens: int) -> int:
-        """Micro-dollars for so many tokens, rounded up."""
-        total = input_tokens * self.input_per_mtok + output_tokens * self.output_per_mtok
-        return -(-total // 1_000_000)
+    def cost(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        media: Media | None = None,
+        *,
+        cached_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        seconds: float = 0.0,
+        quality: str = "",
+    ) -> int:
+        """Micro-dollars of a request that used so much; rounded up.
+
+        Cached tokens and those put into the cache are part of the input, reasoning tokens part of the output. An image or a
+        second whose size or quality is not told costs the dearest rate it may have had. `seconds`: how long it ran.
+        """
+        read, written = self.input_per_mtok, self.output_per_mtok
+        cached, put = self.cached_input_per_mtok, self.cache_write_per_mtok
+        if 0 < self.long_above_tokens < input_tokens:
+            read, written = self.long_input_per_mtok or read, self.long_output_per_mtok or written
+            cached, put = self.long_cached_input_per_mtok, self.long_cache_write_per_mtok
+        total = input_tokens * read + output_tokens * written
+        if cached_tokens and cached is not None:
+            total += min(cached_tokens, input_tokens) * (cached - read)
+        if cache_write_tokens and put:
+            total += max(0, min(cache_write_tokens, input_tokens - cached_tokens)) * (put - read)
+        if media is not None:
+            total += self._made(media, quality, most=False)
+        return self._sum(total, seconds)
+
+    def worst(
+        self,
+        input_tokens: int,
+        max_output_tokens: int,
+        media: Media | None = None,
+        *,
+        seconds: float = 0.0,
+        quality: str = "",
+    ) -> int:
+        """The most micro-dollars that a request within these bounds can cost; what has to be reserved for it.
+
+        Nothing comes from the cache and all goes into it, a request that may be long is long, and a picture whose size or
+        quality is not told is of the dearest kind. It is never less than `cost` of less, and never falls when a bound rises.
+        `seconds`: how long it may run.
+        """
+        read = max(self.input_per_mtok, self.cached_input_per_mtok or 0, self.cache_write_per_mtok)
+        written = self.output_per_mtok
+        if 0 < self.long_above_tokens < input_tokens:
+            long = max(self.long_input_per_mtok, self.long_cached_input_per_mtok or 0, self.long_cache_write_per_mtok)
+            read, written = max(read, long), max(written, self.long_output_per_mtok)
+        total = input_tokens * read + max_output_tokens * written
+        if media is not None:
+            total += self._made(media, quality, most=True)
+        return self._sum(total, seconds)
+
+    def level(self, *, dearest: bool) -> Price:
+        """A price without steps: never above this one for what no cache holds, or (`dearest`) never below it."""
+        inputs = [self.input_per_mtok, self.long_input_per_mtok or self.input_per_mtok]
+        if dearest:
+            inputs += [self.cached_input_per_mtok or 0, self.cache_write_per_mtok]
+            inputs += [self.long_cached_input_per_mtok or 0, self.long_cache_write_per_mtok]
+        end = max if dearest else min
+        return Price(
+            input_per_mtok=end(inputs),
+            output_per_mtok=end(self.output_per_mtok, self.long_output_per_mtok or self.output_per_mtok),
+            per_request=self.per_request,
+            per_image=end(_all_rates(self.image_rates, self.per_image)),
+            per_second=end(_all_rates(self.second_rates, self.per_second)),
+            unknown=self.unknown,
+            per_gpu_second=self.per_gpu_second,
+        )
+
+    def _made(self, media: Media, quality: str, *, most: bool) -> int:
+        """What images and seconds of video cost, in millionths of a micro-dollar."""
+        total, pixels = 0, media.width * media.height
+        if media.images and (self.per_image or self.image_rates):
+            total += media.images * _rate(self.image_rates, self.per_image, pixels, quality, most=most) * 1_000_000
+        if media.seconds and (self.per_second or self.second_rates):
+            each = _rate(self.second_rates, self.per_second, pixels, quality, most=most)
+            total += _milliseconds(media.seconds) * each * 1_000
+        return total
+
+    def _sum(self, total: int, seconds: float) -> int:
+        if seconds and self.per_gpu_second:
+            total += _milliseconds(seconds) * self.per_gpu_second * 1_000
+        return -(-total // 1_000_000) + self.per_request
 
 
-class Candidate(Value):
-    """One backend and model as the router saw it for one decision, with everything that was used."""
+def _milliseconds(seconds: float) -> int:
+    """Rounded up; what floats add to a whole millisecond is no further one."""
+    return math.ceil(round(seconds * 1_000, 6))
 
-    backend: str
-    """The backend's name."""
-    model: str
-    """The model's name, as its backend calls it."""
-    permitted: bool
-    """Whether it may run the job."""
-    reason: str
-    """Why it got its place, or why it was excluded."""
-    score: float = 0.0
-    """The strategy's score; higher is better. 0 when excluded."""
-    features: dict[str, float] = {}
-    """The figures the score was made from: priority, price, expected seconds, waiting jobs, own recent decisions, …"""
-    worst_case_microdollars: int = 0
-    """The most this attempt can cost at the prices of the decision; this is what gets reserved."""
-    worst_case_tokens: int = 0
-    """Input estimate plus output cap."""
-    max_output_tokens: int = 0
-    """Output cap for this backend, at most its own limit."""
-    price: Price = Price()
-    """The prices of the decision; the attempt is billed at them, whatever changes meanwhile."""
-    local: bool = False
-    """Runs on hardware of ours."""
-    changes: tuple[str, ...] = ()
-    """What differs from what was asked, or from the attempt before, in words."""
+
+def _all_rates(rates: tuple[Rate, ...], otherwise: int) -> list[int]:
+    """Everything it may cost; `otherwise` of 0 beside rates is no price of its own."""
+    return [rate.microdollars for rate in rates] + ([otherwise] if otherwise or not rates else [])
+
+
+def _rate(rates: tuple[Rate, ...], otherwise: int, pixels: int, quality: str, *, most: bool) -> int:
+    """The rate of the smallest size that holds the picture, or (`most`) the dearest rate up to that size.
+
+    Real price lists ask less for some larger sizes; what is reserved must not fall when a picture grows.
+    """
+    if not rates:
+        return otherwise
+    kinds = {rate.quality for rate in rates}
+    found = 0
+    for kind in (quality,) if quality and quality in kinds else kinds:
+        of_kind = [(rate.up_to_pixels or math.inf, rate.microdollars) for rate in rates if rate.quality in ("", kind)]
+        size = min((size for size, _ in of_kind if size >= pixels), default=None) if pixels else None
+        if size is None:  # Nobody said how large, or larger than all that is listed.
+            found = max(found, otherwise, *(each for _, each in of_kind))
+        else:
+            found = max(found, *(each for holds, each in of_kind if holds == size or (most and holds < size)))
+    return found

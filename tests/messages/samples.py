@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from messages import (
     Analyzed,
-    Attempt,
     Attempted,
     AttemptsAre,
     AttemptsOf,
     Backend,
     Breaker,
+    BudgetsAre,
+    BudgetsOf,
+    BudgetState,
     Candidate,
     Chunk,
     DeadLetter,
@@ -21,126 +21,97 @@ from messages import (
     Deployment,
     Done,
     Due,
-    Exclusion,
+    Epoch,
+    EstimateIs,
+    EstimateOf,
     ExecutorAlive,
     Expired,
     Explained,
     Failover,
+    Features,
+    Gpu,
     Granted,
+    Held,
     JobCancel,
     JobRate,
-    JobRow,
+    JobResume,
     JobsAre,
     JobsOf,
-    JobSubmit,
+    Known,
     LedgerEntry,
+    Limit,
     Load,
     Message,
+    Minute,
     Model,
+    ModelPrice,
     Needs,
     NeedsAre,
     NeedsOf,
-    ObjectRef,
-    Offer,
-    Policy,
-    Price,
-    Problem,
+    PoliciesAre,
+    PoliciesOf,
+    Preference,
+    PreviewIs,
+    PreviewOf,
     Progress,
+    QuoteIs,
+    QuoteOf,
+    Range,
+    Rebalance,
+    Rebalanced,
     Refused,
     Rerouted,
-    Reservation,
-    Result,
-    Retry,
-    Running,
     Skipped,
     Slip,
     Started,
     Stats,
-    Usage,
-    Weights,
+    StatsReset,
     Work,
 )
-
-T0 = 1_767_225_600.0
-"""2026-01-01T00:00:00Z."""
-
-PRICE = Price(input_per_mtok=150_000, output_per_mtok=600_000, unknown=True)
-PROBLEM = Problem(
-    reason="rate_limited", message="cloud: too many requests; wait 12 s", field="deadline_seconds", value="-3",
-    status=429, body='{"error":"slow down"}', retry_after_seconds=12.5,
-)  # fmt: skip
-USAGE = Usage(input_tokens=40, output_tokens=120, cached_tokens=8, reasoning_tokens=20, estimated=True)
-RESULT = Result(
-    text="A haiku.",
-    ref=ObjectRef(
-        key="acme/j-1/2", size_bytes=300_000, sha256="9f86d081884c7d65", media_type="text/plain; charset=utf-8"
-    ),
-    finish_reason="stop",
-    tool_calls=(msgspec.Raw(b'{"id":"call-1"}'),),
+from tests.messages.parts import (
+    ATTEMPT,
+    ATTEMPTED,
+    DECIDED,
+    EXCLUSION,
+    FAILOVER,
+    GPU_PROCESS,
+    JOB,
+    MODEL,
+    NEEDS,
+    OFFER,
+    PARAMETERS,
+    POLICY,
+    PRICE,
+    PROBLEM,
+    REASON,
+    RESERVATION,
+    RESULT,
+    RETRY,
+    ROUND,
+    ROW,
+    RUNNING,
+    SHARE,
+    SLIP,
+    SUBMIT,
+    T0,
+    USAGE,
 )
-NEEDS = Needs(
-    task="code", quality="final", complexity="complex", complexity_score=52.5, input_tokens=180,
-    max_output_tokens=2048, capabilities=("code", "json"), model="llama3.1:8b", role="writer", product="landing",
-    user="ada", workflow="site", step="hero", batch="monday", strategy="cost_first", preferred_backend="gpu-1",
-    allow_cloud=False, prioritize_speed=True, max_cost_microdollars=9_000, json_output=True,
-    why=("about 180 input tokens",),
+
+LIMIT = Limit(
+    name="acme", scope="tenant", only="acme", unit="tokens", window="month", limit=5_000_000, soft_share=0.9,
+    time_zone="Europe/Berlin", on_all_over_budget="ask", removed=True, by="ada", at=T0,
 )  # fmt: skip
-SLIP = Slip(
-    tenant="acme", job="j-1", submitted_at=T0, deadline_at=T0 + 600, input_seq=17,
-    input=msgspec.Raw(b'{"prompt":"Write a haiku"}'), needs=NEEDS,
-)  # fmt: skip
-ATTEMPT = Attempt(
-    n=1, backend="cloud", model="gpt-small", outcome="rate_limited", billed_microdollars=12, latency_seconds=0.8,
-    problem=PROBLEM,
-)  # fmt: skip
-EXCLUSION = Exclusion(backend="cloud", until=T0 + 30, reason="its breaker is open")
-RESERVATION = Reservation(
-    budget="tenant acme: 5000000 microdollars per day", subject="ledger.tenant.acme.microdollars.day-20260101",
-    amount=1_236, unit="microdollars",
-)  # fmt: skip
-FAILOVER = Failover(max_attempts=4, waits_seconds=(0.5, 2.0), max_extra_rounds=6, stall_seconds=15.0)
-CANDIDATE = Candidate(
-    backend="gpu-1", model="llama3.1:8b", permitted=True, reason="88.0 points", score=88.0,
-    features={"priority": 1.0, "service_seconds": 10.0}, worst_case_microdollars=1_236, worst_case_tokens=2_228,
-    max_output_tokens=1_024, price=PRICE, local=True, changes=("output capped at 1024 instead of 2048 tokens",),
-)  # fmt: skip
-MODEL = Model(
-    name="llama3.1:8b", capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE,
-    quality_tier=3, tokens_per_second=55.0, first_token_seconds=0.2,
-)  # fmt: skip
-OFFER = Offer(
-    backend="gpu-1", protocol="ollama", local=True, provider="us", priority=2, slots=4, models=(MODEL,),
-    healthy=False, health_reason="no answer to a health check within 5 s",
-)  # fmt: skip
-RUNNING = Running(tenant="acme", job="j-1", n=2, run="41")
-SUBMIT = JobSubmit(
-    tenant="acme", id="j-1", prompt="Write a haiku", system="Be brief.",
-    messages=({"role": "user", "content": [{"type": "text", "text": "hi"}]},), task="creative", quality="draft",
-    model="llama3.1:8b", capabilities=("text",), role="writer", product="card", user="ada", workflow="site",
-    step="hero", batch="monday", max_output_tokens=64, temperature=0.7, seed=7, stop=("END",),
-    response_format={"type": "json_object"}, tools=({"type": "function"},), deadline_seconds=30.0,
-    max_cost_microdollars=500, strategy="latency_first", preferred_backend="gpu-1", allow_cloud=False,
-    prioritize_speed=True,
-)  # fmt: skip
-JOB: dict[str, Any] = {"tenant": "acme", "job": "j-1"}
-ROUND: dict[str, Any] = {**JOB, "n": 2}
-RETRY = Retry(
-    **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), not_before=T0 + 5, cause=PROBLEM, at=T0 + 4
-)
-ATTEMPTED = Attempted(
-    **ROUND, backend="gpu-1", model="llama3.1:8b", task="code", workflow="site", outcome="ok", result=RESULT,
-    partial="A hai", problem=PROBLEM, usage=USAGE, billed_microdollars=78, reserved=(RESERVATION,), probe=True,
-    instance="exec-a", started_at=T0 + 6, first_token_seconds=0.3, latency_seconds=2.5, at=T0 + 9,
-)  # fmt: skip
-ROW = JobRow(
-    **JOB, ending="failed", task="code", backend="gpu-1", model="llama3.1:8b", attempts=2, cost_microdollars=90,
-    latency_seconds=9.0, submitted_at=T0, problem="gpu-1: silent for 20 s",
+BUDGET_STATE = BudgetState(
+    budget="acme", holder="acme", counter="ledger.tenant.acme.tokens.month-202601", unit="tokens", window="month",
+    spent=4_000_000, reserved=600_000, limit=5_000_000, soft=True, began_at=T0, ends_at=T0 + 31 * 86_400, through_seq=99,
+    at=T0 + 5,
 )  # fmt: skip
 
 EXAMPLES: tuple[Message, ...] = (
     SUBMIT,
     JobCancel(**JOB, reason="no longer needed"),
     JobRate(**JOB, score=4.5, rater="ada"),
+    JobResume(**JOB, by="ada"),
     Analyzed(**JOB, fingerprint="5f2c", slip=SLIP, rejected=PROBLEM, at=T0 + 1),
     Refused(**JOB, problem=PROBLEM, at=T0 + 1),
     DeadLetter(
@@ -149,17 +120,13 @@ EXAMPLES: tuple[Message, ...] = (
     Expired(**JOB, at=T0 + 600),
     RETRY,
     Due(**ROUND, retry=RETRY),
-    Decided(
-        **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), ranking=(CANDIDATE,), others=(CANDIDATE,),
-        strategy="weighted_score", policy="default@3", failover=FAILOVER, reason="gpu-1 is the only one",
-        wait_seconds=0.5, gave_up=PROBLEM, at=T0 + 2,
-    ),
+    DECIDED,
     Rerouted(
         **ROUND, from_backend="cloud", to_backend="gpu-1", cause=PROBLEM, changes=("model a -> b",), at=T0 + 2
     ),
     Explained(
-        **ROUND, chosen="gpu-1/llama3.1:8b", summary="gpu-1 leads.", why=("20% faster",),
-        alternatives=("cloud/gpt-small: dear",), suggestions=("look after cloud",),
+        **ROUND, chosen="gpu-1/llama3.1:8b", summary="gpu-1 leads.", reasons=(REASON,), alternatives=(REASON,),
+        adjusted=("output capped at 1024 tokens",), suggestions=("look after cloud",),
     ),
     Done(
         **JOB, ending="succeeded", result=RESULT, problem=PROBLEM, attempts=(ATTEMPT,), backend="gpu-1",
@@ -169,12 +136,17 @@ EXAMPLES: tuple[Message, ...] = (
     NeedsAre(needs=NEEDS, problem=PROBLEM),
     Granted(
         **ROUND, verdict="candidate", backend="gpu-1", model="llama3.1:8b", reserved=(RESERVATION,),
-        skipped=(Skipped(backend="cloud", reason="over budget", until=T0 + 60),), probe=True, at=T0 + 3,
+        skipped=(Skipped(backend="cloud", model="gpt-small", reason="over budget", until=T0 + 60),), probe=True, when_over="wait",
+        room_at=T0 + 60, over=("global/tokens/day",), hopeless=True, at=T0 + 3,
+    ),
+    Held(
+        **ROUND, user="ada", workflow="site", problem=PROBLEM, budgets=("global/tokens/day",), cost_microdollars=1_236,
+        tokens=1_224, until=T0 + 600, at=T0 + 3,
     ),
     Work(
         **ROUND, backend="gpu-1", model="llama3.1:8b", slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,),
         reserved=(RESERVATION,), failover=FAILOVER, probe=True, worst_case_microdollars=1_236, price=PRICE,
-        max_output_tokens=1_024,
+        max_output_tokens=1_024, parameters=PARAMETERS, required_fields=("title",),
     ),
     Started(
         **ROUND, backend="gpu-1", instance="exec-a", boot="b7", run="41", purpose="drain", at=T0 + 5
@@ -184,38 +156,73 @@ EXAMPLES: tuple[Message, ...] = (
     Progress(**ROUND, number=1, stage="first_token", backend="gpu-1"),
     LedgerEntry(
         step="reserve", budget=RESERVATION.budget, counter=RESERVATION.subject, amount=1_236, unit="microdollars",
+        hold=RESERVATION.hold, limit=5_000_000,
         **ROUND, backend="gpu-1", model="llama3.1:8b", at=T0 + 3,
     ),
     ExecutorAlive(
-        instance="exec-a", boot="b7", number=12, offers=(OFFER,), running=(RUNNING,), leaving=True, at=T0 + 6
+        instance="exec-a", boot="b7", number=12, offers=(OFFER,), running=(RUNNING,), leaving=True, host="box", at=T0 + 6
     ),
     Backend(
         backend="gpu-1", protocol="ollama", local=True, provider="us", priority=2, slots=4, executors=("exec-a",),
-        models=(MODEL,), healthy=False, health_reason="no executor serves it", at=T0,
+        models=(MODEL,), exclusive_group="gpu-0", active=False, vram_total_mb=24_000, healthy=False,
+        health_reason="no executor serves it", at=T0,
     ),
-    Load(backend="gpu-1", waiting=2, running=4, at=T0),
+    Load(backend="gpu-1", waiting=2, running=4, loaded=("llama3.1:8b",), vram_free_mb=9_000, at=T0),
+    Gpu(
+        host="box", index=1, name="NVIDIA L4", uuid="GPU-5f1d", memory_total_mb=24_000, memory_free_mb=9_000,
+        memory_used_mb=15_000, load=0.65, temperature_c=61.0, processes=(GPU_PROCESS,), driver="580.65.06",
+        problem="its temperature is wrong", at=T0,
+    ),
     Breaker(
         backend="gpu-1", model="llama3.1:8b", through_seq=99, failures_in_row=3, times_opened=1, open_until=T0 + 30,
-        opened_at=T0,
+        opened_at=T0, strikes=2, quiet_since=T0 - 900, cause="failures", by="ada", executors=("exec-a",),
+        recent=(Minute(minute=29_453_760, calls=5, failures=3),),
         reason="3 failures in a row, last: timeout", probe_tenant="acme", probe_job="j-1", probe_n=2,
         probe_until=T0 + 120,
     ),
     Stats(
-        backend="gpu-1", model="llama3.1:8b", workflow="site", attempts=20, successes=19, latency_seconds=2.5,
-        first_token_seconds=0.3, tokens_per_second=48.0, cost_microdollars=80.5, at=T0,
+        backend="gpu-1", model="llama3.1:8b", scope="acme/site/hero", epoch=2, attempts=20, successes=19, weight=17.3,
+        latency_seconds=2.5, latency_spread=0.4, first_token_seconds=0.3, tokens_per_second=48.0, output_tokens=120.0,
+        input_ratio=1.1, cost_microdollars=80.5, swap_seconds=11.5, failure_rate=0.05, rating=4.5, ratings=12, at=T0,
     ),
-    Policy(
-        policy="thrifty", version=3, strategy="cost_first", failover=FAILOVER,
-        weights=Weights(
-            priority=30.0, cost=40.0, speed=15.0, queue=15.0, fast_seconds=2.0, slow_seconds=30.0,
-            dear_microdollars=50_000.0, long_queue=20.0,
-        ),
+    Epoch(of="figures", epoch=2, by="ada", at=T0),
+    StatsReset(epoch=2, by="ada", forgotten=14, at=T0),
+    Preference(
+        tenant="acme", scope="user:ada", quality="draft", strategy="cost_first", preferred_backend="gpu-1",
+        preferred_model="llama3.1:8b", allow_cloud=False, prioritize_speed=True, max_cost_microdollars=9_000,
+        value_per_hour_microdollars=1_800_000, at=T0,
     ),
+    POLICY,
+    LIMIT,
+    BUDGET_STATE,
+    BudgetsOf(name="global/tokens/day"),
+    BudgetsAre(limits=(LIMIT,), states=(BUDGET_STATE,)),
+    ModelPrice(seller="cloud", model="gpt-small", price=PRICE, withdrawn=True, by="ada", at=T0),
     Deployment(deployment="staging", rooms="apart"),
     JobsOf(tenant="acme", ending="failed", batch="monday", limit=10),
     JobsAre(jobs=(ROW,)),
     AttemptsOf(**JOB),
     AttemptsAre(attempts=(ATTEMPTED,)),
+    PreviewOf(tenant="acme", job="j-1", needs=NEEDS),
+    PreviewIs(decided=DECIDED, problem=PROBLEM),
+    EstimateOf(
+        tenant="acme", needs=NEEDS, jobs=100, split={"gpu-1": 60, "cloud": 40}, budget_microdollars=50_000
+    ),
+    EstimateIs(
+        shares=(SHARE,), cost_microdollars=4_680, seconds=75.0, dearest=SHARE, left_over=40,
+        notes=("40 jobs are not paid for",), problem=PROBLEM,
+    ),
+    QuoteOf(tenant="acme", needs=NEEDS),
+    QuoteIs(
+        backend="gpu-1", model="llama3.1:8b", price_microdollars=Range(low=78.0, high=1_236.0),
+        seconds=Range(low=2.0, high=9.5), wait_seconds=1.5, switch_seconds=12.0, runner_up="cloud/gpt-small",
+        runner_up_price_microdollars=Range(low=90.0, high=900.0), runner_up_seconds=Range(low=1.0, high=4.0),
+        changes=("512 instead of 768 pixels wide",), problem=PROBLEM,
+    ),
+    PoliciesOf(name="thrifty"),
+    PoliciesAre(policies=(POLICY,)),
+    Rebalance(by="ada"),
+    Rebalanced(epoch=2, forgotten=14),
 )  # fmt: skip
 
 
@@ -267,11 +274,11 @@ def backend(name: str = "a", **changes: Any) -> Backend:
 
 def candidate(name: str = "a", **changes: Any) -> Candidate:
     """A permitted candidate: a free backend that answers in two seconds."""
-    figures = {
-        "priority": 1.0, "price_microdollars": 0.0, "service_seconds": 2.0, "wait_seconds": 0.0, "queue": 0.0,
-        **changes.pop("features", {}),
+    features: dict[str, Any] = {"service_seconds": 2.0, **changes.pop("features", {})}
+    known: dict[str, Any] = {"local": True, "slots": 4, "capabilities": ("text",), **changes.pop("known", {})}
+    given: dict[str, Any] = {
+        "backend": name, "model": "m", "known": Known(**known), "features": Features(**features),
     }  # fmt: skip
-    given: dict[str, Any] = {"backend": name, "model": "m", "permitted": True, "reason": "", "features": figures}
     return Candidate(**{**given, **changes})
 
 

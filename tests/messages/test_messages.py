@@ -18,12 +18,35 @@ import pytest
 
 import messages
 from bus import codec
-from messages import JobSubmit, Message, Value, attempts, fleet, jobs, known, message, values
+from messages import (
+    JobSubmit,
+    Message,
+    Value,
+    asking,
+    attempts,
+    deciding,
+    fleet,
+    jobs,
+    known,
+    message,
+    policies,
+    values,
+)
 from tests.messages.samples import EXAMPLES
 
 GOLDEN = Path(__file__).with_name("golden")
 TYPES = list(known().values())
-STRUCTS = [*TYPES, *(kind for kind in Value.__subclasses__() if kind.__module__.startswith("messages."))]
+
+
+def below(kind: type[Value]) -> Iterator[type[Value]]:
+    """Yield every value of the contract that derives from `kind`; those without fields only group others."""
+    for derived in kind.__subclasses__():
+        if derived.__module__.startswith("messages.") and derived.__struct_fields__:
+            yield derived
+        yield from below(derived)
+
+
+STRUCTS = [*TYPES, *below(Value)]
 
 
 def name_of(example: Message) -> str:
@@ -39,6 +62,8 @@ def parts(value: Any) -> Iterator[Any]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from parts(item)
+    elif isinstance(value, dict):
+        yield from parts(tuple(value.values()))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
@@ -67,8 +92,11 @@ def test_every_type_has_one_example_and_one_golden_file() -> None:
 def test_example_fills_every_field(example: Message) -> None:
     for part in parts(example):
         for field in msgspec.structs.fields(type(part)):
+            value, where = getattr(part, field.name), f"{type(part).__name__}.{field.name}"
             if field.default is not msgspec.NODEFAULT:
-                assert getattr(part, field.name) != field.default, f"{type(part).__name__}.{field.name}"
+                assert value != field.default, where
+            elif field.default_factory is not msgspec.NODEFAULT:
+                assert value != field.default_factory(), where
 
 
 def test_every_struct_occurs_in_an_example() -> None:
@@ -127,7 +155,7 @@ def undocumented(module: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "module", [jobs, attempts, fleet, values, message],
+    "module", [jobs, attempts, fleet, values, message, asking, deciding, policies],
     ids=lambda module: module.__name__,
 )  # fmt: skip
 def test_every_message_and_field_says_what_it_is(module: Any) -> None:

@@ -1,0 +1,292 @@
+"""Policies: how jobs are understood, where they go, and what they may become. Written as TOML, carried as facts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from messages.message import Message, Value, fact
+from messages.values import Asset, Complexity, Quality, Task
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Whole = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Section(Value):
+    """A table of a policy file."""
+
+
+class Weights(Section):
+    """Points per part of the weighted score, and the anchors its fractions are taken against (requirement C1)."""
+
+    priority: NotNegative = 40.0
+    """Points for the most preferred backend."""
+    cost: NotNegative = 30.0
+    """Points for a free one."""
+    speed: NotNegative = 20.0
+    """Points for one at least as quick as `fast_seconds`."""
+    queue: NotNegative = 10.0
+    """Points for one with nobody waiting."""
+    speed_mode_cost: NotNegative = 10.0
+    """Points for a free one when the job prioritizes speed."""
+    speed_mode_speed: NotNegative = 40.0
+    """Points for a quick one when the job prioritizes speed."""
+    priorities: Positive = 3.0
+    """How many priorities there are: 1 earns all points, `priorities` earns one part in so many."""
+    fast_seconds: Positive = 5.0
+    """Expected time that earns all speed points."""
+    slow_seconds: Positive = 20.0
+    """Expected time that earns none."""
+    dear_microdollars: Positive = 80_000.0
+    """Price per job that earns no cost points."""
+    long_queue: Positive = 10.0
+    """Waiting jobs that earn no queue points."""
+
+
+class AdaptiveRules(Section):
+    """Numbers of adaptive selection (requirement C7)."""
+
+    method: Literal["epsilon", "thompson"] = "epsilon"
+    """`epsilon`: the best known one, and now and then another. `thompson`: a draw from what is known of each."""
+    epsilon: Share = 0.01
+    """Share of jobs that explore; never on a failover, nor when a deadline or a cost limit forbids."""
+    enough: Whole = 3
+    """Measured runs from which on a backend counts as known; until then its prior share brings it jobs."""
+    stale_seconds: Positive = 1800.0
+    """Without traffic for this long, half of what was measured is forgotten and the prior takes its place."""
+    slack: Positive = 3.0
+    """Explore only when the deadline is this many times the expected time away."""
+
+
+class CostRules(Section):
+    """Numbers of `expected_cost` (requirement C9)."""
+
+    value_per_hour_microdollars: NotNegative = 3_600_000.0
+    """What an hour of waiting costs when neither job nor preference says: $3.60, a tenth of a cent per second."""
+    queue_price: NotNegative = 0.3
+    """Part of the value of time charged per second of work and per job before it on one slot: others will wait for it."""
+    risk_seconds: NotNegative = 10.0
+    """Time lost by a failed attempt besides its own: notice, wait, and the next decision."""
+    switch_back: NotNegative = 1.0
+    """A model switch is charged this many times more while other work waits there: it has to be undone for the others."""
+    miss_microdollars: NotNegative = 20_000.0
+    """Price of missing the deadline."""
+    spread: Positive = 0.6
+    """Standard deviation of the logarithm of a completion time, for the chance to miss the deadline."""
+
+
+class FailoverRules(Section):
+    """How often and how patiently; what is left out follows the next policy in order."""
+
+    max_attempts: Whole | None = None
+    """Attempts that may be spent on one job: the first and its fallbacks."""
+    waits_seconds: tuple[NotNegative, ...] | None = None
+    """Wait before the 2nd, 3rd, … attempt; the last one repeats."""
+    max_extra_rounds: Annotated[int, msgspec.Meta(ge=0, le=32)] | None = None
+    """Rounds beyond the attempts (refusals, lost claims) before the job fails."""
+    stall_seconds: Positive | None = None
+    """A backend that is silent this long has failed."""
+
+
+class AnalysisRules(Section):
+    """Numbers of the analyzer (requirements A1-A4)."""
+
+    characters_per_token: Positive = 4.0
+    """Of prose in Latin script; other scripts and code have fewer, which the estimate heeds by itself."""
+    image_tokens: NotNegative = 800.0
+    """Tokens of one image part that says no size."""
+    simple_below: NotNegative = 50.0
+    """A job below so many tokens is `simple`."""
+    complex_above: NotNegative = 100.0
+    """A job above so many tokens is `complex`; what lies between is `medium`."""
+    long_above: NotNegative = 1_000.0
+    """A creative job above so many tokens is `high`."""
+    output_share: Share = 0.5
+    """Part of the output cap that answers use on average."""
+
+
+class Change(Section):
+    """What a quality level makes of a request, where the job does not say so itself."""
+
+    max_output_tokens: Whole | None = None
+    """Cap on generated tokens."""
+    steps: Whole | None = None
+    """Sampling steps."""
+    width: Whole | None = None
+    """Pixels."""
+    height: Whole | None = None
+    """Pixels."""
+    frames: Whole | None = None
+    """Frames of a video."""
+    variants: dict[str, str] = {}
+    """Model -> the variant that runs in its place where a backend serves both."""
+
+
+class Preset(Change):
+    """A quality level: what it changes everywhere, and what it changes on one backend."""
+
+    backends: dict[str, Change] = {}
+    """By backend, before what holds everywhere."""
+
+
+class Match(Section):
+    """Which jobs a rule is for: every given list must hold the job's value; a list not given holds all."""
+
+    task: tuple[Task, ...] = ()
+    """Kind of work."""
+    asset: tuple[Asset, ...] = ()
+    """What is made."""
+    quality: tuple[Quality, ...] = ()
+    """Quality level."""
+    complexity: tuple[Complexity, ...] = ()
+    """Complexity class."""
+    capability: tuple[str, ...] = ()
+    """The job needs one of these."""
+    role: tuple[str, ...] = ()
+    """Role in a larger work."""
+    mode: tuple[str, ...] = ()
+    """Mode of the role."""
+    product: tuple[str, ...] = ()
+    """Kind of product."""
+    workflow: tuple[str, ...] = ()
+    """Workflow by name."""
+    step: tuple[str, ...] = ()
+    """The workflow's step."""
+    tenant: tuple[str, ...] = ()
+    """Whose job it is."""
+    node_type: tuple[str, ...] = ()
+    """The ComfyUI graph has one of these node classes."""
+
+
+class Rule(Section):
+    """What holds for some jobs. The first rule that matches, and whose pool is served by anybody, decides."""
+
+    name: str
+    """Its name in decisions."""
+    match: Match = Match()
+    """Which jobs it is for."""
+    strategy: str = ""
+    """Strategy by name; empty: the policy's."""
+    pool: tuple[str, ...] = ()
+    """Models (by name or id) or backends in order; empty: everything."""
+    strict: bool = False
+    """Nothing outside the pool may run it."""
+    fallbacks: Annotated[int, msgspec.Meta(ge=0)] = 3
+    """How many of the pool may be tried after the first."""
+    classes: dict[Complexity, tuple[str, ...]] = {}
+    """Complexity class -> the part of the pool that serves it."""
+    shares: dict[str, Share] = {}
+    """Member of the pool -> its target share of the traffic."""
+    overflow: tuple[str, ...] = ()
+    """Where work goes when the class's members are saturated, in order."""
+    requires: tuple[str, ...] = ()
+    """Capabilities that must be there."""
+    prefers: tuple[str, ...] = ()
+    """Capabilities that should be there; without them the job is degraded, and says so."""
+    required_fields: tuple[str, ...] = ()
+    """Fields that the JSON of an answer must have, or the attempt failed with `missing_field`."""
+    max_attempts: Whole | None = None
+    """Attempts that may be spent on one job; absent: the policy's."""
+
+
+class CatalogueEntry(Section):
+    """What is known about a model under a stable id, whatever its backends say of it."""
+
+    model: str = ""
+    """The model's name at its backends; empty: the id itself."""
+    base_url: str = ""
+    """Where it is served, for people; empty: wherever it is found."""
+    backend: str = ""
+    """Only this backend's model is meant; empty: any backend's."""
+    capabilities: tuple[str, ...] = ()
+    """What it can do, added to what its backends say."""
+    context_tokens: Whole | None = None
+    """Prompt and answer together."""
+    max_output_tokens: Whole | None = None
+    """The most it generates per answer."""
+    quality_tier: Annotated[int, msgspec.Meta(ge=1, le=5)] | None = None
+    """1 (small) to 5 (best)."""
+    parameters_billion: Positive | None = None
+    """Its size."""
+    roles: tuple[str, ...] = ()
+    """The only roles it may take; empty: all."""
+    roles_denied: tuple[str, ...] = ()
+    """Roles it must not take."""
+    vram_mb: Whole | None = None
+    """Memory it needs on a GPU."""
+
+
+class BackendRule(Section):
+    """How a policy sees one backend."""
+
+    multiplier: NotNegative = 1
+    """Factor on the weighted score."""
+    routing_weight: NotNegative = 1
+    """Share of the traffic, against the others', until it is measured."""
+    priority: Whole | None = None
+    """Replaces the backend's own; 1 is the most preferred."""
+
+
+Degrade = Literal["drop_images", "describe_style", "shorten", "drop_tools", "plain_text"]
+"""What becomes of a request when a preferred capability is missing. `drop_images`: images are left out, and the text
+says so. `describe_style`: the same, and the job's `style` takes their place. `shorten`: the oldest messages are left out.
+`drop_tools`: tools are left out. `plain_text`: JSON is asked for in words."""
+
+
+class Policy(Message, channel=fact("policy", keys=("policy",))):
+    """How jobs are understood and where they go; replaced through the bus without a restart.
+
+    All policies hold together, ordered by `order` and name: the first to say something about a matter decides it.
+    """
+
+    policy: str
+    """Its name."""
+    version: int = 0
+    """Counts its changes, from 1; 0: shipped."""
+    order: int = 10
+    """Place among the policies: lower ones speak first. Shipped ones have 50 and more."""
+    source: str = ""
+    """Where it comes from, for people."""
+    applied_at: float = 0.0
+    """When it was applied, in seconds since the epoch; 0: shipped."""
+    applied_by: str = ""
+    """Who applied it."""
+    removed: bool = False
+    """It no longer holds; a shipped one of the name does not come back."""
+    enabled: bool | None = None
+    """False: `fixed_order` instead of all strategies; delivery, breakers and budgets stay."""
+    fixed_order: tuple[str, ...] = ()
+    """Backends or models in order, for `enabled = false`; others follow by priority."""
+    strategy: str = ""
+    """Strategy where no rule says one."""
+    failover: FailoverRules | None = None
+    """How often and how patiently jobs are tried."""
+    weights: Weights | None = None
+    """Numbers of the weighted score."""
+    adaptive: AdaptiveRules | None = None
+    """Numbers of adaptive selection."""
+    cost: CostRules | None = None
+    """Numbers of `expected_cost`."""
+    analysis: AnalysisRules | None = None
+    """Numbers of the analyzer."""
+    saturated_at: Share | None = None
+    """A backend is saturated from this load ((running + waiting) / slots) on."""
+    saturated_until: Share | None = None
+    """And no longer under this one."""
+    window_seconds: Positive | None = None
+    """Length of the sliding window in which shares of traffic are kept."""
+    rules: tuple[Rule, ...] = ()
+    """What holds for some jobs, in order."""
+    chains: dict[str, tuple[str, ...]] = {}
+    """Model -> where its jobs go when it fails, in order."""
+    models: dict[str, CatalogueEntry] = {}
+    """The catalogue: what is known of models, by stable id."""
+    backends: dict[str, BackendRule] = {}
+    """How it sees the backends, by name."""
+    presets: dict[Quality, Preset] = {}
+    """What each quality level changes."""
+    degrade: dict[str, Degrade] = {}
+    """Preferred capability -> what becomes of a request where it is missing."""
