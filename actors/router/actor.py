@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
-from actors.actor import Actor, Heard, Later, Says, hears
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from actors.actor import Actor, Heard, Later, Says, answers, hears
+from actors.router.case import Strategy
 from actors.router.decide import decide
+from actors.router.estimates import estimate
+from actors.router.quote import quote
+from actors.router.strategies import STRATEGIES
 from actors.router.view import View
 from messages import (
     Analyzed,
+    Attempt,
     Backend,
     Breaker,
     Decided,
     Done,
     Due,
+    Epoch,
+    EstimateIs,
+    EstimateOf,
+    Exclusion,
     Expired,
     JobCancel,
     Load,
+    ModelPrice,
+    ObjectRef,
+    PoliciesAre,
+    PoliciesOf,
     Policy,
+    PreviewIs,
+    PreviewOf,
     Problem,
+    QuoteIs,
+    QuoteOf,
     Retry,
+    Slip,
     Stats,
+    token,
     untoken,
 )
+
+PREVIEW_SECONDS = 600.0
+"""Deadline that a preview assumes."""
+
+
+class Keeper(Protocol):
+    """Where large things lie beside the events."""
+
+    async def keep(self, key: str, data: bytes) -> None:
+        """Keep it under the key."""
+        ...
 
 
 class Router(Actor):
@@ -28,60 +64,89 @@ class Router(Actor):
 
     room = "router"
 
-    def __init__(self) -> None:
-        self.view = View()
+    def __init__(
+        self, *, keeper: Keeper, policies: Iterable[Policy] = (), strategies: Mapping[str, Strategy] = STRATEGIES
+    ) -> None:
+        self.keeper = keeper
+        self.view = View(policies)
+        self.strategies = strategies
 
     # ------------------------------------------------------------------------------------------- the view
 
     @hears
     def backend(self, backend: Backend, heard: Heard) -> None:
-        self.view.backends[backend.backend] = backend
+        self.view.learn_backend(backend)
 
     @hears
     def load(self, load: Load, heard: Heard) -> None:
-        self.view.loads[load.backend] = load
+        self.view.learn_load(load)
 
     @hears
     def breaker(self, breaker: Breaker, heard: Heard) -> None:
-        self.view.breakers[breaker.backend, breaker.model] = breaker
+        self.view.learn_breaker(breaker)
 
     @hears
     def stats(self, stats: Stats, heard: Heard) -> None:
-        self.view.stats[stats.backend, stats.model, stats.workflow] = stats
+        self.view.learn_stats(stats)
+
+    @hears
+    def epoch(self, epoch: Epoch, heard: Heard) -> None:
+        self.view.learn_epoch(epoch)
+
+    @hears
+    def model_price(self, price: ModelPrice, heard: Heard) -> None:
+        self.view.learn_price(price)
 
     @hears
     def policy(self, policy: Policy, heard: Heard) -> None:
-        self.view.policy = policy
+        self.view.learn_policy(policy)
 
     # ------------------------------------------------------------------------------------------- deciding
 
     @hears
-    def analyzed(self, analyzed: Analyzed, heard: Heard) -> Says[Decided]:
+    async def analyzed(self, analyzed: Analyzed, heard: Heard) -> Says[Decided]:
         if analyzed.slip is None:
             return []  # Rejected; the analyzer ends it.
-        return [decide(analyzed.slip, n=1, attempts=(), excluded=(), view=self.view, now=heard.now)]
+        return [await self._decide(analyzed.slip, heard, n=1)]
 
     @hears
-    def retry(self, retry: Retry, heard: Heard) -> Says[Decided | Due]:
+    async def retry(self, retry: Retry, heard: Heard) -> Says[Decided | Due]:
         if retry.not_before > heard.now:
             return [Later(Due(tenant=retry.tenant, job=retry.job, n=retry.n, retry=retry), at=retry.not_before)]
-        return self._again(retry, heard)
+        return [await self._again(retry, heard)]
 
     @hears
-    def due(self, due: Due, heard: Heard) -> Says[Decided]:
-        return self._again(due.retry, heard)
+    async def due(self, due: Due, heard: Heard) -> Says[Decided]:
+        return [await self._again(due.retry, heard)]
 
-    def _again(self, retry: Retry, heard: Heard) -> Says[Decided]:
-        decided = decide(
-            retry.slip,
-            n=retry.n,
-            attempts=retry.attempts,
-            excluded=retry.excluded,
-            view=self.view,
-            now=heard.now,
-            cause=retry.cause,
+    async def _again(self, retry: Retry, heard: Heard) -> Decided:
+        return await self._decide(
+            retry.slip, heard, n=retry.n, attempts=retry.attempts, excluded=retry.excluded, cause=retry.cause
         )
-        return [decided]
+
+    async def _decide(
+        self,
+        slip: Slip,
+        heard: Heard,
+        *,
+        n: int,
+        attempts: tuple[Attempt, ...] = (),
+        excluded: tuple[Exclusion, ...] = (),
+        cause: Problem | None = None,
+    ) -> Decided:
+        """The decision; of a large fleet, what the event leaves out is kept before it is said."""
+        choice = decide(
+            slip, n=n, attempts=attempts, excluded=excluded, view=self.view, now=heard.now, cause=cause,
+            strategies=self.strategies,
+        )  # fmt: skip
+        if not choice.decided.omitted:
+            return choice.decided
+        data = msgspec.json.encode(choice.everything())
+        digest = hashlib.sha256(data).hexdigest()
+        key = f"{token(slip.tenant)}/{token(slip.job)}/{n}-{digest[:16]}"  # Routers that decide otherwise keep theirs apart.
+        await self.keeper.keep(key, data)
+        ref = ObjectRef(key=key, size_bytes=len(data), sha256=digest, media_type="application/json")
+        return msgspec.structs.replace(choice.decided, everything=ref)
 
     @hears
     def decided(self, decided: Decided, heard: Heard) -> Says[Done]:
@@ -102,7 +167,7 @@ class Router(Actor):
                 )
             ]
         if decided.ranking:
-            self.view.sent(decided.ranking[0].backend, decided.at)
+            self.view.sent(decided.ranking[0].backend, decided.ranking[0].model, decided.at)
         return []
 
     # --------------------------------------------------------------------------------- ends from outside
@@ -118,3 +183,27 @@ class Router(Actor):
         tenant, job = untoken(tokens[2]), untoken(tokens[3])
         problem = Problem(reason="cancelled", message=cancel.reason or "cancelled by the client")
         return [Done(tenant=tenant, job=job, ending="cancelled", problem=problem, at=heard.now)]
+
+    # ----------------------------------------------------------------------------------------- questions
+
+    @answers
+    def preview(self, question: PreviewOf, heard: Heard) -> PreviewIs:
+        slip = Slip(
+            tenant=question.tenant, job=question.job, submitted_at=heard.now, deadline_at=heard.now + PREVIEW_SECONDS,
+            input_seq=0, needs=question.needs,
+        )  # fmt: skip
+        choice = decide(slip, n=1, attempts=(), excluded=(), view=self.view, now=heard.now, strategies=self.strategies)
+        return PreviewIs(decided=choice.decided)
+
+    @answers
+    def policies(self, question: PoliciesOf, heard: Heard) -> PoliciesAre:
+        held = self.view.rulebook.policies
+        return PoliciesAre(policies=tuple(p for p in held if question.name in ("", p.policy)))
+
+    @answers
+    def estimate(self, question: EstimateOf, heard: Heard) -> EstimateIs:
+        return estimate(question, self.view, heard.now, strategies=self.strategies)
+
+    @answers
+    def quote(self, question: QuoteOf, heard: Heard) -> QuoteIs:
+        return quote(question, self.view, heard.now, strategies=self.strategies)

@@ -1,67 +1,48 @@
-"""decide(): filter, score, order, and say why. A pure function of the job, the view, the policy and the given time."""
+"""decide(): fit, filter, score, order, and say why. A pure function of the job, the view and the given time.
+
+`survey` looks at the view; `choose` does the rest from what then stands in the event, so that anybody can derive it again.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
-from actors.router.candidates import TEMPORARY, candidates
-from actors.router.strategies import STRATEGIES
+from actors.router.case import Case, Row, Scored, Strategy
+from actors.router.filters import TEMPORARY, UNTIL_CHANGED, sift
+from actors.router.fit import fit
+from actors.router.order import Failures, arrange, failures_of, groups, outside
+from actors.router.strategies import STRATEGIES, StrategyError
+from actors.router.survey import survey
 from actors.router.view import View
+from actors.router.words import exhausted, reason_of
 from actors.succession import NEVER_SPENT, NOT_AGAIN, first_problem, spent
-from messages import Attempt, Candidate, Decided, Exclusion, Needs, Problem, Slip
+from messages import Attempt, Candidate, Decided, Exclusion, Failover, Plan, Problem, Slip
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 """Seconds to wait when nothing may run now, but something may soon: by number of extra rounds."""
+AFTER_BREAKER_SECONDS = 0.05
+LONGEST_WAIT_SECONDS = 60.0
+"""A breaker may close earlier than it says: nobody waits longer for one without looking."""
+MOST_CANDIDATES = 16
+"""So many candidates stand in the event; when there are more, all of them are kept beside it."""
+_BY_POINTS = STRATEGIES["weighted_score"]
+_AS_IT_IS = Candidate(backend="", model="").parameters
+_LATE = Problem(reason="expired", message="the job's deadline passed before it could be decided")
 
 
-def rank(
-    found: Sequence[Candidate], needs: Needs, view: View, failures: Mapping[str, int] = MappingProxyType({})
-) -> list[Candidate]:
-    """The permitted candidates, best first; equal scores by name. The preferred backend leads when it is permitted.
+class Choice(msgspec.Struct, frozen=True):
+    """A decision, and every candidate it was made from."""
 
-    `failures` counts how often a backend failed this job, for the last resort: who failed least often comes first.
-    """
-    name = needs.strategy or view.policy.strategy
-    strategy = STRATEGIES.get(name, STRATEGIES["weighted_score"])
-    scored: list[Candidate] = []
-    for candidate in found:
-        if candidate.permitted:
-            score, why = strategy(candidate, needs, view.policy)
-            scored.append(msgspec.structs.replace(candidate, score=round(score, 6), reason=why))
-    preferred = needs.preferred_backend
+    decided: Decided
+    ranking: list[Row]
+    others: list[Row]
 
-    def place(c: Candidate) -> tuple[int, bool, float, str, str]:
-        return failures.get(c.backend, 0), c.backend != preferred if preferred else False, -c.score, c.backend, c.model
-
-    return sorted(scored, key=place)
-
-
-def _last_resort(found: Sequence[Candidate], attempts: tuple[Attempt, ...]) -> list[Candidate]:
-    """Backends that failed this job before, when nobody else is left and they can serve it at all."""
-    never = {attempt.backend for attempt in attempts if attempt.outcome in NOT_AGAIN}
-    back = [c for c in found if c.reason.startswith("excluded from this job") and c.backend not in never]
-    return [msgspec.structs.replace(c, permitted=True) for c in back]
-
-
-def _reason(ranking: Sequence[Candidate], needs: Needs) -> str:
-    best = ranking[0]
-    if needs.preferred_backend == best.backend:
-        return f"{best.backend} is the preferred backend"
-    if len(ranking) == 1:
-        return f"{best.backend} is the only one that may run it ({best.reason})"
-    return f"{best.backend} leads with {best.reason}; next is {ranking[1].backend} with {ranking[1].reason}"
-
-
-def _nothing(others: Sequence[Candidate], view: View) -> Problem:
-    """Why nobody can run the job, naming each backend's reason."""
-    if not view.backends:
-        return Problem(reason="no_backend", message="no backend is known; start one, or see `turnout doctor`")
-    reasons = "; ".join(f"{c.backend}/{c.model} {c.reason}" for c in others[:12])
-    return Problem(reason="no_backend", message=f"no backend may run this job: {reasons}")
+    def everything(self) -> tuple[Candidate, ...]:
+        """All candidates, also those that the event leaves out."""
+        return tuple(_candidate(row) for row in (*self.ranking, *self.others))
 
 
 def decide(
@@ -73,51 +54,217 @@ def decide(
     view: View,
     now: float,
     cause: Problem | None = None,
-) -> Decided:
+    strategies: Mapping[str, Strategy] = STRATEGIES,
+) -> Choice:
     """Round `n` of a job: the ranking, or a wait, or giving up. `cause` is what ended the round before."""
-    failover, needs = view.policy.failover, slip.needs
-    found = candidates(slip, attempts, excluded, view, now)
-    failures: Counter[str] = Counter()
-    if not any(c.permitted for c in found):
-        failures.update(attempt.backend for attempt in attempts if attempt.outcome not in NEVER_SPENT)
-        again = _last_resort(found, attempts)
-        names = {(c.backend, c.model) for c in again}
-        found = again + [c for c in found if (c.backend, c.model) not in names]
-    ranking = rank(found, needs, view, failures)
-    others = [c for c in found if not c.permitted]
+    ruling = view.ruling(slip.needs, slip.tenant)
+    plan = ruling.plan
+    first = _first_failed(attempts)
+    if first is not None:
+        chain = view.rulebook.chain_of(_names_of(first, view))
+        if chain:
+            plan = msgspec.structs.replace(plan, chain=chain)
+    rows = survey(slip.needs, slip.tenant, view, output_share=plan.output_share, now=now)
+    return choose(
+        slip, n=n, attempts=attempts, excluded=excluded, rows=rows, plan=plan, failover=ruling.failover,
+        policy=ruling.policy, now=now, cause=cause, strategies=strategies,
+    )  # fmt: skip
+
+
+def _first_failed(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The attempt that the job's chain began with."""
+    return next((attempt for attempt in attempts if attempt.outcome not in NEVER_SPENT), None)
+
+
+def _names_of(attempt: Attempt, view: View) -> tuple[str, ...]:
+    for entry in view.entries:
+        if (entry.backend, entry.model) == (attempt.backend, attempt.model):
+            return (attempt.model, *entry.known.names, attempt.backend)
+    return (attempt.model, attempt.backend)
+
+
+def choose(
+    slip: Slip,
+    *,
+    n: int,
+    attempts: tuple[Attempt, ...],
+    excluded: tuple[Exclusion, ...],
+    rows: list[Row],
+    plan: Plan,
+    failover: Failover,
+    policy: str,
+    now: float,
+    cause: Problem | None,
+    strategies: Mapping[str, Strategy] = STRATEGIES,
+) -> Choice:
+    """Decide from rows that were surveyed. Everything it uses stands in the event it makes."""
+    needs = slip.needs
+    case = Case(needs, plan, slip.tenant, slip.job, n, attempts, now, slip.deadline_at, policy)
+    fit(rows, case)
+    billed = sum(attempt.billed_microdollars for attempt in attempts)
+    permitted = sift(rows, case, excluded, spent_microdollars=billed)
+    failures: Failures = MappingProxyType({})
+    if attempts:
+        failures = failures_of(attempts)
+        if not permitted:
+            permitted = _last_resort(rows, attempts)
+    used = spent(attempts)
+    extra = n - 1 - used
+    strategy, complaint = strategies.get(plan.strategy), ""
+    if strategy is None:
+        strategy, complaint = _BY_POINTS, f"the strategy {plan.strategy} is not known here, so points decide: "
+    ranking: list[Row] = []
+    scored: Scored | None = None
     gave_up: Problem | None = None
     wait = 0.0
-    extra = n - 1 - spent(attempts)
-    if spent(attempts) >= failover.max_attempts or extra > failover.max_extra_rounds or now >= slip.deadline_at:
-        gave_up = first_problem(attempts) or cause or _nothing(others, view)
-    elif cause is not None and cause.reason == "over_budget":
-        gave_up = first_problem(attempts) or cause
-    elif not ranking:
-        wait = WAITS[min(max(extra, 0), len(WAITS) - 1)]
-        hopeful = not found or any(c.reason.startswith(TEMPORARY) for c in others)
-        if not hopeful or now + wait >= slip.deadline_at:
-            gave_up = first_problem(attempts) or _nothing(others, view)
-            wait = 0.0
-    if gave_up:
-        ranking = []
-    if gave_up:
-        reason = f"gave up: {gave_up.message}"
+    why = ""
+    if now >= slip.deadline_at:
+        gave_up = first_problem(attempts) or cause or _LATE
+    elif used >= failover.max_attempts or extra > failover.max_extra_rounds:
+        rounds = Problem(reason="no_backend", message=f"no attempt could be made in {n - 1} rounds")
+        gave_up = first_problem(attempts) or cause or rounds
     else:
-        reason = _reason(ranking, needs) if ranking else f"nothing may run now, looking again in {wait:g} s"
-    return Decided(
+        if not permitted:
+            wait = _wait(rows, extra, now)
+            if now + wait >= slip.deadline_at or extra >= failover.max_extra_rounds:
+                permitted = _in_panic(rows)
+        if permitted:
+            wait, began = 0.0, _row_of(rows, _first_failed(attempts))
+            try:
+                ranking, scored = _rank(permitted, case, failures, strategy, began)
+            except StrategyError as error:  # A user's; a job must not wait for its mending.
+                strategy, complaint = _BY_POINTS, f"{error}, so points decide: "
+                ranking, scored = _rank(permitted, case, failures, strategy, began)
+        elif now + wait >= slip.deadline_at or (rows and not any(_may_pass(row) for row in rows)):
+            nobody = exhausted(rows, plan, needs.role)
+            gave_up, why, wait = first_problem(attempts) or nobody, nobody.message, 0.0
+    if gave_up:
+        for row in permitted:
+            row.reason = "may run it, but the job is given up"
+        others = rows
+        reason = f"gave up: {why or gave_up.message}"
+    elif ranking:
+        others = [row for row in rows if row.barred]
+        explored = scored is not None and scored.explored is not None
+        reason = complaint + reason_of(ranking, strategy, case, explored=explored)
+    else:
+        others = rows
+        reason = f"nothing may run now, looking again in {wait:g} s"
+    shown = ranking[:MOST_CANDIDATES]
+    beside = others[: MOST_CANDIDATES - len(shown)]
+    decided = Decided(
         tenant=slip.tenant,
         job=slip.job,
         n=n,
         slip=slip,
         attempts=attempts,
         excluded=excluded,
-        ranking=tuple(ranking),
-        others=tuple(others),
-        strategy=needs.strategy or view.policy.strategy,
-        policy=f"{view.policy.policy}@{view.policy.version}",
+        cause=cause,
+        ranking=tuple([_candidate(row) for row in shown]),
+        others=tuple([_candidate(row) for row in beside]),
+        omitted=len(ranking) + len(others) - len(shown) - len(beside),
+        strategy=strategy.name,
+        parts=strategy.parts if ranking else (),
+        plan=plan,
+        policy=policy,
+        number=scored.number if scored is not None else None,
+        explored=scored is not None and scored.explored is not None,
         failover=failover,
         reason=reason,
         wait_seconds=wait,
         gave_up=gave_up,
         at=now,
+    )
+    return Choice(decided, ranking, others)
+
+
+def _may_pass(row: Row) -> bool:
+    """Whether what keeps the row away may end by itself."""
+    return row.barred in TEMPORARY and row.features.open_cause not in UNTIL_CHANGED
+
+
+def _wait(rows: Sequence[Row], extra: int, now: float) -> float:
+    """Seconds until looking again may help: longer with each round, and not before the first of nothing but breakers ends."""
+    wait = WAITS[min(max(extra, 0), len(WAITS) - 1)]
+    may_pass = [row for row in rows if _may_pass(row)]
+    if may_pass and all(row.barred == "breaker" for row in may_pass):
+        soonest = min(row.features.open_until for row in may_pass) - now
+        wait = max(wait, min(soonest + AFTER_BREAKER_SECONDS, LONGEST_WAIT_SECONDS))
+    return wait
+
+
+def _in_panic(rows: Sequence[Row]) -> list[Row]:
+    """The least bad of those that only an open breaker keeps away: it is used rather than that the job fails unheard."""
+    shut = [row for row in rows if row.barred == "breaker" and row.features.open_cause not in UNTIL_CHANGED]
+    if not shut:
+        return []
+    least = min(shut, key=lambda row: row.features.open_until)
+    least.barred, least.panic = "", True
+    least.reason = "is the least bad, since all who could run it have open breakers"
+    return [least]
+
+
+def _row_of(rows: Sequence[Row], attempt: Attempt | None) -> Row | None:
+    if attempt is None:
+        return None
+    return next((row for row in rows if (row.backend, row.model) == (attempt.backend, attempt.model)), None)
+
+
+def _rank(
+    permitted: list[Row], case: Case, failures: Failures, strategy: Strategy, began: Row | None
+) -> tuple[list[Row], Scored]:
+    """Score the pool by the strategy and what lies outside it by points, and put all in order."""
+    group_of = groups(permitted, case, failures)
+    within = list(range(len(permitted)))
+    if case.plan.pool and not case.plan.fixed:
+        within = [i for i in within if not outside(group_of[i])] or within
+    inside = permitted if len(within) == len(permitted) else [permitted[i] for i in within]
+    scored = strategy.score(inside, case)
+    _note(inside, scored)
+    if len(inside) < len(permitted):
+        beyond = [row for row, group in zip(permitted, group_of, strict=True) if outside(group)]
+        _note(beyond, _BY_POINTS.score(beyond, case))
+    explored = None if scored.explored is None else within[scored.explored]
+    ranking = arrange(permitted, group_of, case, explored=explored, began=began)
+    if explored is not None and ranking[0] is not permitted[explored]:
+        scored = Scored(scored.scores, scored.parts, scored.number, None)  # Something weightier kept it from the lead.
+    return ranking, scored
+
+
+def _note(rows: Sequence[Row], scored: Scored) -> None:
+    if scored.parts:
+        for row, score, parts in zip(rows, scored.scores, scored.parts, strict=True):
+            row.score, row.parts = score, parts
+    else:
+        for row, score in zip(rows, scored.scores, strict=True):
+            row.score = score
+
+
+def _last_resort(rows: list[Row], attempts: tuple[Attempt, ...]) -> list[Row]:
+    """Those that failed this job before, when nobody else is left and they can serve it at all."""
+    never = {(a.backend, "" if a.outcome == "account" else a.model) for a in attempts if a.outcome in NOT_AGAIN}
+    again: list[Row] = []
+    for row in rows:
+        if row.barred == "failed" and not never & {(row.backend, ""), (row.backend, row.model)}:
+            row.barred = row.reason = ""
+            again.append(row)
+    return again
+
+
+def _candidate(row: Row) -> Candidate:
+    return Candidate(
+        backend=row.backend,
+        model=row.model,
+        barred=row.barred,
+        reason=row.reason,
+        score=row.score,
+        parts=row.parts,
+        known=row.known,
+        features=row.features,
+        worst_case_microdollars=row.worst_case_microdollars,
+        worst_case_tokens=row.worst_case_tokens,
+        max_output_tokens=row.max_output_tokens,
+        parameters=_AS_IT_IS if row.parameters is None else row.parameters,
+        changes=row.changes,
+        panic=row.panic,
     )

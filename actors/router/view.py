@@ -2,40 +2,232 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from typing import Any
 
-from messages import Backend, Breaker, Load, Policy, Stats
+import msgspec
 
+from actors.router.known import known_of
+from actors.router.rulebook import Rulebook, Ruling
+from messages import Backend, Breaker, Epoch, Known, Load, Model, ModelPrice, Needs, Policy, Stats
+from messages.fleet import ALL_MODELS
+
+DEFAULT_TOKENS_PER_SECOND = 30.0
+DEFAULT_FIRST_TOKEN_SECONDS = 0.5
+"""Stated by nobody and not measured yet."""
 OWN_MEMORY_SECONDS = 1.0
 """How long an own decision counts as load; by then the load fact (every 200 ms while anything moves) shows it."""
+MOST_RULINGS = 4_096
+"""Rulings remembered between two changes of the view."""
+
+
+class There:
+    """One backend as it stands: shared by all its models."""
+
+    __slots__ = ("ahead", "breaker", "load", "loaded", "name", "saturated", "sent", "slots", "vram_free_mb")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.slots = 0
+        self.load: Load | None = None
+        self.breaker: Breaker | None = None
+        """That of its account: holds for every model."""
+        self.loaded: tuple[str, ...] = ()
+        self.vram_free_mb = -1
+        self.ahead = 0
+        self.saturated = False
+        self.sent: list[float] = []  # Own decisions, by time.
+
+    def own(self, now: float) -> int:
+        """Own decisions that its load fact does not contain."""
+        sent = self.sent
+        if not sent:
+            return 0
+        since = now - OWN_MEMORY_SECONDS
+        if self.load is not None and self.load.at > since:
+            since = self.load.at
+        return len(sent) - bisect_right(sent, since)
+
+
+class Entry:
+    """One model of one backend: everything a decision may need, found without looking anything up."""
+
+    __slots__ = (
+        "backend", "breaker", "first_seconds", "flat", "job_seconds", "known", "log_latency", "model", "sent", "stats", "there",
+        "tokens_per_second",
+    )  # fmt: skip
+
+    def __init__(self, there: There, model: Model, known: Known) -> None:
+        self.there = there
+        self.backend, self.model = there.name, model.name
+        self.known = known
+        self.tokens_per_second = model.tokens_per_second or DEFAULT_TOKENS_PER_SECOND
+        stated = model.first_token_seconds
+        self.first_seconds = DEFAULT_FIRST_TOKEN_SECONDS if stated is None else stated
+        self.job_seconds = model.seconds_per_job
+        price = known.price
+        self.flat = not (price.long_above_tokens or price.image_rates or price.second_rates or price.per_gpu_second)
+        self.stats: Stats | None = None
+        self.log_latency: float | None = None
+        self.breaker: Breaker | None = None
+        self.sent: list[float] = []
+
+    def measured(self, stats: Stats | None) -> None:
+        """What was measured over all of its jobs; None: nothing that counts."""
+        self.stats = stats
+        self.log_latency = math.log(stats.latency_seconds) if stats is not None and stats.latency_seconds else None
+
+    def used(self, since: float) -> int:
+        """Own decisions for it after `since`."""
+        return len(self.sent) - bisect_right(self.sent, since) if self.sent else 0
 
 
 class View:
-    """The facts, by name. Changes only from facts and from decisions that were said."""
+    """The facts, by name. Changes only from facts and from decisions that were said; a decision never changes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: Iterable[Policy] = ()) -> None:
         self.backends: dict[str, Backend] = {}
-        self.loads: dict[str, Load] = {}
         self.breakers: dict[tuple[str, str], Breaker] = {}
         self.stats: dict[tuple[str, str, str], Stats] = {}
-        self.policy = Policy()
-        self._own: dict[str, deque[float]] = {}
+        self.scoped = False
+        """Whether anything is measured by workflow or kind of work."""
+        self.policies: dict[str, Policy] = {p.policy: p for p in policies}
+        self.rulebook = Rulebook(self.policies.values())
+        self.prices: dict[tuple[str, str], ModelPrice] = {}
+        self.epoch = Epoch(epoch=0, by="", at=0.0)
+        self.entries: list[Entry] = []
+        """All models of all backends, by name: the order in which facts came leaves no trace."""
+        self.served: frozenset[str] = frozenset()
+        """Every name a pool or chain may call them by."""
+        self._there: dict[str, There] = {}
+        self._of: dict[str, list[Entry]] = {}
+        self._rulings: dict[Any, Ruling] = {}
 
-    def sent(self, backend: str, at: float) -> None:
+    # ------------------------------------------------------------------------------------------------- facts
+
+    def learn_backend(self, backend: Backend) -> None:
+        """A backend is there, or has changed."""
+        self.backends[backend.backend] = backend
+        self._enter(backend)
+        self._line_up()
+
+    def learn_load(self, load: Load) -> None:
+        """How much work lies before a backend; saturation holds until the load is under the lower mark again (C5)."""
+        there = self._there.setdefault(load.backend, There(load.backend))
+        there.load, there.ahead, there.loaded = load, load.waiting + load.running, load.loaded
+        there.vram_free_mb = -1 if load.vram_free_mb is None else load.vram_free_mb
+        self._saturate(there)
+
+    def learn_breaker(self, breaker: Breaker) -> None:
+        """A breaker opened, closed, or was probed."""
+        self.breakers[breaker.backend, breaker.model] = breaker
+        if breaker.model == ALL_MODELS:
+            self._there.setdefault(breaker.backend, There(breaker.backend)).breaker = breaker
+        for entry in self._of.get(breaker.backend, ()):
+            if entry.model == breaker.model:
+                entry.breaker = breaker
+
+    def learn_stats(self, stats: Stats) -> None:
+        """Something was measured. Figures of an older epoch do not count."""
+        if stats.epoch < self.epoch.epoch:
+            return
+        self.stats[stats.backend, stats.model, stats.scope] = stats
+        if stats.scope != "-":
+            self.scoped = True
+            return
+        for entry in self._of.get(stats.backend, ()):
+            if entry.model == stats.model:
+                entry.measured(stats)
+
+    def learn_epoch(self, epoch: Epoch) -> None:
+        """The averages were reset: nothing that was measured before counts."""
+        if epoch.epoch <= self.epoch.epoch:
+            return
+        self.epoch = epoch
+        self.stats = {key: stats for key, stats in self.stats.items() if stats.epoch >= epoch.epoch}
+        self.scoped = any(scope != "-" for _, _, scope in self.stats)
+        for entry in self.entries:
+            entry.measured(self.stats.get((entry.backend, entry.model, "-")))
+        self._rulings = {}
+
+    def learn_price(self, price: ModelPrice) -> None:
+        """A price was set or withdrawn: decisions from now on use it, work on its way keeps its own."""
+        self.prices[price.seller, price.model] = price
+        for backend in self.backends.values():
+            if price.seller in (backend.backend, backend.provider):
+                self._enter(backend)
+        self._line_up()
+
+    def learn_policy(self, policy: Policy) -> None:
+        """A policy was applied, changed or removed."""
+        self.policies[policy.policy] = policy
+        self.rulebook = Rulebook(self.policies.values())
+        for backend in self.backends.values():
+            self._enter(backend)
+        for there in self._there.values():
+            there.saturated = False  # Judged anew: the old marks must leave no trace.
+            self._saturate(there)
+        self._line_up()
+
+    def sent(self, backend: str, model: str, at: float) -> None:
         """Remember that a job was just sent there."""
-        self._own.setdefault(backend, deque()).append(at)
+        there = self._there.setdefault(backend, There(backend))
+        _note(there.sent, at, OWN_MEMORY_SECONDS)
+        for entry in self._of.get(backend, ()):
+            if entry.model == model:
+                _note(entry.sent, at, self.rulebook.window_seconds)
 
-    def own_since_load(self, backend: str, now: float) -> int:
-        """Own decisions for a backend that its load fact does not contain."""
-        own = self._own.get(backend)
-        if not own:
-            return 0
-        load = self.loads.get(backend)
-        since = max(load.at if load else 0.0, now - OWN_MEMORY_SECONDS)
-        while own and own[0] <= since:
-            own.popleft()
-        return len(own)
+    # ----------------------------------------------------------------------------------------------- answers
 
-    def measured(self, backend: str, model: str, workflow: str) -> Stats | None:
-        """The most specific measurements: of the workflow, else of the model at all."""
-        return self.stats.get((backend, model, workflow)) or self.stats.get((backend, model, "-"))
+    def ruling(self, needs: Needs, tenant: str) -> Ruling:
+        """What the policies say about a job now."""
+        key = self.rulebook.key(needs, tenant)
+        found = self._rulings.get(key)
+        if found is None:
+            found = self.rulebook.ruling(needs, tenant, self.served)
+            if self.epoch.epoch:
+                equal = self.epoch.at >= self.rulebook.weights_at
+                plan = msgspec.structs.replace(found.plan, epoch=self.epoch.epoch, equal_weights=equal)
+                found = msgspec.structs.replace(found, plan=plan)
+            if len(self._rulings) >= MOST_RULINGS:
+                self._rulings = {}
+            self._rulings[key] = found
+        return found
+
+    # ---------------------------------------------------------------------------------------------- inside
+
+    def _enter(self, backend: Backend) -> None:
+        there = self._there.setdefault(backend.backend, There(backend.backend))
+        there.slots = backend.slots
+        self._saturate(there)
+        before = {entry.model: entry for entry in self._of.get(backend.backend, ())}
+        entries: list[Entry] = []
+        for model in sorted({m.name: m for m in backend.models}.values(), key=lambda m: m.name):
+            entry = Entry(there, model, known_of(backend, model, self.rulebook, self.prices))
+            entry.measured(self.stats.get((backend.backend, model.name, "-")))
+            entry.breaker = self.breakers.get((backend.backend, model.name))
+            if model.name in before:
+                entry.sent = before[model.name].sent
+            entries.append(entry)
+        self._of[backend.backend] = entries
+
+    def _line_up(self) -> None:
+        self.entries = [entry for name in sorted(self._of) for entry in self._of[name]]
+        served: set[str] = set()
+        for entry in self.entries:
+            served.update((entry.backend, entry.model, f"{entry.backend}/{entry.model}", *entry.known.names))
+        self.served = frozenset(served)
+        self._rulings = {}
+
+    def _saturate(self, there: There) -> None:
+        share = there.ahead / there.slots if there.slots > 0 else 0.0
+        mark = self.rulebook.saturated_until if there.saturated else self.rulebook.saturated_at
+        there.saturated = share >= mark
+
+
+def _note(times: list[float], at: float, memory_seconds: float) -> None:
+    insort(times, at)
+    if len(times) > 64 and times[0] < at - 2 * memory_seconds:
+        del times[: bisect_right(times, at - memory_seconds)]

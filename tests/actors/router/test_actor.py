@@ -1,35 +1,59 @@
+"""The router's handlers: what they hear, and what they say."""
+
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.actor import Heard, Later
-from actors.router.actor import Router
+from actors.router.actor import PREVIEW_SECONDS, Router
+from actors.router.case import Scored, Strategy
+from actors.router.shipped import shipped_policies
+from actors.router.strategies import STRATEGIES
 from messages import (
     Analyzed,
     Attempt,
     Breaker,
+    Candidate,
     Decided,
     Done,
     Due,
+    Epoch,
     Expired,
     JobCancel,
     Load,
     Model,
+    PoliciesOf,
     Policy,
+    PreviewOf,
     Retry,
     Stats,
 )
-from tests.messages.samples import PROBLEM, T0, backend, decided, slip
+from tests.messages.samples import PROBLEM, T0, backend, decided, needs, slip
 
 NOW = Heard(now=T0)
 
 
-def router() -> Router:
-    made = Router()
+class Shelf:
+    """Keeps what is put there, in order."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def keep(self, key: str, data: bytes) -> None:
+        self.kept[key] = data
+
+
+def router(*, fleet: int = 0, **given: Any) -> Router:
+    made = Router(keeper=Shelf(), **given)
     made.backend(backend("a"), NOW)
     made.backend(backend("b", priority=2, models=(Model(name="n"),)), NOW)
+    for number in range(fleet):
+        made.backend(backend(f"c{number:02}", priority=3), NOW)
     return made
 
 
@@ -40,36 +64,100 @@ def retry(**changes: Any) -> Retry:
     return Retry(**{**given, **changes})
 
 
+def analyzed(**changes: Any) -> Analyzed:
+    given: dict[str, Any] = {"tenant": "acme", "job": "j-1", "fingerprint": "f", "slip": slip(), "at": T0}
+    return Analyzed(**{**given, **changes})
+
+
+def said(answer: Any) -> Any:
+    """The one thing a handler says."""
+    (message,) = asyncio.run(answer)
+    return message
+
+
 def test_facts_fill_the_view() -> None:
     made = router()
     load = Load(backend="a", waiting=1, running=2, at=T0)
     breaker = Breaker(backend="a", model="m")
-    stats = Stats(backend="a", model="m", workflow="-", attempts=1, successes=1, at=T0)
-    policy = Policy(policy="thrifty")
+    stats = Stats(backend="a", model="m", scope="-", epoch=3, attempts=1, successes=1, at=T0)
+    policy, epoch = Policy(policy="thrifty", strategy="cost_first"), Epoch(epoch=3, by="ada", at=T0)
     made.load(load, NOW)
     made.breaker(breaker, NOW)
     made.stats(stats, NOW)
     made.policy(policy, NOW)
+    made.epoch(epoch, NOW)
     view = made.view
-    assert (view.loads["a"], view.breakers["a", "m"], view.stats["a", "m", "-"]) == (load, breaker, stats)
-    assert view.policy is policy
+    first = view.entries[0]
+    assert (first.there.load, first.breaker, first.stats) == (load, breaker, stats)
+    assert (view.policies["thrifty"], view.rulebook.strategy, view.epoch) == (policy, "cost_first", epoch)
 
 
 def test_an_analyzed_job_is_decided() -> None:
-    (said,) = router().analyzed(Analyzed(tenant="acme", job="j-1", fingerprint="f", slip=slip(), at=T0), NOW)
-    assert isinstance(said, Decided)
-    assert (said.n, said.ranking[0].backend) == (1, "a")
+    made = said(router().analyzed(analyzed(), NOW))
+    assert isinstance(made, Decided)
+    assert (made.n, made.ranking[0].backend, made.at, made.everything) == (1, "a", T0, None)
 
 
 def test_a_rejected_job_is_left_to_the_analyzer() -> None:
-    assert router().analyzed(Analyzed(tenant="acme", job="j-1", fingerprint="f", rejected=PROBLEM, at=T0), NOW) == []
+    assert asyncio.run(router().analyzed(analyzed(slip=None, rejected=PROBLEM), NOW)) == []
+
+
+def test_shipped_policies_hold_until_a_fact_replaces_them() -> None:
+    made = router(policies=shipped_policies())
+    draft = analyzed(slip=slip(needs={"quality": "draft"}))
+    assert said(made.analyzed(draft, NOW)).policy == "quality@0 draft"
+    made.policy(Policy(policy="quality", version=2, order=60, removed=True), NOW)
+    assert said(made.analyzed(draft, NOW)).policy != "quality@0 draft"
+
+
+def test_a_users_strategy_is_used() -> None:
+    own = Strategy(name="by_letter", score=lambda rows, case: Scored([float(ord(row.backend)) for row in rows]))
+    made = router(strategies={**STRATEGIES, "by_letter": own})
+    job = analyzed(slip=slip(needs={"strategy": "by_letter"}))
+    assert [c.backend for c in said(made.analyzed(job, NOW)).ranking] == ["b", "a"]
+
+
+# ------------------------------------------------------------------------------------------------- large fleets
+
+
+def test_what_the_event_leaves_out_is_kept_before_the_event_is_said() -> None:
+    made = router(fleet=30)
+    event = said(made.analyzed(analyzed(tenant="a.b", slip=slip(tenant="a.b")), NOW))
+    assert isinstance(made.keeper, Shelf)
+    ((key, data),) = made.keeper.kept.items()
+    assert event.everything is not None
+    assert key == event.everything.key
+    assert key.startswith("a%2Eb/j-1/1-")
+    assert (event.everything.size_bytes, event.everything.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    kept = msgspec.json.decode(data, type=tuple[Candidate, ...])
+    assert (len(kept), event.omitted) == (32, 16)
+    assert kept[:16] == tuple(msgspec.json.decode(msgspec.json.encode(event.ranking), type=tuple[Candidate, ...]))
+
+
+def test_routers_that_decide_otherwise_keep_theirs_apart() -> None:
+    one, other = router(fleet=30), router(fleet=31)
+    keys = {said(made.analyzed(analyzed(), NOW)).everything.key for made in (one, one, other)}
+    assert len(keys) == 2
+
+
+def test_when_it_can_not_be_kept_nothing_is_said() -> None:
+    class Broken(Shelf):
+        async def keep(self, key: str, data: bytes) -> None:
+            raise OSError("no space left")
+
+    made = router(fleet=30)
+    made.keeper = Broken()
+    with pytest.raises(OSError, match="no space"):
+        said(made.analyzed(analyzed(), NOW))
+
+
+# ------------------------------------------------------------------------------------------------------ rounds
 
 
 def test_a_retry_waits_for_its_time() -> None:
     later = retry(not_before=T0 + 3)
-    (said,) = router().retry(later, NOW)
-    assert said == Later(Due(tenant="acme", job="j-1", n=2, retry=later), at=T0 + 3)
-    (again,) = router().due(Due(tenant="acme", job="j-1", n=2, retry=later), Heard(now=T0 + 3))
+    assert said(router().retry(later, NOW)) == Later(Due(tenant="acme", job="j-1", n=2, retry=later), at=T0 + 3)
+    again = said(router().due(Due(tenant="acme", job="j-1", n=2, retry=later), Heard(now=T0 + 3)))
     assert isinstance(again, Decided)
     assert (again.n, again.at) == (2, T0 + 3)
 
@@ -77,15 +165,16 @@ def test_a_retry_waits_for_its_time() -> None:
 @pytest.mark.parametrize("not_before", [0.0, T0 - 1, T0])
 def test_a_retry_whose_time_has_come_is_decided(not_before: float) -> None:
     past = (Attempt(n=1, backend="a", model="m", outcome="timeout", billed_microdollars=5),)
-    (said,) = router().retry(retry(not_before=not_before, attempts=past), NOW)
-    assert isinstance(said, Decided)
-    assert said.attempts == past
+    made = said(router().retry(retry(not_before=not_before, attempts=past), NOW))
+    assert isinstance(made, Decided)
+    assert (made.attempts, made.cause) == (past, PROBLEM)
 
 
 def test_a_stored_decision_counts_as_load() -> None:
     made = router()
     assert made.decided(decided(at=T0), NOW) == []
-    assert made.view.own_since_load("a", T0 + 0.1) == 1
+    first = made.view.entries[0]
+    assert (first.there.own(T0 + 0.1), first.used(T0 - 1)) == (1, 1)
 
 
 def test_a_decision_that_waits_says_nothing() -> None:
@@ -95,22 +184,46 @@ def test_a_decision_that_waits_says_nothing() -> None:
 @pytest.mark.parametrize(("now", "ending"), [(T0, "failed"), (T0 + 600, "expired")])
 def test_giving_up_ends_the_job(now: float, ending: str) -> None:
     past = (Attempt(n=1, backend="a", model="m", outcome="timeout", billed_microdollars=5),)
-    (said,) = router().decided(decided(n=2, attempts=past, ranking=(), gave_up=PROBLEM), Heard(now=now))
-    assert isinstance(said, Done)
-    assert (said.ending, said.problem, said.attempts, said.cost_microdollars) == (ending, PROBLEM, past, 5)
+    (end,) = router().decided(decided(n=2, attempts=past, ranking=(), gave_up=PROBLEM), Heard(now=now))
+    assert isinstance(end, Done)
+    assert (end.ending, end.problem, end.attempts, end.cost_microdollars) == (ending, PROBLEM, past, 5)
 
 
 def test_the_deadline_ends_the_job() -> None:
-    (said,) = router().expired(Expired(tenant="acme", job="j-1", at=T0), NOW)
-    assert isinstance(said, Done)
-    assert (said.ending, said.cost_microdollars) == ("expired", None)
+    (end,) = router().expired(Expired(tenant="acme", job="j-1", at=T0), NOW)
+    assert isinstance(end, Done)
+    assert (end.ending, end.cost_microdollars) == ("expired", None)
 
 
 @pytest.mark.parametrize(("reason", "words"), [("changed my mind", "changed my mind"), ("", "cancelled by the client")])
 def test_a_cancel_ends_the_job_its_subject_names(reason: str, words: str) -> None:
     heard = Heard(now=T0, subject="job.cancel.a%2Eb.j%2E1")
-    (said,) = router().job_cancel(JobCancel(tenant="forged", job="forged", reason=reason), heard)
-    assert isinstance(said, Done)
-    assert (said.tenant, said.job, said.ending) == ("a.b", "j.1", "cancelled")
-    assert said.problem is not None
-    assert said.problem.message == words
+    (end,) = router().job_cancel(JobCancel(tenant="forged", job="forged", reason=reason), heard)
+    assert isinstance(end, Done)
+    assert (end.tenant, end.job, end.ending) == ("a.b", "j.1", "cancelled")
+    assert end.problem is not None
+    assert end.problem.message == words
+
+
+# --------------------------------------------------------------------------------------------------- questions
+
+
+def test_a_preview_is_the_decision_and_leaves_no_trace() -> None:
+    made = router(fleet=30)
+    answer = made.preview(PreviewOf(tenant="acme", job="j-1", needs=needs()), NOW)
+    assert answer.decided is not None
+    assert answer.decided.slip.deadline_at == T0 + PREVIEW_SECONDS
+    event = said(made.analyzed(analyzed(slip=slip(deadline_at=T0 + PREVIEW_SECONDS)), NOW))
+    assert answer.decided.ranking == event.ranking
+    assert isinstance(made.keeper, Shelf)
+    assert len(made.keeper.kept) == 1
+    assert all(not entry.sent for entry in made.view.entries)
+
+
+def test_the_policies_in_force_are_told_in_the_order_they_speak() -> None:
+    made = router(policies=(Policy(policy="b", order=60), Policy(policy="a", order=70)))
+    made.policy(Policy(policy="mine"), NOW)
+    made.policy(Policy(policy="gone", removed=True), NOW)
+    assert [policy.policy for policy in made.policies(PoliciesOf(), NOW).policies] == ["mine", "b", "a"]
+    assert [policy.policy for policy in made.policies(PoliciesOf(name="b"), NOW).policies] == ["b"]
+    assert made.policies(PoliciesOf(name="gone"), NOW).policies == ()

@@ -1,152 +1,31 @@
+"""Waiting, giving up, the last resort, what the event tells; and that nothing but its arguments matters."""
+
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.router.decide import WAITS, decide
-from actors.router.strategies import STRATEGIES
+from actors.router.case import Case, Row, Strategy
+from actors.router.decide import MOST_CANDIDATES, WAITS, decide
+from actors.router.strategies import STRATEGIES, StrategyError
 from actors.router.view import View
 from bus import codec
-from messages import (
-    Attempt,
-    Backend,
-    Breaker,
-    Decided,
-    Exclusion,
-    Failover,
-    Load,
-    Model,
-    Policy,
-    Price,
-    Problem,
-)
+from messages import Breaker, Decided, FailoverRules, Message, Model, Policy, Price, Problem, Slip
+from tests.actors.router.fleets import FIRST, Job, choice, decision, facts, failed, gone_from, jobs, view_of
 from tests.messages.samples import T0, backend, slip
 
 OVER = Problem(reason="over_budget", message="a: over budget")
-FIRST = Problem(reason="timeout", message="a: silent for 20 s")
 
 
-def view_of(*backends: Backend, **policy: Any) -> View:
-    view = View()
-    view.backends = {one.backend: one for one in backends}
-    view.policy = Policy(**policy)
-    return view
-
-
-def decision(view: View, *, n: int = 1, now: float = T0, cause: Problem | None = None, **job: Any) -> Decided:
-    attempts, excluded = job.pop("attempts", ()), job.pop("excluded", ())
-    return decide(slip(**job), n=n, attempts=attempts, excluded=excluded, view=view, now=now, cause=cause)
-
-
-def failed(n: int, name: str, outcome: Any = "timeout") -> Attempt:
-    return Attempt(n=n, backend=name, model="m", outcome=outcome, billed_microdollars=0, problem=FIRST)
-
-
-def gone_from(*names: str) -> tuple[Exclusion, ...]:
-    return tuple(Exclusion(backend=name, until=0.0, reason="timeout") for name in names)
-
-
-FLEETS = st.lists(
-    st.builds(
-        backend,
-        st.sampled_from(["a", "b", "c", "d", "e"]),
-        local=st.booleans(),
-        priority=st.integers(1, 4),
-        slots=st.integers(0, 3),
-        healthy=st.sampled_from([True, True, True, False]),
-        models=st.lists(
-            st.builds(
-                Model,
-                name=st.sampled_from(["m", "n"]),
-                capabilities=st.sampled_from([("text",), ("text", "code")]),
-                price=st.builds(Price, output_per_mtok=st.sampled_from([0, 0, 500_000])),
-                tokens_per_second=st.sampled_from([None, 5.0, 80.0]),
-                context_tokens=st.sampled_from([None, 100, 8_000]),
-            ),
-            min_size=1, max_size=2, unique_by=lambda model: model.name,
-        ).map(tuple),
-    ),
-    max_size=5, unique_by=lambda one: one.backend,
-)  # fmt: skip
-WISHES = st.fixed_dictionaries(
-    {},
-    optional={
-        "model": st.sampled_from(["", "m", "n"]),
-        "capabilities": st.sampled_from([(), ("code",)]),
-        "preferred_backend": st.sampled_from(["", "a", "c"]),
-        "allow_cloud": st.booleans(),
-        "prioritize_speed": st.booleans(),
-        "max_cost_microdollars": st.sampled_from([None, 0, 40, 1_000]),
-        "strategy": st.sampled_from(["", *STRATEGIES]),
-    },
-)
-
-
-@given(FLEETS, WISHES, st.randoms())
-def test_the_order_in_which_facts_came_changes_nothing(
-    fleet: list[Backend], wishes: dict[str, Any], chance: Any
-) -> None:
-    shuffled = list(fleet)
-    chance.shuffle(shuffled)
-    one, other = (decision(view_of(*backends), needs=wishes) for backends in (fleet, shuffled))
-    assert codec.encode(one) == codec.encode(other)
-
-
-@given(FLEETS, WISHES)
-def test_the_same_input_gives_the_same_bytes(fleet: list[Backend], wishes: dict[str, Any]) -> None:
-    view = view_of(*fleet)
-    assert codec.encode(decision(view, needs=wishes)) == codec.encode(decision(view, needs=wishes))
-
-
-@given(FLEETS, WISHES, st.booleans())
-def test_another_backend_moves_nobody_else(fleet: list[Backend], wishes: dict[str, Any], useful: bool) -> None:
-    newcomer = backend("z", models=(Model(name="m" if useful else "other", capabilities=("text", "code")),), priority=4)
-    before = decision(view_of(*fleet), needs=wishes)
-    after = decision(view_of(*fleet, newcomer), needs=wishes)
-    assert tuple(c for c in after.ranking if c.backend != "z") == before.ranking
-    assert tuple(c for c in after.others if c.backend != "z") == before.others
-
-
-@given(FLEETS, WISHES)
-def test_nobody_is_ranked_who_may_not_run_it(fleet: list[Backend], wishes: dict[str, Any]) -> None:
-    made = decision(view_of(*fleet), needs=wishes)
-    by_name = {one.backend: one for one in fleet}
-    for candidate in made.ranking:
-        there = by_name[candidate.backend]
-        model = next(model for model in there.models if model.name == candidate.model)
-        assert candidate.permitted
-        assert there.slots > 0
-        assert there.healthy
-        assert wishes.get("model", "") in {"", model.name}
-        assert set(wishes.get("capabilities", ())) <= set(model.capabilities)
-        assert wishes.get("allow_cloud", True) or there.local
-        limit = wishes.get("max_cost_microdollars")
-        assert limit is None or candidate.worst_case_microdollars <= limit
-        assert model.context_tokens is None or candidate.worst_case_tokens <= model.context_tokens
-
-
-@given(FLEETS, WISHES)
-def test_every_candidate_is_told_with_a_reason(fleet: list[Backend], wishes: dict[str, Any]) -> None:
-    made = decision(view_of(*fleet), needs=wishes)
-    told = sorted((c.backend, c.model) for c in (*made.ranking, *made.others))
-    if not made.gave_up:
-        assert told == sorted((one.backend, model.name) for one in fleet for model in one.models)
-    assert all(c.reason for c in (*made.ranking, *made.others))
-    assert made.reason
-    assert bool(made.ranking) + bool(made.gave_up) + bool(made.wait_seconds) == 1
-
-
-@given(FLEETS, WISHES)
-def test_scores_fall_and_the_preferred_backend_leads(fleet: list[Backend], wishes: dict[str, Any]) -> None:
-    ranking = decision(view_of(*fleet), needs=wishes).ranking
-    preferred = wishes.get("preferred_backend", "")
-    rest = [c for c in ranking if c.backend != preferred]
-    assert [c.backend for c in ranking[: len(ranking) - len(rest)]] == [preferred] * (len(ranking) - len(rest))
-    assert [c.score for c in rest] == sorted((c.score for c in rest), reverse=True)
+def failover(**rules: Any) -> Policy:
+    return Policy(policy="p", failover=FailoverRules(**rules))
 
 
 @pytest.mark.parametrize(
@@ -160,34 +39,48 @@ def test_the_preferred_backend_wins_unless_it_may_not_run_it(broken: dict[str, A
     assert (made.reason == "slow is the preferred backend") == (leads == "slow")
 
 
-def test_equal_scores_are_ordered_by_name() -> None:
-    made = decision(view_of(backend("b"), backend("c"), backend("a")))
-    assert [c.backend for c in made.ranking] == ["a", "b", "c"]
-
-
 def test_own_decisions_keep_routers_from_herding() -> None:
     view = view_of(backend("a", slots=1), backend("b", slots=1))
     chosen: list[str] = []
     for step in range(4):
         now = T0 + step / 100
         chosen.append(decision(view, now=now).ranking[0].backend)
-        view.sent(chosen[-1], now)
+        view.sent(chosen[-1], "m", now)
     assert sorted(chosen) == ["a", "a", "b", "b"]
 
 
 def test_the_strategy_is_the_jobs_or_the_policys() -> None:
     free = backend("free", models=(Model(name="m", tokens_per_second=2.0),))
     quick = backend(
-        "quick", local=False, models=(Model(name="m", price=Price(output_per_mtok=1), tokens_per_second=900),)
+        "quick", local=False, models=(Model(name="m", price=Price(output_per_mtok=1_000_000), tokens_per_second=900),)
     )
-    view = view_of(free, quick, policy="thrifty", version=7, strategy="cost_first")
+    view = view_of(free, quick, Policy(policy="thrifty", version=7, strategy="cost_first"))
     assert decision(view).ranking[0].backend == "free"
     assert (decision(view).strategy, decision(view).policy) == ("cost_first", "thrifty@7")
     asked = decision(view, needs={"strategy": "latency_first"})
     assert (asked.ranking[0].backend, asked.strategy) == ("quick", "latency_first")
 
 
-# Giving up and waiting.
+@pytest.mark.parametrize(
+    ("fleet", "needs", "reason"),
+    [
+        (("a",), {}, "a is the only one that may run it"),
+        (("a", "b"), {}, "a leads by latency_first; next is"),
+        (("a", "b"), {"preferred_model": "m"}, "a serves the preferred model m"),
+    ],
+)
+def test_why_the_first_leads(fleet: tuple[str, ...], needs: dict[str, Any], reason: str) -> None:
+    made = decision(view_of(*(backend(name) for name in fleet)), needs={"strategy": "latency_first", **needs})
+    assert made.reason.startswith(reason)
+
+
+def test_why_the_second_comes_second() -> None:
+    late = backend("b", models=(Model(name="m", seconds_per_job=50.0),), priority=1)
+    made = decision(view_of(backend("a", priority=3), late), deadline_at=T0 + 20)
+    assert made.reason.endswith(", which would probably miss the deadline")
+
+
+# ------------------------------------------------------------------------------------------- giving up, waiting
 
 
 def test_without_any_backend_a_job_waits_and_then_gives_up() -> None:
@@ -202,6 +95,7 @@ def test_without_any_backend_a_job_waits_and_then_gives_up() -> None:
 def test_a_wait_that_cannot_end_in_time_gives_up_at_once() -> None:
     made = decision(view_of(backend(healthy=False)), deadline_at=T0 + 0.4)
     assert made.gave_up is not None
+    assert made.gave_up.message.startswith("no backend may run this job: a/m is unhealthy")
 
 
 def test_what_will_not_pass_is_not_waited_for() -> None:
@@ -211,39 +105,88 @@ def test_what_will_not_pass_is_not_waited_for() -> None:
     assert made.ranking == ()
 
 
+def test_of_a_large_fleet_twelve_reasons_are_enough() -> None:
+    made = decision(view_of(*(backend(f"b{i:02}") for i in range(20))), needs={"model": "x"})
+    assert made.gave_up is not None
+    assert made.gave_up.message.count("serves m") == 12
+    assert made.gave_up.message.endswith("; and 8 more")
+
+
 def test_what_may_pass_is_waited_for() -> None:
-    view = view_of(backend("a"), backend("b", models=(Model(name="x"),)))
-    view.breakers["a", "m"] = Breaker(backend="a", model="m", open_until=T0 + 5)
-    made = decision(view, needs={"model": "m"})
+    facts_ = (backend("a", healthy=False), backend("b", models=(Model(name="x"),)))
+    made = decision(view_of(*facts_), needs={"model": "m"})
     assert (made.gave_up, made.wait_seconds) == (None, WAITS[0])
     assert "looking again in 0.5 s" in made.reason
+    assert [c.barred for c in made.others] == ["unhealthy", "model"]
+
+
+def shut(seconds: float, model: str = "m", cause: Any = "failures") -> Breaker:
+    return Breaker(backend="a", model=model, open_until=T0 + seconds, cause=cause, reason="3 failures in a row")
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [(5.0, 5.05), (300.0, 60.0), (0.2, WAITS[0])])
+def test_nothing_but_an_open_breaker_is_waited_for_until_it_ends(seconds: float, waits: float) -> None:
+    made = decision(view_of(backend("a"), shut(seconds)))
+    assert (made.gave_up, made.wait_seconds) == (None, pytest.approx(waits))
+    assert [c.barred for c in made.others] == ["breaker"]
+
+
+def test_the_breaker_of_an_account_holds_for_every_model() -> None:
+    made = decision(view_of(backend("a"), backend("b"), shut(50.0, model="*", cause="account"), shut(5.0)))
+    assert [c.backend for c in made.ranking] == ["b"]
+    assert made.others[0].reason == "has an open breaker until somebody acts: 3 failures in a row"
+    alone = decision(view_of(backend("a"), shut(50.0, model="*", cause="account")))
+    assert alone.gave_up is not None
+    assert alone.gave_up.message.endswith("a/m has an open breaker until somebody acts: 3 failures in a row")
+
+
+@pytest.mark.parametrize("given", [{"deadline_at": T0 + 4}, {"n": 9}])
+def test_in_panic_the_least_bad_one_is_used_rather_than_none(given: dict[str, Any]) -> None:
+    better = Breaker(backend="b", model="m", open_until=T0 + 5, cause="rate_limited", reason="rate limited")
+    manual = Breaker(backend="c", model="m", open_until=T0 + 1e9, cause="manual", reason="by hand")
+    view = view_of(backend("a"), backend("b"), backend("c"), shut(9.0), better, manual)
+    made = decision(view, **given)
+    assert [(c.backend, c.panic) for c in made.ranking] == [("b", True)]
+    assert made.ranking[0].reason == "is the least bad, since all who could run it have open breakers"
+    assert [c.barred for c in made.others] == ["breaker", "breaker"]
 
 
 def test_the_deadline_ends_it() -> None:
     made = decision(view_of(backend()), now=T0 + 600)
     assert made.gave_up is not None
-    assert made.ranking == ()
+    assert (made.gave_up.reason, made.ranking) == ("expired", ())
+    assert [(c.backend, c.reason) for c in made.others] == [("a", "may run it, but the job is given up")]
 
 
 def test_spent_attempts_end_it_with_the_first_error() -> None:
-    view = view_of(backend(), failover=Failover(max_attempts=2))
+    view = view_of(backend(), failover(max_attempts=2))
     past = (failed(1, "a"), failed(2, "b", "server_error"))
     assert decision(view, n=3, attempts=past).gave_up == FIRST
     assert decision(view, n=2, attempts=past[:1]).gave_up is None
 
 
 def test_what_never_started_is_not_spent() -> None:
-    view = view_of(backend(), failover=Failover(max_attempts=1, max_extra_rounds=3))
+    view = view_of(backend(), failover(max_attempts=1, max_extra_rounds=3))
     rounds = tuple(failed(n, "a", "not_started") for n in range(1, 4))
     assert decision(view, n=4, attempts=rounds).gave_up is None
-    assert decision(view, n=5, attempts=rounds).gave_up is not None
+    last = decision(view, n=5, attempts=rounds).gave_up
+    assert last == Problem(reason="no_backend", message="no attempt could be made in 4 rounds")
 
 
-def test_over_budget_everywhere_ends_it() -> None:
-    assert decision(view_of(backend()), n=2, cause=OVER).gave_up == OVER
+def test_over_budget_everywhere_is_for_the_guardrail_to_end() -> None:
+    made = decision(view_of(backend()), n=2, cause=OVER)
+    assert made.gave_up is None
+    assert [c.backend for c in made.ranking] == ["a"]
 
 
-# The last resort.
+def test_the_end_after_attempts_shows_the_first_error_and_says_why_nobody_is_left() -> None:
+    past = (failed(1, "a", "account"),)
+    made = decision(view_of(backend("a")), n=2, attempts=past, excluded=gone_from("a"))
+    assert made.gave_up == FIRST
+    assert made.reason == "gave up: no backend may run this job: a/m is excluded from this job: timeout"
+
+
+# ------------------------------------------------------------------------------------------- the last resort
 
 
 def test_a_failed_backend_comes_back_only_when_nobody_else_is_left() -> None:
@@ -255,11 +198,19 @@ def test_a_failed_backend_comes_back_only_when_nobody_else_is_left() -> None:
     assert all(c.permitted for c in both.ranking)
 
 
+def test_another_model_of_a_backend_that_failed_comes_after_the_others() -> None:
+    two = backend("a", models=(Model(name="m"), Model(name="n")))
+    view = view_of(two, backend("b", priority=3))
+    made = decision(view, n=2, attempts=(failed(1, "a"),), excluded=gone_from("a"))
+    assert [(c.backend, c.model) for c in made.ranking] == [("b", "m"), ("a", "n")]
+
+
 def test_the_last_resort_takes_who_failed_least_often() -> None:
-    view = view_of(backend("a"), backend("b", priority=3), failover=Failover(max_attempts=5))
+    view = view_of(backend("a"), backend("b", priority=3), failover(max_attempts=5))
     past = (failed(1, "a"), failed(2, "b"), failed(3, "a"))
     made = decision(view, n=4, attempts=past, excluded=gone_from("a", "b", "a"))
     assert [c.backend for c in made.ranking] == ["b", "a"]
+    assert made.ranking[1].reason == "failed this job 2 times"
 
 
 @pytest.mark.parametrize("outcome", ["account", "unknown_model"])
@@ -276,11 +227,119 @@ def test_the_last_resort_keeps_all_other_limits() -> None:
     assert made.wait_seconds > 0.0
 
 
-def test_a_decision_can_be_derived_again_from_what_it_tells() -> None:
-    view = view_of(backend("a", slots=1), backend("b"))
-    view.loads["a"] = Load(backend="a", waiting=3, running=1, at=T0)
-    made = decision(view)
-    for candidate in made.ranking:
-        score, words = STRATEGIES[made.strategy](candidate, made.slip.needs, view.policy)
-        assert (round(score, 6), words) == (candidate.score, candidate.reason)
-    assert msgspec.json.decode(codec.encode(made), type=Decided) == made
+# --------------------------------------------------------------------------------------------------- the event
+
+
+@pytest.mark.parametrize(("size", "shown", "omitted"), [(3, 3, 0), (16, 16, 0), (17, 16, 1), (40, 16, 24)])
+def test_sixteen_candidates_stand_in_the_event(size: int, shown: int, omitted: int) -> None:
+    view = view_of(*(backend(f"b{i:02}", healthy=i % 2 == 0) for i in range(size)))
+    made = choice(view, Job(slip()))
+    assert (len(made.decided.ranking) + len(made.decided.others), made.decided.omitted) == (shown, omitted)
+    assert len(made.everything()) == size
+    assert made.everything()[: len(made.decided.ranking)] == made.decided.ranking
+    assert len(made.decided.ranking) == min(MOST_CANDIDATES, (size + 1) // 2)
+
+
+def test_exploration_is_told_with_its_number() -> None:
+    facts_ = (backend("a"), backend("b"), Policy(policy="p", strategy="adaptive"))
+    made = [decision(view_of(*facts_), job=f"j-{i}") for i in range(40)]
+    explored = [one for one in made if one.explored]
+    assert explored
+    assert all(one.number is not None and 0 <= one.number < 1 for one in made)
+    assert all(one.reason.endswith("is tried by adaptive to learn how it does") for one in explored)
+    assert {one.ranking[0].backend for one in explored} == {"b"}
+
+
+def test_nobody_is_explored_before_the_preferred_one() -> None:
+    facts_ = (backend("a"), backend("b"), Policy(policy="p", strategy="adaptive"))
+    for i in range(40):
+        made = decision(view_of(*facts_), job=f"j-{i}", needs={"preferred_backend": "a"})
+        assert (made.ranking[0].backend, made.explored) == ("a", False)
+
+
+def test_an_unknown_strategy_falls_back_and_says_so() -> None:
+    made = decision(view_of(backend("a")), needs={"strategy": "nobody-knows"})
+    assert (made.strategy, made.plan.strategy) == ("weighted_score", "nobody-knows")
+
+
+@given(facts(), jobs())
+def test_a_decision_changes_neither_the_view_nor_its_bytes(given_facts: list[Message], job: Job) -> None:
+    view = view_of(*given_facts)
+    before = [(entry.backend, entry.model, entry.known, entry.stats, list(entry.sent)) for entry in view.entries]
+    made = choice(view, job).decided
+    assert before == [
+        (entry.backend, entry.model, entry.known, entry.stats, list(entry.sent)) for entry in view.entries
+    ]
+    assert codec.decode(Decided, codec.encode(made)) == made
+
+
+# ------------------------------------------------------------------------------------------------- many threads
+
+THREADS = 32
+
+
+@settings(max_examples=5)
+@given(st.lists(facts(), min_size=4, max_size=4), st.lists(jobs(), min_size=6, max_size=6))
+def test_from_thirty_two_threads_while_the_view_is_swapped_it_is_what_one_gives(
+    worlds: list[list[Message]], wanted: list[Job]
+) -> None:
+    """Views and their policies are replaced behind one reference while all threads decide, as a hot reload does."""
+    views = [view_of(*world) for world in worlds]
+    alone = {
+        (i, k): codec.encode(choice(view_of(*world), job).decided)
+        for i, world in enumerate(worlds)
+        for k, job in enumerate(wanted)
+    }
+    current: list[tuple[int, View]] = [(0, views[0])]
+    stop, begin = threading.Event(), threading.Barrier(THREADS + 1)
+
+    def swap() -> None:
+        begin.wait()
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            place = turn % len(views)
+            if turn % 8 == 0:  # A fresh one too, whose rulings nobody has asked for yet.
+                views[place] = view_of(*worlds[place])
+            current[0] = (place, views[place])
+
+    def ask(thread: int) -> list[tuple[tuple[int, int], bytes]]:
+        begin.wait()
+        found: list[tuple[tuple[int, int], bytes]] = []
+        for turn in range(24):
+            place, view = current[0]
+            k = (thread + turn) % len(wanted)
+            job = wanted[k]
+            made = decide(
+                job.slip, n=job.n, attempts=job.attempts, excluded=job.excluded, view=view, now=job.now
+            ).decided  # fmt: skip
+            found.append(((place, k), codec.encode(made)))
+        return found
+
+    swapper = threading.Thread(target=swap)
+    with ThreadPoolExecutor(THREADS) as pool:
+        asked = [pool.submit(ask, thread) for thread in range(THREADS)]
+        swapper.start()
+        answers = [answer for future in asked for answer in future.result()]
+        stop.set()
+    swapper.join()
+    assert len(answers) == THREADS * 24
+    assert all(data == alone[key] for key, data in answers)
+
+
+def test_a_users_strategy_that_fails_gives_way_to_points_and_says_so() -> None:
+    def broken(rows: Sequence[Row], case: Case) -> list[float]:
+        raise StrategyError("strategy 'mine' of mine 1.0 failed on job j-1: KeyError: 'gpu'")
+
+    mine = {**STRATEGIES, "mine": Strategy("mine", broken)}  # pyright: ignore[reportArgumentType]
+    view = view_of(backend("a"), backend("b"))
+
+    def asks_for(name: str) -> Slip:
+        return msgspec.structs.replace(slip(), needs=msgspec.structs.replace(slip().needs, strategy=name))
+
+    made = decide(asks_for("mine"), n=1, attempts=(), excluded=(), view=view, now=T0 + 1, strategies=mine).decided
+    assert [c.backend for c in made.ranking] == ["a", "b"]
+    assert made.strategy == "weighted_score"
+    assert made.reason.startswith("strategy 'mine' of mine 1.0 failed on job j-1: KeyError: 'gpu', so points decide: ")
+    unknown = decide(asks_for("gone"), n=1, attempts=(), excluded=(), view=view, now=T0 + 1).decided
+    assert unknown.reason.startswith("the strategy gone is not known here, so points decide: ")

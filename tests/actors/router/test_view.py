@@ -1,51 +1,174 @@
+"""The facts, however they come; own decisions as load; saturation; resets."""
+
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.router.view import OWN_MEMORY_SECONDS, View
-from messages import Load, Stats
-from tests.messages.samples import T0
+from actors.router.view import OWN_MEMORY_SECONDS, There, View
+from messages import Breaker, CatalogueEntry, Epoch, Load, Model, Policy, Stats
+from tests.actors.router.fleets import view_of
+from tests.messages.samples import T0, backend, needs
+
+
+def stats(scope: str = "-", **changes: Any) -> Stats:
+    given_: dict[str, Any] = {"backend": "a", "model": "m", "scope": scope, "attempts": 9, "successes": 9, "at": T0}
+    return Stats(**{**given_, **changes})
+
+
+def entry(view: View, name: str = "a") -> Any:
+    return next(entry for entry in view.entries if entry.backend == name)
+
+
+# --------------------------------------------------------------------------------------------------- own decisions
 
 
 def test_own_decisions_count_until_the_load_shows_them() -> None:
-    view = View()
-    assert view.own_since_load("a", T0) == 0
+    view = view_of(backend("a"))
+    there = entry(view).there
+    assert there.own(T0) == 0
     for seconds in (0.0, 0.1, 0.2):
-        view.sent("a", T0 + seconds)
-    assert view.own_since_load("a", T0 + 0.3) == 3
-    view.loads["a"] = Load(backend="a", waiting=2, running=0, at=T0 + 0.1)
-    assert view.own_since_load("a", T0 + 0.3) == 1
-    assert view.own_since_load("b", T0 + 0.3) == 0
+        view.sent("a", "m", T0 + seconds)
+    assert there.own(T0 + 0.3) == 3
+    view.learn_load(Load(backend="a", waiting=2, running=0, at=T0 + 0.1))
+    assert there.own(T0 + 0.3) == 1
 
 
 def test_own_decisions_are_forgotten_when_no_load_comes() -> None:
-    view = View()
-    view.sent("a", T0)
-    assert view.own_since_load("a", T0 + OWN_MEMORY_SECONDS - 0.001) == 1
-    assert view.own_since_load("a", T0 + OWN_MEMORY_SECONDS) == 0
+    view = view_of(backend("a"))
+    view.sent("a", "m", T0)
+    assert entry(view).there.own(T0 + OWN_MEMORY_SECONDS - 0.001) == 1
+    assert entry(view).there.own(T0 + OWN_MEMORY_SECONDS) == 0
 
 
 @given(st.lists(st.floats(0, 10)), st.floats(0, 10), st.floats(0, 10))
 def test_own_decisions_are_those_after_the_load_and_within_memory(
     times: list[float], load_at: float, now: float
 ) -> None:
-    view = View()
-    for at in sorted(times):
-        view.sent("a", at)
-    view.loads["a"] = Load(backend="a", waiting=0, running=0, at=load_at)
+    there = There("a")
+    there.sent = sorted(times)
+    there.load = Load(backend="a", waiting=0, running=0, at=load_at)
     expected = sum(at > max(load_at, now - OWN_MEMORY_SECONDS) for at in times)
-    assert view.own_since_load("a", now) == expected
-    assert view.own_since_load("a", now) == expected
+    assert there.own(now) == expected
 
 
-def test_measurements_of_the_workflow_come_before_those_of_the_model() -> None:
-    view = View()
-    assert view.measured("a", "m", "site") is None
-    general = Stats(backend="a", model="m", workflow="-", attempts=9, successes=9, at=T0)
-    special = Stats(backend="a", model="m", workflow="site", attempts=3, successes=3, at=T0)
-    view.stats["a", "m", "-"] = general
-    assert view.measured("a", "m", "site") is general
-    assert view.measured("a", "m", "") is general
-    view.stats["a", "m", "site"] = special
-    assert view.measured("a", "m", "site") is special
+@given(st.lists(st.floats(0, 500), max_size=300), st.floats(400, 500))
+def test_decisions_are_counted_in_a_sliding_window_and_old_ones_thrown_away(times: list[float], now: float) -> None:
+    view = view_of(backend("a"), Policy(policy="p", window_seconds=20.0))
+    for at in sorted(times):
+        view.sent("a", "m", at)
+    if sorted(times)[-1:] and now >= max(times):
+        assert entry(view).used(now - 20.0) == sum(at > now - 20.0 for at in times)
+    assert len(entry(view).sent) <= 64 + sum(at > max(times) - 41.0 for at in times)
+
+
+def test_decisions_for_one_model_load_the_whole_backend() -> None:
+    view = view_of(backend("a", models=(Model(name="m"), Model(name="n"))))
+    view.sent("a", "n", T0)
+    assert [(one.model, one.used(T0 - 1), one.there.own(T0)) for one in view.entries] == [("m", 0, 1), ("n", 1, 1)]
+    view.learn_backend(backend("a", priority=2, models=(Model(name="n"),)))
+    assert [(one.model, one.used(T0 - 1), one.there.own(T0)) for one in view.entries] == [("n", 1, 1)]
+
+
+def test_decisions_for_somebody_unknown_count_when_he_comes() -> None:
+    view = view_of()
+    view.sent("a", "m", T0)
+    view.learn_backend(backend("a"))
+    assert entry(view).there.own(T0) == 1
+
+
+# -------------------------------------------------------------------------------------------------------- facts
+
+
+def test_entries_stand_by_name_and_a_model_stands_once() -> None:
+    twice = (Model(name="n"), Model(name="m"), Model(name="n", quality_tier=5))
+    view = view_of(backend("b"), backend("a", models=twice))
+    assert [(one.backend, one.model) for one in view.entries] == [("a", "m"), ("a", "n"), ("b", "m")]
+
+
+def test_what_pools_may_call_somebody() -> None:
+    view = view_of(
+        backend("a", models=(Model(name="m:latest"),)), Policy(policy="p", models={"id": CatalogueEntry(model="m")})
+    )
+    assert view.served == {"a", "m:latest", "m", "id", "a/m:latest"}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_measurements_and_breakers_find_their_model_in_any_order(order: tuple[int, ...]) -> None:
+    facts = (backend("a"), stats(latency_seconds=2.0), Breaker(backend="a", model="m", open_until=T0 + 1))
+    view = view_of(*(facts[i] for i in order))
+    assert (entry(view).stats, entry(view).breaker) == (facts[1], facts[2])
+    assert entry(view).log_latency == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_measurements_of_a_workflow_do_not_replace_those_of_the_model() -> None:
+    view = view_of(backend("a"), stats())
+    assert not view.scoped
+    view.learn_stats(stats("acme/site", latency_seconds=9.0))
+    assert view.scoped
+    assert entry(view).stats == stats()
+
+
+def test_a_reset_forgets_what_was_measured_before_and_refuses_what_comes_late() -> None:
+    view = view_of(backend("a"), stats(), stats("acme/site"))
+    view.learn_epoch(Epoch(epoch=2, by="ada", at=T0))
+    assert (entry(view).stats, view.stats, view.scoped) == (None, {}, False)
+    view.learn_stats(stats(epoch=1))
+    assert entry(view).stats is None
+    view.learn_stats(stats(epoch=2))
+    assert entry(view).stats == stats(epoch=2)
+    view.learn_epoch(Epoch(epoch=1, by="ada", at=T0))
+    assert view.epoch.epoch == 2
+
+
+def test_shares_are_equal_after_a_reset_until_a_policy_says_otherwise() -> None:
+    view = view_of(backend("a"), Policy(policy="p", applied_at=T0 - 5))
+    assert not view.ruling(needs(), "acme").plan.equal_weights
+    view.learn_epoch(Epoch(epoch=1, by="ada", at=T0))
+    assert (view.ruling(needs(), "acme").plan.equal_weights, view.ruling(needs(), "acme").plan.epoch) == (True, 1)
+    view.learn_policy(Policy(policy="p", applied_at=T0 + 5))
+    assert not view.ruling(needs(), "acme").plan.equal_weights
+
+
+def test_a_ruling_is_remembered_until_something_it_depends_on_changes() -> None:
+    policy = Policy(policy="p", strategy="cost_first")
+    view = view_of(backend("a"), policy)
+    first = view.ruling(needs(), "acme")
+    assert view.ruling(needs(input_tokens=99), "acme") is first
+    view.learn_policy(msgspec.structs.replace(policy, strategy="direct"))
+    assert view.ruling(needs(), "acme").plan.strategy == "direct"
+    view.learn_policy(msgspec.structs.replace(policy, removed=True))
+    assert view.ruling(needs(), "acme").plan.strategy == "weighted_score"
+
+
+# --------------------------------------------------------------------------------------------------- saturation
+
+
+def loaded(ahead: int) -> Load:
+    return Load(backend="a", waiting=0, running=ahead, at=T0)
+
+
+def test_saturation_begins_at_the_upper_mark_and_ends_under_the_lower_one() -> None:
+    view = view_of(backend("a", slots=10))
+    seen: list[bool] = []
+    for ahead in (7, 8, 7, 6, 7, 9, 7, 0):
+        view.learn_load(loaded(ahead))
+        seen.append(entry(view).there.saturated)
+    assert seen == [False, True, True, False, False, True, True, False]
+
+
+def test_nobody_without_slots_is_saturated() -> None:
+    assert not entry(view_of(loaded(9), backend("a", slots=0))).there.saturated
+    assert entry(view_of(loaded(9), backend("a", slots=10))).there.saturated
+
+
+def test_new_marks_are_applied_at_once() -> None:
+    view = view_of(backend("a", slots=10), loaded(5))
+    view.learn_policy(Policy(policy="p", saturated_at=0.5, saturated_until=0.3))
+    assert entry(view).there.saturated
+    view.learn_policy(Policy(policy="p", saturated_at=0.6, saturated_until=0.3))
+    assert not entry(view).there.saturated

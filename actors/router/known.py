@@ -1,0 +1,72 @@
+"""What stands about one model of a backend, whoever says it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from actors.prices import in_force
+from actors.router.rulebook import Rulebook, spellings
+from messages import Backend, BackendRule, CatalogueEntry, Known, Model, ModelPrice
+
+ASSETS = frozenset({"text", "image", "video", "audio", "embedding"})
+"""Capabilities that say what a model makes."""
+_FREE = Known().price
+"""The default itself, so that it is left out of events."""
+
+
+Prices = Mapping[tuple[str, str], ModelPrice]
+"""Prices that were set while running, by seller (a backend or a provider) and model."""
+
+
+def known_of(backend: Backend, model: Model, rulebook: Rulebook, prices: Prices) -> Known:
+    """What stands about one model of a backend: the backend's own word, completed by the catalogue and the prices in force."""
+    rule = rulebook.backends.get(backend.backend, BackendRule())
+    entries = rulebook.entries(backend.backend, model.name)
+    names = tuple(sorted({*spellings(model.name), *(key for key, _ in entries if key != model.name)}))
+
+    def first(own: Any, field: str) -> Any:
+        if own is not None:
+            return own
+        return next((getattr(entry, field) for _, entry in entries if getattr(entry, field) is not None), None)
+
+    of_backend, of_provider = prices.get((backend.backend, model.name)), prices.get((backend.provider, model.name))
+    price = in_force(model.price, of_backend, of_provider)
+    tier = next((entry.quality_tier for _, entry in entries if entry.quality_tier is not None), model.quality_tier)
+    return Known(
+        local=backend.local,
+        provider=backend.provider,
+        priority=rule.priority or backend.priority,
+        slots=backend.slots,
+        unfit=_unfit(backend),
+        names=names,
+        capabilities=_capabilities(model, [entry for _, entry in entries]),
+        context_tokens=first(model.context_tokens, "context_tokens"),
+        max_output_tokens=first(model.max_output_tokens, "max_output_tokens"),
+        price=_FREE if price == _FREE else price,
+        quality_tier=tier,
+        parameters_billion=first(model.parameters_billion, "parameters_billion"),
+        roles=next((entry.roles for _, entry in entries if entry.roles), ()),
+        roles_denied=tuple(sorted({role for _, entry in entries for role in entry.roles_denied})),
+        loras=model.loras,
+        vram_mb=first(model.vram_mb, "vram_mb") or 0,
+        vram_total_mb=backend.vram_total_mb or 0,
+        swap_seconds=model.swap_seconds or 0,
+        multiplier=rule.multiplier,
+        routing_weight=rule.routing_weight,
+        chain=rulebook.chain_of((*(key for key, _ in entries), model.name, *spellings(model.name), backend.backend)),
+    )
+
+
+def _capabilities(model: Model, entries: list[CatalogueEntry]) -> tuple[str, ...]:
+    """What the model can do, by its backend and the catalogue; who makes nothing else makes text."""
+    found = {*model.capabilities, *(name for entry in entries for name in entry.capabilities)}
+    return tuple(sorted(found if found & ASSETS else {*found, "text"}))
+
+
+def _unfit(backend: Backend) -> str:
+    if backend.slots <= 0:
+        return "has no live executor"
+    if backend.exclusive_group and not backend.active:
+        return f"is inactive: another backend of the group {backend.exclusive_group} holds its hardware"
+    return "" if backend.healthy else f"is unhealthy: {backend.health_reason}"

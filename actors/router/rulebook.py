@@ -1,0 +1,230 @@
+"""All policies as one: what they say about a job, and about a model. Built anew when a policy changes; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeVar
+
+import msgspec
+
+from messages import (
+    AdaptiveRules,
+    AnalysisRules,
+    BackendRule,
+    CatalogueEntry,
+    CostRules,
+    Failover,
+    Match,
+    Needs,
+    Plan,
+    Policy,
+    Preset,
+    Rule,
+    Weights,
+)
+from messages.policies import Degrade
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+SATURATED_AT, SATURATED_UNTIL = 0.8, 0.7
+WINDOW_SECONDS = 60.0
+LATEST = ":latest"
+BY_POOL = frozenset({
+    "manual", "pool_order", "direct", "context_based", "usage_based", "complexity_based", "adaptive_weighted", "quality_based",
+})  # fmt: skip
+"""Strategies that choose by a rule's pool, classes or shares; the others would be confined by it."""
+_BLANK = Plan()
+"""Its parts are the very objects that an event leaves out."""
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """What the policies say about one job."""
+
+    plan: Plan
+    failover: Failover
+    policy: str
+    """`name@version`, and the rule if one matched."""
+
+
+def in_order(policies: Iterable[Policy]) -> list[Policy]:
+    """Those that hold, in the order they speak."""
+    return sorted((p for p in policies if not p.removed), key=lambda p: (p.order, p.policy))
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A model's name as others may write it: with and without its `:latest`."""
+    if name.endswith(LATEST):
+        return (name.removesuffix(LATEST),)
+    return () if ":" in name else (name + LATEST,)
+
+
+class Rulebook:
+    """The policies together: the first to say something about a matter decides it."""
+
+    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        self.policies = tuple(in_order(policies))
+        self.enabled = self._first("enabled", default=True)
+        self.strategy, self._strategy_of = self._default_strategy()
+        self.weights: Weights = self._first("weights", default=_BLANK.weights)
+        self.adaptive: AdaptiveRules = self._first("adaptive", default=_BLANK.adaptive)
+        self.cost: CostRules = self._first("cost", default=_BLANK.cost)
+        self.analysis: AnalysisRules = self._first("analysis", default=AnalysisRules())
+        self.saturated_at = self._first("saturated_at", default=SATURATED_AT)
+        self.saturated_until = self._first("saturated_until", default=SATURATED_UNTIL)
+        self.window_seconds = self._first("window_seconds", default=WINDOW_SECONDS)
+        self.failover = self._failover()
+        self.rules: tuple[tuple[str, Rule], ...] = tuple(
+            (f"{p.policy}@{p.version}", rule) for p in self.policies for rule in p.rules
+        )
+        self.chains: Mapping[str, tuple[str, ...]] = _merged(p.chains for p in self.policies)
+        self.models: Mapping[str, CatalogueEntry] = _merged(p.models for p in self.policies)
+        self.backends: Mapping[str, BackendRule] = _merged(p.backends for p in self.policies)
+        self.presets: Mapping[Any, Preset] = _merged(p.presets for p in self.policies)
+        self.degrade: Mapping[str, Degrade] = _merged(p.degrade for p in self.policies)
+        self.matched = frozenset(
+            field for _, rule in self.rules for field in Match.__struct_fields__ if getattr(rule.match, field)
+        )
+        """Fields of a job that any rule looks at."""
+        self.weights_at = max((p.applied_at for p in self.policies), default=0.0)
+        """When a policy was applied last."""
+
+    def _first(self, field: str, *, default: Any) -> Any:
+        return next((getattr(p, field) for p in self.policies if getattr(p, field) is not None), default)
+
+    def _default_strategy(self) -> tuple[str, str]:
+        if not self.enabled:
+            return "manual", next(f"{p.policy}@{p.version}" for p in self.policies if p.enabled is False)
+        for p in self.policies:
+            if p.strategy:
+                return p.strategy, f"{p.policy}@{p.version}"
+        return "weighted_score", "built-in@0"
+
+    def _failover(self) -> Failover:
+        given: dict[str, Any] = {}
+        for field in Failover.__struct_fields__:
+            said = (getattr(p.failover, field) for p in self.policies if p.failover is not None)
+            value = next((value for value in said if value is not None), None)
+            if value is not None:
+                given[field] = value
+        return Failover(**given)
+
+    # ------------------------------------------------------------------------------------------------ models
+
+    def entries(self, backend: str, model: str) -> list[tuple[str, CatalogueEntry]]:
+        """The catalogue's words about one backend's model, by stable id; those for this backend alone come first."""
+        names = {model, *spellings(model)}
+        found = [
+            (key, entry)
+            for key, entry in self.models.items()
+            if (entry.model or key) in names and entry.backend in ("", backend)
+        ]
+        return sorted(found, key=lambda pair: (pair[1].backend == "", pair[0]))
+
+    def chain_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The explicit chain of a model under any of its names; empty: there is none."""
+        return next((self.chains[name] for name in names if name in self.chains), ())
+
+    # -------------------------------------------------------------------------------------------------- jobs
+
+    def key(self, needs: Needs, tenant: str) -> tuple[Any, ...]:
+        """What a ruling depends on: jobs with the same key get the same."""
+        found: list[Any] = [needs.quality, needs.asset, needs.strategy, needs.prioritize_speed, needs.preferred]
+        found.extend(_value(needs, tenant, field) for field in self.matched)
+        return tuple(found)
+
+    def ruling(self, needs: Needs, tenant: str, served: AbstractSet[str]) -> Ruling:
+        """What holds for a job, while the models and backends named in `served` are known."""
+        found = next((pair for pair in self._matching(needs, tenant, served) if not _outvoted(pair[1], needs)), None)
+        rule = found[1] if found else Rule(name="")
+        policy = f"{found[0]} {rule.name}" if found else self._strategy_of
+        failover = self.failover
+        attempts = rule.max_attempts or (1 + rule.fallbacks if rule.pool else None)
+        if attempts is not None:
+            failover = msgspec.structs.replace(failover, max_attempts=attempts)
+        if not self.enabled:
+            order = next((p.fixed_order for p in self.policies if p.fixed_order), ())
+            plan = Plan(
+                strategy="manual",
+                fixed=True,
+                pool=order,
+                degrade={name: step for name, step in self.degrade.items() if name in needs.preferred},
+                preset=self._preset(needs),
+                output_share=self.analysis.output_share,
+                weights=self.weights,
+                adaptive=self.adaptive,
+                cost=self.cost,
+            )
+            return Ruling(plan, self.failover, self._strategy_of)
+        prefers = {*rule.prefers, *needs.preferred}
+        plan = Plan(
+            strategy=needs.strategy or rule.strategy or self.strategy,
+            rule=f"{found[0]} {rule.name}" if found else "",
+            pool=rule.pool,
+            strict=rule.strict,
+            fallbacks=rule.fallbacks,
+            classes=rule.classes,
+            shares=rule.shares,
+            overflow=rule.overflow,
+            requires=rule.requires,
+            prefers=rule.prefers,
+            degrade={name: step for name, step in self.degrade.items() if name in prefers},
+            required_fields=rule.required_fields,
+            preset=self._preset(needs),
+            output_share=self.analysis.output_share,
+            weights=self.weights,
+            adaptive=self.adaptive,
+            cost=self.cost,
+        )
+        return Ruling(plan, failover, policy)
+
+    def _matching(self, needs: Needs, tenant: str, served: AbstractSet[str]) -> Iterator[tuple[str, Rule]]:
+        for policy, rule in self.rules:
+            if rule.pool and not any(name in served for name in rule.pool):
+                continue
+            if all(_holds(rule.match, field, needs, tenant) for field in Match.__struct_fields__):
+                yield policy, rule
+
+    def _preset(self, needs: Needs) -> Preset:
+        """What of the quality's preset can still change something: tokens stand in the needs already."""
+        preset = self.presets.get(needs.quality, Preset())
+        if needs.asset != "text":
+            return preset
+        backends = {
+            name: change for name, change in preset.backends.items() if change.max_output_tokens or change.variants
+        }
+        return Preset(variants=preset.variants, backends=backends) if preset.variants or backends else _BLANK.preset
+
+
+def _outvoted(rule: Rule, needs: Needs) -> bool:
+    """Whether the job's own word (a strategy that chooses by figures, or speed first) weighs more than the rule's pool."""
+    if not rule.pool or rule.strict:
+        return False
+    return needs.strategy not in BY_POOL if needs.strategy else needs.prioritize_speed
+
+
+def _merged(tables: Iterable[Mapping[K, T]]) -> dict[K, T]:
+    found: dict[K, T] = {}
+    for table in tables:
+        for key, value in table.items():
+            found.setdefault(key, value)
+    return found
+
+
+def _value(needs: Needs, tenant: str, field: str) -> Any:
+    if field == "tenant":
+        return tenant
+    if field == "capability":
+        return needs.capabilities
+    return needs.media.node_types if field == "node_type" else getattr(needs, field)
+
+
+def _holds(match: Match, field: str, needs: Needs, tenant: str) -> bool:
+    wanted: Sequence[Any] = getattr(match, field)
+    if not wanted:
+        return True
+    value = _value(needs, tenant, field)
+    if isinstance(value, tuple):
+        return not set(wanted).isdisjoint(value)  # pyright: ignore[reportUnknownArgumentType]
+    return value in wanted

@@ -1,0 +1,138 @@
+"""How every candidate looks at the moment of a decision: the features that strategies score. Pure; the hot path."""
+
+from __future__ import annotations
+
+import math
+
+from actors.router.case import Row
+from actors.router.view import View
+from messages import Features, Needs, Stats
+from messages.fleet import task_key, workflow_key
+
+DEFAULT_JOB_SECONDS = {"image": 10.0, "video": 60.0, "audio": 10.0, "embedding": 0.5}
+"""Of a whole job: stated by nobody and not measured yet."""
+PRIOR_RUNS = 1.0
+"""The stated speed counts as so many measured runs."""
+FRESH_SECONDS = 60.0
+"""Younger measurements are not discounted for their age."""
+SHORTEST = 1e-6
+"""Seconds; a shorter stated time counts as this where its logarithm is taken."""
+
+
+def remembered(stats: Stats, now: float, stale_seconds: float) -> float:
+    """Measured runs that still count: half of them after `stale_seconds` without traffic, a quarter after twice that."""
+    age = now - stats.at
+    if age <= FRESH_SECONDS:
+        return stats.weight
+    return stats.weight * 0.5 ** (age / stale_seconds)
+
+
+def survey(needs: Needs, tenant: str, view: View, *, output_share: float, now: float) -> list[Row]:
+    """A row for every model of every backend, in order of their names. Seconds, micro-dollars, jobs."""
+    rules = view.rulebook
+    stale, since = rules.adaptive.stale_seconds, now - rules.window_seconds
+    expected = float(needs.output_tokens or needs.max_output_tokens * output_share)
+    tokens_in = needs.input_tokens
+    text = needs.asset == "text"
+    scopes = _scopes(needs, tenant) if view.scoped else ()
+    task = task_key(needs.task) if view.scoped else ""
+    exp, log, ceil = math.exp, math.log, math.ceil
+    rows: list[Row] = []
+    for entry in view.entries:
+        known, there, stats, log_latency = entry.known, entry.there, entry.stats, entry.log_latency
+        rating = ratings = runs = spread = measured_at = failure_rate = switch = own = used = queue = wait = (
+            open_until
+        ) = 0
+        ratio, open_cause, open_reason = 1, "", ""
+        for scope in scopes:
+            found = view.stats.get((entry.backend, entry.model, scope))
+            if found is not None and found.weight > 0:
+                stats = found
+                log_latency = log(found.latency_seconds) if found.latency_seconds else None
+                break
+        limit = known.max_output_tokens
+        typical = expected if limit is None or limit > expected else float(limit)
+        first = entry.first_seconds if text else 0.0
+        if stats is not None:
+            if text and stats.output_tokens is not None and stats.output_tokens < typical:
+                typical = stats.output_tokens
+            if stats.input_ratio is not None:
+                ratio = stats.input_ratio
+            failure_rate, measured_at = stats.failure_rate or 0, stats.at
+        if entry.job_seconds is not None:
+            service = entry.job_seconds
+        elif text:
+            service = first + typical / entry.tokens_per_second
+        else:
+            service = DEFAULT_JOB_SECONDS[needs.asset] * max(1, needs.media.images)
+        if stats is not None:
+            if log_latency is not None:
+                runs = remembered(stats, now, stale)
+                share = runs / (runs + PRIOR_RUNS)
+                service = exp(share * log_latency + (1 - share) * log(max(SHORTEST, service)))
+                spread = stats.latency_spread or 0
+            if stats.first_token_seconds is not None:
+                first = stats.first_token_seconds
+        if task:
+            rated = view.stats.get((entry.backend, entry.model, task))
+            if rated is not None and rated.rating is not None:
+                rating, ratings = rated.rating, rated.ratings
+        if there.sent:
+            own = there.own(now)
+        if entry.sent:
+            used = entry.used(since)
+        ahead = there.ahead + own
+        slots = there.slots if there.slots > 0 else 1
+        if ahead >= slots:
+            queue = ahead - slots + 1
+            wait = queue * service / slots
+        loaded = entry.model in there.loaded
+        if there.loaded and not loaded:
+            switch = known.swap_seconds if stats is None or stats.swap_seconds is None else stats.swap_seconds
+        price = known.price
+        for breaker in (entry.breaker, there.breaker):
+            if breaker is not None and now < breaker.open_until and breaker.open_until > open_until:
+                open_until, open_cause, open_reason = breaker.open_until, breaker.cause, breaker.reason
+        if entry.flat:
+            dollars = (
+                tokens_in * ratio * price.input_per_mtok + typical * price.output_per_mtok
+            ) / 1e6 + price.per_request
+            if not text:
+                dollars += needs.media.images * price.per_image + needs.media.seconds * price.per_second
+        else:
+            media = None if text else needs.media
+            dollars = price.cost(ceil(tokens_in * ratio), ceil(typical), media, seconds=service)
+        features = Features(
+            price_microdollars=dollars,
+            service_seconds=service,
+            first_token_seconds=first,
+            wait_seconds=wait,
+            switch_seconds=switch,
+            ahead=ahead,
+            own=own,
+            queue=queue,
+            used=used,
+            saturated=there.saturated,
+            runs=runs,
+            spread=spread,
+            measured_at=measured_at,
+            failure_rate=failure_rate,
+            input_ratio=ratio,
+            rating=rating,
+            ratings=ratings,
+            vram_free_mb=there.vram_free_mb,
+            loaded=loaded,
+            open_until=open_until,
+            open_cause=open_cause,
+            open_reason=open_reason,
+        )
+        rows.append(Row(entry.backend, entry.model, known, features))
+    return rows
+
+
+def _scopes(needs: Needs, tenant: str) -> tuple[str, ...]:
+    """Where measurements are looked for, the most specific first: of the step, of the workflow."""
+    if not needs.workflow:
+        return ()
+    found = (workflow_key(tenant, needs.workflow),)
+    return (workflow_key(tenant, needs.workflow, needs.step), *found) if needs.step else found

@@ -1,0 +1,159 @@
+"""What becomes of a request at each backend, and that all of it is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from messages import Candidate, Change, Match, Media, Message, Model, Parameters, Policy, Preset, Price, Rule, Stats
+from tests.actors.router.fleets import Job, choice, facts, jobs, view_of
+from tests.messages.samples import T0, backend, slip
+
+
+def only(*known: Message, **needs: Any) -> Candidate:
+    (found,) = choice(view_of(*known), Job(slip(needs=needs))).everything()
+    return found
+
+
+def model(**changes: Any) -> Message:
+    return backend("a", models=(Model(name="m", **changes),))
+
+
+def test_nothing_changes_where_nothing_must() -> None:
+    found = only(model())
+    assert (found.parameters, found.changes, found.max_output_tokens, found.worst_case_tokens) == (
+        Parameters(),
+        (),
+        100,
+        110,
+    )
+
+
+def test_a_models_own_cap_is_told() -> None:
+    found = only(model(max_output_tokens=60))
+    assert (found.max_output_tokens, found.worst_case_tokens) == (60, 70)
+    assert found.changes == ("output capped at 60 instead of 100 tokens",)
+    assert only(model(max_output_tokens=100)).changes == ()
+
+
+def test_the_worst_case_is_the_price_of_all_that_may_be_written() -> None:
+    price = Price(input_per_mtok=3_000_000, output_per_mtok=1_500_001, per_request=5)
+    assert only(model(price=price)).worst_case_microdollars == 10 * 3 + 151 + 5
+    assert only(model(price=price, max_output_tokens=20)).worst_case_microdollars == 10 * 3 + 31 + 5
+
+
+@pytest.mark.parametrize(("ratio", "tokens"), [(0.5, 10), (1.0, 10), (1.25, 13)])
+def test_a_model_that_counts_more_tokens_has_a_higher_worst_case(ratio: float, tokens: int) -> None:
+    measured = Stats(backend="a", model="m", scope="-", attempts=1, successes=1, weight=1.0, input_ratio=ratio, at=T0)
+    found = only(model(price=Price(input_per_mtok=1_000_000)), measured)
+    assert (found.worst_case_tokens, found.worst_case_microdollars) == (tokens + 100, tokens)
+
+
+def test_images_and_seconds_are_in_the_worst_case() -> None:
+    price = Price(per_image=40, per_second=7, per_request=1)
+    media = Media(images=2, seconds=3.0)
+    found = only(model(price=price), asset="image", media=media, max_output_tokens=0, input_tokens=0)
+    assert found.worst_case_microdollars == 2 * 40 + 3 * 7 + 1
+    assert only(model(price=price), media=media).worst_case_microdollars == 1
+
+
+# ---------------------------------------------------------------------------------------------------- presets
+
+DRAFT = Preset(
+    steps=12, width=512, height=512, frames=33, variants={"m": "m-turbo"},
+    backends={"a": Change(steps=8, max_output_tokens=40)},
+)  # fmt: skip
+POLICY = Policy(policy="p", presets={"draft": DRAFT})
+
+
+def test_a_quality_level_changes_the_parameters_and_says_so() -> None:
+    media = Media(images=1, width=1024, steps=30)
+    found = only(model(), POLICY, quality="draft", asset="image", media=media)
+    assert found.parameters == Parameters(steps=8, width=512, height=512)
+    assert found.changes == (
+        "draft: 40 output tokens instead of 100",
+        "draft: steps 8 instead of 30",
+        "draft: width 512 instead of 1024",
+        "draft: height 512",
+    )
+
+
+def test_the_next_backend_gets_its_own() -> None:
+    media = Media(images=1, steps=30)
+    found = only(
+        backend("b", models=(Model(name="m"),)), POLICY, quality="draft", asset="image", media=media,
+    )  # fmt: skip
+    assert (found.parameters.steps, found.max_output_tokens) == (12, 100)
+
+
+def test_what_the_job_named_itself_is_left_alone() -> None:
+    media = Media(images=1, width=1024, steps=30)
+    stated = ("steps", "width", "height", "max_output_tokens")
+    found = only(model(), POLICY, quality="draft", asset="image", media=media, stated=stated)
+    assert (found.parameters, found.changes, found.max_output_tokens) == (Parameters(), (), 100)
+
+
+def test_frames_are_a_matter_of_video() -> None:
+    assert only(model(), POLICY, quality="draft", asset="image").parameters.frames == 0
+    assert only(model(), POLICY, quality="draft", asset="video").parameters.frames == 33
+
+
+def test_a_variant_runs_where_the_backend_serves_both() -> None:
+    both = backend("a", models=(Model(name="m"), Model(name="m-turbo")))
+    found = {c.model: c for c in choice(view_of(both, POLICY), Job(slip(needs={"quality": "draft"}))).everything()}
+    assert found["m"].parameters.model == "m-turbo"
+    assert "draft: variant m-turbo instead of m" in found["m"].changes
+    assert found["m-turbo"].parameters.model == ""
+    assert only(model(), POLICY, quality="draft").parameters.model == ""
+
+
+# ----------------------------------------------------------------------------------------------------- wishes
+
+
+def test_a_wish_that_is_met_changes_nothing() -> None:
+    found = only(model(capabilities=("text", "vision")), preferred=("vision",))
+    assert (found.permitted, found.parameters, found.changes) == (True, Parameters(), ())
+
+
+def test_a_wish_that_is_not_met_is_replaced_by_its_step_and_told() -> None:
+    policy = Policy(policy="p", degrade={"vision": "drop_images", "tools": "drop_tools"})
+    found = only(model(), policy, preferred=("tools", "vision"))
+    assert found.parameters.degrade == ("drop_tools", "drop_images")
+    assert found.changes == ("no tools here: tools are left out", "no vision here: images are left out")
+
+
+def test_a_wish_without_a_step_is_a_must() -> None:
+    found = only(model(), preferred=("vision",))
+    assert (found.barred, found.reason) == (
+        "capability",
+        "lacks vision, which is preferred, and no policy says what to do without",
+    )
+
+
+def test_a_rule_may_wish_for_something_too() -> None:
+    policy = Policy(
+        policy="p", degrade={"json": "plain_text"}, rules=(Rule(name="r", match=Match(), prefers=("json",)),)
+    )
+    assert only(model(), policy).parameters.degrade == ("plain_text",)
+    assert only(model(), policy, capabilities=("json",)).reason == "lacks json"
+
+
+def test_a_general_model_for_code_is_told() -> None:
+    assert only(model(), task="code").changes == ("a general model, not one for code",)
+    assert only(model(capabilities=("text", "code")), task="code").changes == ()
+
+
+@given(facts(), jobs())
+def test_every_changed_parameter_is_told(given_facts: list[Message], job: Job) -> None:
+    for candidate in choice(view_of(*given_facts), job).everything():
+        changed = candidate.parameters
+        words = " ".join(candidate.changes)
+        assert not changed.model or f"variant {changed.model} instead of {candidate.model}" in words
+        for name in ("steps", "width", "height", "frames"):
+            value = getattr(changed, name)
+            assert not value or f"{name} {value}" in words
+        assert words.count("no ") >= len(changed.degrade)
+        if candidate.max_output_tokens != job.slip.needs.max_output_tokens:
+            assert f"{candidate.max_output_tokens} " in words
