@@ -1,3 +1,4 @@
-"""Hears: JobSubmit, Backend. Says: Analyzed, Done (rejected), Refused, Expired (scheduled), DeadLetter.
-Owns: what a job needs. Never: looks at the fleet's load, or at what a job costs.
+"""Hears: JobSubmit, Backend, Stats, Policy, Preference. Says: Analyzed, Done (rejected), Refused, Expired (scheduled),
+DeadLetter. Owns: what a job needs, and what it may take and cost over the models that are known. Never: looks at the
+fleet's load, or chooses a backend.
 """

@@ -8,8 +8,12 @@ from collections.abc import Iterable
 import msgspec
 
 from actors.actor import Actor, Heard, Later, Says, answers, hears
-from actors.analyzer.check import check, invalid, reserved, undecodable
-from actors.analyzer.classify import lenient_id, needs_of
+from actors.analyzer.check import check, lenient_id, reserved, undecodable
+from actors.analyzer.fleet import Fleet
+from actors.analyzer.needs import needs_of
+from actors.analyzer.preferences import Preferences
+from actors.analyzer.problem import invalid
+from actors.analyzer.rules import rules_of
 from messages import (
     Analyzed,
     Backend,
@@ -17,11 +21,15 @@ from messages import (
     Done,
     Expired,
     JobSubmit,
+    Needs,
     NeedsAre,
     NeedsOf,
+    Policy,
+    Preference,
     Problem,
     Refused,
     Slip,
+    Stats,
     token,
     untoken,
 )
@@ -36,16 +44,38 @@ class Analyzer(Actor):
     room = "analyzer"
 
     def __init__(
-        self, *, default_deadline_seconds: float, longest_deadline_seconds: float, strategies: Iterable[str]
+        self,
+        *,
+        default_deadline_seconds: float,
+        longest_deadline_seconds: float,
+        strategies: Iterable[str],
+        policies: Iterable[Policy] = (),
     ) -> None:
+        """`policies` are the shipped ones; a fact of the same name takes a policy's place."""
         self.default_deadline_seconds = default_deadline_seconds
         self.longest_deadline_seconds = longest_deadline_seconds
         self.strategies = tuple(strategies)
-        self._models: dict[str, frozenset[str]] = {}  # Known models by backend, from facts.
+        self._policies = {policy.policy: policy for policy in policies}
+        self._rules = rules_of(self._policies.values())
+        self._preferences = Preferences(self.strategies)
+        self._fleet = Fleet()
 
     @hears
     def backend(self, backend: Backend, heard: Heard) -> None:
-        self._models[backend.backend] = frozenset(model.name for model in backend.models)
+        self._fleet.hear_backend(backend)
+
+    @hears
+    def stats(self, stats: Stats, heard: Heard) -> None:
+        self._fleet.hear_stats(stats)
+
+    @hears
+    def policy(self, policy: Policy, heard: Heard) -> None:
+        self._policies[policy.policy] = policy
+        self._rules = rules_of(self._policies.values())
+
+    @hears
+    def preference(self, preference: Preference, heard: Heard) -> None:
+        self._preferences.hear(preference)
 
     @hears
     def job_submit(self, submit: JobSubmit, heard: Heard) -> Says[Analyzed]:
@@ -63,7 +93,7 @@ class Analyzer(Actor):
             deadline_at=heard.stored_at + wait,
             input_seq=heard.seq,
             input=msgspec.Raw(heard.body if len(heard.body) <= INLINE_BYTES else b"null"),
-            needs=needs_of(submit),
+            needs=self._needs(submit, tenant),
         )
         return [Analyzed(tenant=tenant, job=job, fingerprint=_fingerprint(heard), slip=slip, at=heard.now)]
 
@@ -112,13 +142,21 @@ class Analyzer(Actor):
     @answers
     def needs_of(self, question: NeedsOf, heard: Heard) -> NeedsAre:
         problem = self._check(question.submit, question.submit.tenant)
-        return NeedsAre(problem=problem) if problem else NeedsAre(needs=needs_of(question.submit))
+        return (
+            NeedsAre(problem=problem)
+            if problem
+            else NeedsAre(needs=self._needs(question.submit, question.submit.tenant))
+        )
+
+    def _needs(self, submit: JobSubmit, tenant: str) -> Needs:
+        return needs_of(submit, tenant, self._rules, self._preferences, self._fleet)
 
     def _check(self, submit: JobSubmit, tenant: str) -> Problem | None:
         return check(
             submit,
             tenant=tenant,
-            models={model for models in self._models.values() for model in models},
+            models=self._fleet.models,
+            catalogue=self._rules.catalogue,
             strategies=self.strategies,
             longest_deadline=self.longest_deadline_seconds,
         )

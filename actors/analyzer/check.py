@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+import msgspec
+
+from actors.analyzer.check_media import check_media
+from actors.analyzer.problem import invalid, nearest
 from messages import JobSubmit, Problem
 
 MAX_ID = 128
@@ -16,21 +19,14 @@ MOST_CAPABILITIES = 32
 MOST_TOKENS = 1_000_000_000
 """Beyond it a number is a mistake, and too large for the counters and figures made from it."""
 MOST_MICRODOLLARS = 1_000_000_000_000_000
+MOST_STYLE = 4_000
 ROLES = ("system", "developer", "user", "assistant", "tool")
-
-
-def invalid(field: str, value: Any, right: str) -> Problem:
-    """A problem that names the field, the value and what would be right."""
-    shown = repr(value) if isinstance(value, str) else str(value)
-    return Problem(
-        reason="invalid", field=field, value=shown[:200], message=f"{field} is {shown[:80] or 'empty'}: {right}"
-    )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the known name most like `word`, or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {found[0]!r}?" if found else ""
+NAMES = (
+    "id", "user", "workflow", "step", "batch", "role", "mode", "product", "model", "preferred_model",
+    "preferred_backend",
+)  # fmt: skip
+"""Fields that hold a name."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def reserved(job: str) -> bool:
@@ -38,8 +34,8 @@ def reserved(job: str) -> bool:
     return re.fullmatch(r"in-\d+", job) is not None
 
 
-def _check_id(field: str, value: str) -> Problem | None:
-    if len(value) > MAX_ID or any(ord(c) < 32 for c in value):
+def _check_name(field: str, value: str) -> Problem | None:
+    if len(value) > MAX_ID or _CONTROL.search(value):
         return invalid(field, value, f"use at most {MAX_ID} characters and no control characters.")
     return None
 
@@ -48,7 +44,7 @@ def _check_messages(submit: JobSubmit) -> Problem | None:
     if submit.prompt and submit.messages:
         return invalid("prompt", submit.prompt[:40], "give either prompt or messages, not both.")
     if not submit.messages:
-        if not submit.prompt.strip():
+        if not submit.prompt.strip() and not submit.graph:
             return invalid("prompt", submit.prompt, "write what should be generated, in prompt or in messages.")
         return None
     for number, message in enumerate(submit.messages):
@@ -71,42 +67,76 @@ def _check_numbers(submit: JobSubmit, longest_deadline: float) -> Problem | None
     if deadline is not None and not (0 < deadline <= longest_deadline and math.isfinite(deadline)):
         right = f"use more than 0 and at most {longest_deadline:,.0f} seconds, or leave it out."
         return invalid("deadline_seconds", deadline, right)
-    if submit.max_cost_microdollars is not None and not 0 <= submit.max_cost_microdollars <= MOST_MICRODOLLARS:
-        right = f"use 0 to {MOST_MICRODOLLARS:,}, or leave it out."
-        return invalid("max_cost_microdollars", submit.max_cost_microdollars, right)
+    for field in ("max_cost_microdollars", "value_per_hour_microdollars"):
+        amount: int | None = getattr(submit, field)
+        if amount is not None and not 0 <= amount <= MOST_MICRODOLLARS:
+            return invalid(field, amount, f"use 0 to {MOST_MICRODOLLARS:,}, or leave it out.")
+    return None
+
+
+def _check_capabilities(submit: JobSubmit) -> Problem | None:
+    for field in ("capabilities", "preferred_capabilities"):
+        names: tuple[str, ...] = getattr(submit, field)
+        if len(names) > MOST_CAPABILITIES:
+            return invalid(field, f"{len(names)} names", f"use at most {MOST_CAPABILITIES} names.")
+        for name in names:
+            if not name:
+                return invalid(field, name, "a capability has a name, such as vision.")
+            if problem := _check_name(field, name):
+                return problem
+            if field == "preferred_capabilities" and name in submit.capabilities:
+                return invalid(field, name, "it stands in capabilities too; required and preferred exclude each other.")
     return None
 
 
 def check(
-    submit: JobSubmit, *, tenant: str, models: AbstractSet[str], strategies: Iterable[str], longest_deadline: float
+    submit: JobSubmit,
+    *,
+    tenant: str,
+    models: AbstractSet[str],
+    strategies: Collection[str],
+    longest_deadline: float,
+    catalogue: AbstractSet[str] = frozenset(),
 ) -> Problem | None:
     """The first problem of a submission, or None.
 
     `tenant` is the one of the subject; `models` are those any backend is known to serve (empty: nothing is known yet, so
-    nothing is refused); `longest_deadline` in seconds.
+    nothing is refused); `catalogue` holds the stable ids of models; `longest_deadline` in seconds.
     """
     if submit.tenant and submit.tenant != tenant:
         return invalid("tenant", submit.tenant, f"it was published for tenant {tenant!r}; leave the field out.")
-    for field in ("id", "user", "workflow", "step", "batch", "role", "product", "model", "preferred_backend"):
-        if problem := _check_id(field, getattr(submit, field)):
+    for field in NAMES:
+        value = getattr(submit, field)
+        if value and (problem := _check_name(field, value)):
             return problem
     if reserved(submit.id):
         return invalid("id", submit.id, "names like in-17 are given to jobs without an id; choose another.")
-    if len(submit.capabilities) > MOST_CAPABILITIES:
-        right = f"use at most {MOST_CAPABILITIES} names."
-        return invalid("capabilities", f"{len(submit.capabilities)} names", right)
-    for name in submit.capabilities:
-        if problem := _check_id("capabilities", name):
-            return problem
-    if problem := _check_messages(submit) or _check_numbers(submit, longest_deadline):
+    if len(submit.style) > MOST_STYLE:
+        return invalid("style", submit.style, f"use at most {MOST_STYLE:,} characters.")
+    problem = (
+        _check_capabilities(submit)
+        or _check_messages(submit)
+        or _check_numbers(submit, longest_deadline)
+        or check_media(submit)
+    )
+    if problem:
         return problem
-    if submit.model and models and submit.model not in models:
-        return invalid("model", submit.model, f"no backend serves it.{nearest(submit.model, models)} "
+    if submit.model and models and not _is_known(submit.model, models, catalogue):
+        known = sorted(models | catalogue)
+        return invalid("model", submit.model, f"no backend serves it.{nearest(submit.model, known)} "
                        f"Known: {', '.join(sorted(models)[:8])}.")  # fmt: skip
-    names = list(strategies)
-    if submit.strategy and submit.strategy not in names:
-        return invalid("strategy", submit.strategy, f"use one of {', '.join(names)}.{nearest(submit.strategy, names)}")
+    if submit.strategy and submit.strategy not in strategies:
+        hint = nearest(submit.strategy, strategies)
+        return invalid("strategy", submit.strategy, f"use one of {', '.join(strategies)}.{hint}")
     return None
+
+
+_LATEST = ":latest"
+
+
+def _is_known(model: str, models: AbstractSet[str], catalogue: AbstractSet[str]) -> bool:
+    """By its name, with or without `:latest`, or by its stable id."""
+    return model in models or model in catalogue or model + _LATEST in models or model.removesuffix(_LATEST) in models
 
 
 _PATH = re.compile(r"`\$\.?([^`]*)`")
@@ -128,3 +158,13 @@ def undecodable(reason: str) -> Problem:
     kind = "invalid" if field else "undecodable"
     text = f"{field}: {reason}" if field else f"the body is not a job in JSON: {reason}"
     return Problem(reason=kind, field=field, message=text)
+
+
+def lenient_id(body: bytes) -> str:
+    """The `id` of a body that is no valid submission, if it has one; empty otherwise."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    found = value.get("id") if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return found if isinstance(found, str) else ""

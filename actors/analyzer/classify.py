@@ -1,161 +1,131 @@
-"""What a request needs, by rules. Pure."""
+"""Kind of work and quality from the words of a request, and its complexity with the parts shown. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from typing import Any
+import math
 
-import msgspec
-
-from messages import JobSubmit, Needs
-from messages.values import Complexity, Quality, Task
-
-CHARACTERS_PER_TOKEN = 4.0
-"""English prose in common tokenizers; code and other scripts have fewer. Corrected by measured usage elsewhere."""
-IMAGE_TOKENS = 800
-"""Flat estimate of one image part."""
-
-_CODE = re.compile(
-    r"```|\b(def|class|import|function|const|SELECT|regex|python|javascript|typescript|rust|sql|bug|stack ?trace|"
-    r"refactor|unit tests?|code)\b",
-    re.IGNORECASE,
-)  # fmt: skip
-_REASONING = re.compile(r"\b(prove|step by step|derive|puzzle|logic|why does|reason through)\b", re.IGNORECASE)
-_ANALYTICAL = re.compile(
-    r"\b(analy[sz]e|compare|summari[sz]e|evaluate|pros and cons|trends?|extract|classify)\b", re.IGNORECASE
-)
-_CREATIVE = re.compile(r"\b(story|poem|haiku|slogan|lyrics|novel|tagline|screenplay|creative)\b", re.IGNORECASE)
-_FINAL = re.compile(r"\b(final|production|publish|client-ready|polished)\b", re.IGNORECASE)
-_DRAFT = re.compile(r"\b(draft|quick|rough|sketch|brainstorm)\b", re.IGNORECASE)
-
-OUTPUT_CAPS: dict[Quality, int] = {"draft": 512, "standard": 1024, "final": 2048}
-"""Output tokens allowed when the job names no cap."""
-
-
-def _parts(messages: Iterable[dict[str, Any]]) -> tuple[str, int]:
-    """All text of a conversation, and how many images it has."""
-    texts: list[str] = []
-    images = 0
-    for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            texts.append(content)
-        elif isinstance(content, list):
-            for part in content:  # pyright: ignore[reportUnknownVariableType]
-                if isinstance(part, dict) and "text" in part:
-                    texts.append(str(part["text"]))  # pyright: ignore[reportUnknownArgumentType]
-                else:
-                    images += 1
-    return "\n".join(texts), images
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text, rounded up: characters / 4, at least one per word's three quarters."""
-    by_characters = len(text) / CHARACTERS_PER_TOKEN
-    by_words = len(text.split()) * 0.75
-    return int(max(by_characters, by_words)) + 1
-
-
-def _unseen_tokens(submit: JobSubmit) -> int:
-    """Tokens of what is no text of the conversation but is read, and paid, all the same: tools, calls, the schema."""
-    parts: list[Any] = [*submit.tools, *(m["tool_calls"] for m in submit.messages if m.get("tool_calls"))]
-    if submit.response_format:
-        parts.append(submit.response_format)
-    return estimate_tokens(msgspec.json.encode(parts).decode()) if parts else 0
-
+from messages import AnalysisRules
+from messages.values import Complexity, Media, Quality, Task
 
 TELLING_CHARACTERS = 4_000
 """Of a long text its beginning tells what is wanted; the rest is material."""
 
 
-def task_of(text: str) -> Task:
+def _words(text: str) -> frozenset[bytes]:
+    return frozenset(word.encode() for word in text.split())
+
+
+_TASKS: tuple[tuple[Task, frozenset[bytes], tuple[bytes, ...]], ...] = (
+    (
+        "code",
+        _words(
+            "def class import function const select regex python javascript typescript rust sql bug stacktrace refactor "
+            "code"
+        ),
+        (b" stack trace ", b" unit test ", b" unit tests "),
+    ),
+    (
+        "creative",
+        _words("story poem haiku slogan lyrics novel tagline screenplay creative"),
+        (),
+    ),
+    (
+        "reasoning",
+        _words("prove derive puzzle logic"),
+        (b" step by step ", b" why does ", b" reason through "),
+    ),
+    (
+        "analytical",
+        _words("analyze analyse compare summarize summarise evaluate trend trends extract classify"),
+        (b" pros and cons ",),
+    ),
+)  # fmt: skip
+_FINAL = _words("final production publish polished")
+_CLIENT_READY = b" client ready "
+_DRAFT = _words("draft quick rough sketch brainstorm")
+
+
+def _plain() -> bytes:
+    """ASCII letters in lower case, digits, `_` and all other scripts as they are; the rest becomes space."""
+    table = bytearray(b" " * 128 + bytes(range(128, 256)))
+    for code in range(128):
+        if chr(code).isalnum() or chr(code) == "_":
+            table[code] = ord(chr(code).lower())
+    return bytes(table)
+
+
+_PLAIN = _plain()
+
+
+def telling(text: str) -> tuple[str, frozenset[bytes], bytes]:
+    """The beginning of a text as it is, as a set of plain words, and as a line of them."""
+    head = text[:TELLING_CHARACTERS]
+    words = head.encode("utf-8", "surrogatepass").translate(_PLAIN).split()
+    return head, frozenset(words), b" ".join((b"", *words, b""))
+
+
+Telling = tuple[str, frozenset[bytes], bytes]
+NOTHING_TOLD: Telling = ("", frozenset(), b"  ")
+
+
+def task_of(told: Telling) -> Task:
     """The kind of work, from words that give it away; `chat` when nothing does."""
-    text = text[:TELLING_CHARACTERS]
-    for task, pattern in (
-        ("code", _CODE),
-        ("creative", _CREATIVE),
-        ("reasoning", _REASONING),
-        ("analytical", _ANALYTICAL),
-    ):
-        if pattern.search(text):
-            return task  # pyright: ignore[reportReturnType]
+    head, words, line = told
+    if "```" in head:
+        return "code"
+    for task, names, phrases in _TASKS:
+        if not names.isdisjoint(words) or any(phrase in line for phrase in phrases):
+            return task
     return "chat"
 
 
-def quality_of(text: str) -> Quality:
+def quality_of(told: Telling) -> Quality:
     """The quality level the text asks for; `standard` when it does not say."""
-    text = text[:TELLING_CHARACTERS]
-    if _FINAL.search(text):
+    _, words, line = told
+    if not _FINAL.isdisjoint(words) or _CLIENT_READY in line:
         return "final"
-    return "draft" if _DRAFT.search(text) else "standard"
+    return "standard" if _DRAFT.isdisjoint(words) else "draft"
 
 
-def complexity_of(tokens: int) -> Complexity:
-    """The class of requirement A2: simple below 50 tokens, medium from 50 to 100, complex above."""
-    if tokens < 50:
+def complexity_of(
+    tokens: int, *, task: Task, quality: Quality, asked_tokens: int, counted: bool, rules: AnalysisRules
+) -> Complexity:
+    """The class of requirement A2.
+
+    `tokens` is what there is to read, `asked_tokens` the output cap that the job stated (0: none), `counted` whether
+    there was anything to count. Creative work is `high` when it is final or longer than `long_above`, else `standard`.
+    """
+    if not counted:
+        return "unknown"
+    if task == "creative":
+        return "high" if quality == "final" or max(tokens, asked_tokens) > rules.long_above else "standard"
+    if tokens < rules.simple_below:
         return "simple"
-    return "medium" if tokens <= 100 else "complex"
+    return "complex" if tokens > rules.complex_above else "medium"
 
 
-def needs_of(submit: JobSubmit) -> Needs:
-    """Everything the router wants to know about a job."""
-    text, images = _parts(submit.conversation)
-    tokens = estimate_tokens(text) + images * IMAGE_TOKENS + _unseen_tokens(submit)
-    task = submit.task or task_of(text)
-    quality = submit.quality or quality_of(text)
-    json_output = bool(submit.response_format) and submit.response_format.get("type") != "text"
-    capabilities = set(submit.capabilities)
-    why = [f"about {tokens} input tokens"]
-    if images:
-        capabilities.add("vision")
-        why.append(f"{images} image part(s): needs vision")
-    if submit.tools:
-        capabilities.add("tools")
-        why.append(f"{len(submit.tools)} tool(s) offered: needs tools")
-    if json_output:
-        capabilities.add("json")
-        why.append("response_format asks for JSON")
-    why.append(f"task {task} ({'given' if submit.task else 'inferred'}), quality {quality} "
-               f"({'given' if submit.quality else 'inferred'})")  # fmt: skip
-    complexity = complexity_of(tokens)
+# A task that is recognised first weighs at least as much as one that is recognised later, so that more text can't lower
+# the score by making the task another one.
+_TASK_POINTS: dict[Task, float] = {
+    "code": 20.0, "creative": 15.0, "reasoning": 15.0, "analytical": 10.0, "large_context": 10.0,
+}  # fmt: skip
+_QUALITY_POINTS: dict[Quality, float] = {"draft": 0.0, "standard": 5.0, "final": 10.0}
+
+
+def parts_of(
+    *, tokens: int, capabilities: int, task: Task, quality: Quality, work: float, media: Media
+) -> dict[str, float]:
+    """The parts of the complexity score, in points; together at most 100.
+
+    Tokens earn a point for every 40 up to 40, capabilities 5 each up to 15, the task 5 to 20, the quality 0 to 10. Media earn
+    3 for each doubling of their work (`actors.analyzer.media`) and 1 for each LoRA, up to 15.
+    """
     parts = {
-        "tokens": min(50.0, tokens / 40.0),
-        "capabilities": min(20.0, 10.0 * len(capabilities)),
-        "task": {"code": 15.0, "reasoning": 20.0, "analytical": 10.0}.get(task, 5.0),
-        "quality": {"draft": 0.0, "standard": 5.0, "final": 10.0}[quality],
+        "tokens": min(40.0, tokens / 40.0),
+        "capabilities": min(15.0, 5.0 * capabilities),
+        "task": _TASK_POINTS.get(task, 5.0),
+        "quality": _QUALITY_POINTS[quality],
     }
-    why.append("complexity " + " + ".join(f"{name} {value:.1f}" for name, value in parts.items()))
-    return Needs(
-        task=task,
-        quality=quality,
-        complexity=complexity,
-        complexity_score=round(sum(parts.values()), 3),
-        input_tokens=tokens,
-        max_output_tokens=submit.max_output_tokens or OUTPUT_CAPS[quality],
-        capabilities=tuple(sorted(capabilities)),
-        model=submit.model,
-        role=submit.role,
-        product=submit.product,
-        user=submit.user,
-        workflow=submit.workflow,
-        step=submit.step,
-        batch=submit.batch,
-        strategy=submit.strategy,
-        preferred_backend=submit.preferred_backend,
-        allow_cloud=submit.allow_cloud,
-        prioritize_speed=submit.prioritize_speed,
-        max_cost_microdollars=submit.max_cost_microdollars,
-        json_output=json_output,
-        why=tuple(why),
-    )
-
-
-def lenient_id(body: bytes) -> str:
-    """The `id` of a body that is no valid submission, if it has one; empty otherwise."""
-    try:
-        value: Any = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    found = value.get("id") if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return found if isinstance(found, str) else ""
+    if work:
+        parts["media"] = min(15.0, 3.0 * math.log2(1.0 + work) + len(media.loras))
+    return parts

@@ -9,7 +9,9 @@ from actors.actor import Heard, Later
 from actors.analyzer.actor import INLINE_BYTES, Analyzer
 from bus.topology import ANALYZER
 from messages import (
+    AnalysisRules,
     Analyzed,
+    CatalogueEntry,
     DeadLetter,
     Done,
     Expired,
@@ -17,7 +19,11 @@ from messages import (
     Model,
     NeedsAre,
     NeedsOf,
+    Policy,
+    Preference,
+    Preset,
     Refused,
+    Stats,
 )
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import T0, backend
@@ -185,3 +191,66 @@ def test_a_question_about_a_bad_job_says_what_is_wrong() -> None:
     assert answer == NeedsAre(problem=answer.problem)
     assert answer.problem is not None
     assert answer.problem.field == "prompt"
+
+
+def test_policies_are_heard_and_take_the_place_of_shipped_ones() -> None:
+    shipped = Policy(
+        policy="presets", order=50, presets={"standard": Preset(max_output_tokens=77)},
+        models={"light-1": CatalogueEntry(model="x")},
+    )  # fmt: skip
+    room = Analyzer(default_deadline_seconds=600.0, longest_deadline_seconds=3600.0, strategies=(), policies=(shipped,))
+    room.backend(backend("a"), Heard(now=T0))
+
+    def cap() -> int:
+        answer = room.needs_of(NeedsOf(submit=JobSubmit(prompt="hi", model="light-1")), heard())
+        assert answer.needs is not None, answer.problem
+        return answer.needs.max_output_tokens
+
+    assert cap() == 77
+    room.policy(Policy(policy="mine", presets={"standard": Preset(max_output_tokens=55)}), Heard(now=T0))
+    assert cap() == 55
+    room.policy(Policy(policy="mine", removed=True), Heard(now=T0))
+    assert cap() == 77
+    room.policy(msgspec.structs.replace(shipped, removed=True), Heard(now=T0))
+    answer = room.needs_of(NeedsOf(submit=JobSubmit(prompt="hi", model="light-1")), heard())
+    assert answer.problem is not None
+    assert answer.problem.field == "model", "its stable id went with the policy"
+
+
+def test_the_answer_is_what_a_job_would_get() -> None:
+    room = analyzer()
+    room.policy(Policy(policy="mine", analysis=AnalysisRules(simple_below=1)), Heard(now=T0))
+    room.preference(
+        Preference(tenant="acme", scope="tenant", quality="draft", preferred_backend="gpu-1"), Heard(now=T0)
+    )
+    room.stats(
+        Stats(backend="a", model="llama3.1:8b", scope="-", attempts=1, successes=1, latency_seconds=2.0, at=T0),
+        Heard(now=T0),
+    )
+    body = b'{"prompt":"hi","tenant":"acme"}'
+    (said,) = room.job_submit(msgspec.json.decode(body, type=JobSubmit), heard(body))
+    assert isinstance(said, Analyzed)
+    assert said.slip is not None
+    needs = said.slip.needs
+    assert (needs.quality, needs.preferred_backend, needs.complexity) == ("draft", "gpu-1", "medium")
+    assert needs.seconds is not None
+    assert needs.seconds.low == 2.0
+    answer = room.needs_of(NeedsOf(submit=JobSubmit(prompt="hi", tenant="acme")), heard())
+    assert answer.needs == needs
+
+
+def test_preferences_reach_the_room_as_facts() -> None:
+    async def story(rig: Rig) -> None:
+        await rig.publish(Preference(tenant="acme", scope="user:ada", quality="final"))
+        await rig.host(room_of(analyzer, ANALYZER))
+        await rig.settle()
+        await rig.submit(user="ada")
+        await rig.submit(user="bob")
+        await rig.submit("other", user="ada")
+        await rig.settle()
+        qualities = {
+            (one.tenant, one.slip.needs.user): one.slip.needs.quality for one in rig.stored(Analyzed) if one.slip
+        }
+        assert qualities == {("acme", "ada"): "final", ("acme", "bob"): "standard", ("other", "ada"): "standard"}
+
+    play(story)

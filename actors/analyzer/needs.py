@@ -1,0 +1,194 @@
+"""Everything the router wants to know about a job, from its submission, the policies and the preferences. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from functools import lru_cache
+
+from actors.analyzer import classify, media
+from actors.analyzer.fleet import Bounds, Fleet
+from actors.analyzer.graph import GraphAsks, asks_of
+from actors.analyzer.media import Asked
+from actors.analyzer.preferences import Preferences, Wishes
+from actors.analyzer.rules import OUTPUT_CAPS, Rules
+from actors.analyzer.tokens import Reading, read
+from messages import JobSubmit, Needs, Preset
+from messages.values import Asset, Task
+
+ROLES = ("classifier", "writer", "expander", "validator", "style_refiner")
+"""The roles that policies ship for; any other name is a role as well."""
+STYLE_REFINER, FULL_MIMIC = "style_refiner", "full_mimic"
+"""In this mode the role must see its image: requirement A7."""
+_TASK_OF: dict[Asset, Task] = {
+    "image": "creative",
+    "video": "creative",
+    "audio": "creative",
+    "embedding": "high_throughput",
+}
+_NO_PREFERENCES = Preferences()
+_NO_RULES = Rules()
+_NO_FLEET = Fleet()
+_NO_PRESET = Preset()
+
+
+def needs_of(
+    submit: JobSubmit,
+    tenant: str = "",
+    rules: Rules = _NO_RULES,
+    preferences: Preferences = _NO_PREFERENCES,
+    fleet: Fleet = _NO_FLEET,
+) -> Needs:
+    """What a checked submission needs.
+
+    More of anything (text, images, tools, messages, pixels, frames, steps, LoRAs) never lowers an estimate of tokens, score,
+    memory, seconds or cost, as long as asset, task and quality stay the same.
+    """
+    analysis = rules.analysis
+    reading = read(submit, analysis)
+    wishes = preferences.wishes(tenant, submit)
+    told = classify.NOTHING_TOLD if submit.task and wishes.quality else classify.telling(reading.text)
+    quality = wishes.quality or classify.quality_of(told)
+    preset = rules.presets.get(quality, _NO_PRESET)
+    graph = asks_of(submit.graph) if submit.graph else None
+    tokens = reading.tokens
+    asked = media.asked_of(submit, graph, preset, tokens, fleet.made_by(submit.model) if submit.model else frozenset())
+    asset = asked.asset
+    task = submit.task or _TASK_OF.get(asset) or classify.task_of(told)
+    cap = submit.max_output_tokens or 0
+    if asset == "text":
+        cap = cap or preset.max_output_tokens or OUTPUT_CAPS[quality]
+    output = math.ceil(cap * analysis.output_share)
+    required, preferred = _capabilities(submit, reading, asked)
+    parts = classify.parts_of(
+        tokens=reading.content_tokens, capabilities=len(required), task=task, quality=quality,
+        work=media.work_of(asked), media=asked.media,
+    )  # fmt: skip
+    bounds = fleet.bounds(asset, submit.model)
+    return Needs(
+        task=task,
+        asset=asset,
+        quality=quality,
+        complexity=classify.complexity_of(
+            reading.content_tokens,
+            task=task,
+            quality=quality,
+            asked_tokens=submit.max_output_tokens or 0,
+            counted=reading.content_tokens > 0,
+            rules=analysis,
+        ),
+        complexity_score=round(sum(parts.values()), 3),
+        complexity_parts=parts,
+        input_tokens=tokens,
+        max_output_tokens=cap,
+        output_tokens=output,
+        vram_mb=media.vram_mb_of(asked),
+        seconds=bounds.seconds(asset, media.work_of(asked), output, cap),
+        cost_microdollars=bounds.cost(tokens, output, cap, asked.media),
+        capabilities=required,
+        preferred=preferred,
+        media=asked.media,
+        stated=(*(("max_output_tokens",) if submit.max_output_tokens else ()), *asked.stated),
+        model=submit.model,
+        preferred_model=wishes.preferred_model,
+        role=submit.role,
+        mode=submit.mode,
+        product=submit.product,
+        user=submit.user,
+        workflow=submit.workflow,
+        step=submit.step,
+        batch=submit.batch,
+        strategy=wishes.strategy,
+        preferred_backend=wishes.preferred_backend,
+        allow_cloud=wishes.allow_cloud,
+        prioritize_speed=wishes.prioritize_speed,
+        max_cost_microdollars=wishes.max_cost_microdollars,
+        value_per_hour_microdollars=wishes.value_per_hour_microdollars,
+        json_output=_json(submit),
+        why=_why(submit, reading, asked, wishes, task, quality, parts, graph, bounds, fleet),
+    )
+
+
+def _json(submit: JobSubmit) -> bool:
+    return bool(submit.response_format) and submit.response_format.get("type") != "text"
+
+
+def _capabilities(submit: JobSubmit, reading: Reading, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Required and preferred ones, sorted. What a request uses is required, unless the job says that it is preferred."""
+    used: set[str] = set()
+    if reading.images:
+        used.add("vision")
+    if reading.sounds:
+        used.add("audio")
+    if submit.tools:
+        used.add("tools")
+    if _json(submit):
+        used.add("json")
+    if asked.media.loras:
+        used.add("lora")
+    if asked.controlnets:
+        used.add("controlnet")
+    preferred = set(submit.preferred_capabilities)
+    required = {*submit.capabilities, *(used - preferred)}
+    if asked.asset != "text":
+        required.add(asked.asset)
+    if submit.role == STYLE_REFINER:
+        (required if submit.mode == FULL_MIMIC else preferred).add("vision")
+    return tuple(sorted(required)), tuple(sorted(preferred - required))
+
+
+def _why(
+    submit: JobSubmit, reading: Reading, asked: Asked, wishes: Wishes, task: str, quality: str, parts: dict[str, float],
+    graph: GraphAsks | None, bounds: Bounds, fleet: Fleet,
+) -> tuple[str, ...]:  # fmt: skip
+    """How the rest was found, a line each."""
+    why = [f"about {reading.tokens} input tokens"]
+    if reading.images:
+        why.append(f"{reading.images} image part(s): vision")
+    if reading.sounds:
+        why.append(f"{reading.sounds} audio part(s): audio")
+    if submit.tools:
+        why.append(f"{len(submit.tools)} tool(s) offered: tools")
+    if submit.response_format and _json(submit):
+        why.append("response_format asks for JSON")
+    if submit.role == STYLE_REFINER:
+        full = submit.mode == FULL_MIMIC
+        why.append(f"role {STYLE_REFINER}" + (f" in mode {FULL_MIMIC} requires vision" if full else " prefers vision"))
+    elif submit.role and (hint := role_hint(submit.role)):
+        why.append(hint)
+    if asked.asset != "text":
+        why.append(f"asset {asked.asset} ({asked.because or 'given'})")
+        why.extend(_media_lines(asked, graph))
+    quality_by = "given" if submit.quality else "preferred" if wishes.quality else "inferred"
+    why.append(f"task {task} ({'given' if submit.task else 'inferred'}), quality {quality} ({quality_by})")
+    why.append("complexity " + " + ".join([f"{name} {value:.1f}" for name, value in parts.items()]))
+    if wishes.why:
+        why.extend(wishes.why)
+    if wishes.preferred_model and fleet.models and wishes.preferred_model not in fleet.models:
+        why.append(f"no backend calls a model {wishes.preferred_model} now: preferred all the same")
+    if bounds.unpriced:
+        why.append(f"{bounds.unpriced} model(s) of unknown price are not in the cost range")
+    return tuple(why)
+
+
+def _media_lines(asked: Asked, graph: GraphAsks | None) -> list[str]:
+    it = asked.expected
+    found: list[str] = []
+    if asked.asset in ("image", "video"):
+        left = [name for name in media.STATED if name not in asked.stated and (name != "frames" or it.frames > 1)]
+        text = f"{it.width} x {it.height}, {it.steps} steps, " + (
+            f"{it.frames} frames" if asked.asset == "video" else f"{it.images} image(s)"
+        )
+        found.append(text + (f"; expected, not said: {', '.join(left)}" if left else ""))
+    if graph:
+        found.append(f"graph: {len(graph.media.node_types)} node classes, {len(graph.media.loras)} LoRA(s)")
+    return found
+
+
+@lru_cache(maxsize=1024)
+def role_hint(role: str) -> str:
+    """A remark for a role that looks like a misspelt known one; empty otherwise."""
+    if role in ROLES:
+        return ""
+    near = difflib.get_close_matches(role.lower(), ROLES, n=1, cutoff=0.75)
+    return f"role {role!r} is none of the known ones: was {near[0]!r} meant?" if near else ""
