@@ -1,3 +1,4 @@
-"""Hears: Decided, Attempted, LedgerEntry; facts Breaker. Says: Granted, Rerouted, Work, Retry or Done (refused), Breaker.
+"""Hears: Decided, Attempted, JobResume, LedgerEntry; facts Breaker, Limit, BudgetState. Answers: BudgetsOf.
+Says: Granted, Rerouted, Work, Retry, Held or Done (refused), Breaker, BudgetState.
 Owns: whether an attempt may run now: budgets and breakers. Never: ranks backends, calls one.
 """

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from actors.actor import Actor, Again, Heard, Says, Steps, Stored, hears
-from actors.guardrail import breaker as breakers
+from actors.actor import Actor, Again, Heard, Says, Steps, Stored, answers, every, hears
+from actors.guardrail.budgets import Budgets
+from actors.guardrail.gate import Gate
+from actors.guardrail.held import Over, resumed, standing
 from actors.guardrail.ledger import REMEMBERED_SECONDS, Ledger, entry_of
-from actors.guardrail.limits import billed, reservations, unpriced
+from actors.guardrail.limits import billed
+from actors.guardrail.reserve import Reserver, entry_for
+from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
 from actors.guardrail.verdict import refusal, rerouted, work_of
 from actors.journal import Journal
-from actors.settings import BreakerRules, Budget
+from actors.settings import BreakerRules, Budget, BudgetRules
 from messages import (
     Attempted,
     Breaker,
+    BudgetsAre,
+    BudgetsOf,
+    BudgetState,
     Candidate,
     Decided,
     Done,
     Granted,
+    Held,
+    JobResume,
     LedgerEntry,
+    Limit,
     Rerouted,
     Reservation,
     Retry,
     Skipped,
     Work,
+    untoken,
 )
+
+log = logging.getLogger("turnout.guardrail")
 
 SWEEP_AFTER_SECONDS = 60.0
 """A reservation this old is compared with the verdicts; younger ones may still be on their way."""
@@ -35,23 +49,46 @@ class Guardrail(Actor):
 
     room = "guardrail"
 
-    def __init__(self, *, journal: Journal, ledger: Ledger, budgets: tuple[Budget, ...], rules: BreakerRules) -> None:
+    tell_every_seconds = TELL_EVERY_SECONDS
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        ledger: Ledger,
+        budgets: tuple[Budget, ...],
+        rules: BreakerRules,
+        budgeting: BudgetRules | None = None,
+    ) -> None:
         self.journal, self.ledger = journal, ledger
-        self.budgets, self.rules = budgets, rules
-        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self.budgets = Budgets(budgets, budgeting)
+        self.states = States(self.budgets)
+        self.reserver = Reserver(ledger, self.budgets, self.states)
+        self.gate = Gate(rules, journal)
+
+    @hears
+    def limit(self, limit: Limit, heard: Heard) -> None:
+        problem = self.budgets.learn(limit)
+        if problem:
+            log.warning("the budget %s is left as it was: %s", limit.name, problem)
+
+    @hears
+    def budget_state(self, state: BudgetState, heard: Heard) -> None:
+        self.states.learn(state)
 
     @hears
     def breaker(self, breaker: Breaker, heard: Heard) -> None:
-        self._breakers[breaker.backend, breaker.model] = breaker
+        self.gate.learn(breaker)
 
     @hears
     async def decided(
         self, decided: Decided, heard: Heard
-    ) -> Steps[Breaker | Granted | Rerouted | Work | Retry | Done]:
+    ) -> Steps[Breaker | Granted | Rerouted | Work | Retry | Held | Done]:
         if decided.gave_up is not None:
             return  # The router ends it.
         held: list[tuple[Candidate, Reservation]] = []
         skipped: list[Skipped] = []
+        overs: list[Over] = []
         chosen: Candidate | None = None
         kept: tuple[Reservation, ...] = ()
         probe = False
@@ -59,28 +96,26 @@ class Guardrail(Actor):
         for candidate in () if void else decided.ranking:
             # A look at the breaker first: what is held is only returned after the verdict, and would stand in the way of
             # the next candidate until then.
-            until, why, _ = self._may_call(candidate, decided, heard)
-            if why:
-                skipped.append(Skipped(backend=candidate.backend, reason=why, until=until))
+            look = await self.gate.look(candidate, decided, heard.now)
+            if look.why:
+                skipped.append(_skipped(candidate, look.why, look.until))
                 continue
-            mine, why = await self._reserve(decided, candidate)
+            mine, why, over = await self.reserver.reserve(decided, candidate)
             held.extend((candidate, reservation) for reservation in mine)
             if why:
-                skipped.append(Skipped(backend=candidate.backend, reason=why))
+                skipped.append(_skipped(candidate, why))
+                overs.extend([over] if over else [])
                 continue
-            while True:  # A lost compare-and-set shows the fresh breaker: look again.
-                until, why, lease = self._may_call(candidate, decided, heard)
-                if lease is None:
+            while True:  # Until no lease is left to take. A lost compare-and-set shows the fresh breaker.
+                look = await self.gate.look(candidate, decided, heard.now)
+                if look.lease is None:
                     break
-                reply: Stored = yield lease
-                if reply.ours:
-                    probe = True
-                    break
-            if why:
-                skipped.append(Skipped(backend=candidate.backend, reason=why, until=until))
+                yield look.lease
+            if look.why:
+                skipped.append(_skipped(candidate, look.why, look.until))
                 continue
             chosen, kept = candidate, mine
-            probe = probe or self._probes(candidate, decided)
+            probe = self.gate.probes(candidate, decided)
             break
         stored: Stored = yield Granted(
             tenant=decided.tenant,
@@ -93,12 +128,16 @@ class Guardrail(Actor):
             skipped=tuple(skipped),
             probe=probe,
             at=heard.now,
+            **(standing(overs) if not chosen and len(overs) == len(skipped) else {}),
         )
         granted: Granted = stored.message  # pyright: ignore[reportAssignmentType]
         for candidate, reservation in held:  # What the verdict does not name is returned.
-            if (candidate.backend, candidate.model) != (granted.backend, granted.model):
-                await self.ledger.release(self._entry(reservation, decided, candidate))
+            there = (candidate.backend, candidate.model) == (granted.backend, granted.model)
+            if not there or reservation not in granted.reserved:
+                await self.ledger.release(entry_for(reservation, decided, candidate))
         if granted.verdict == "candidate":
+            if stored.ours:
+                self.gate.granted(decided, granted)
             told = rerouted(decided, granted)
             if told is not None:
                 yield told  # Before the work exists, so nobody can start it before the user knows.
@@ -110,69 +149,45 @@ class Guardrail(Actor):
         """Whether the job has its `done` already (rule 6)."""
         return await self.journal.done(decided.tenant, decided.job) is not None
 
-    async def _reserve(self, decided: Decided, candidate: Candidate) -> tuple[tuple[Reservation, ...], str]:
-        """Hold the worst case of `decided.<n>` on every counter; on a refusal give back what was held for this candidate."""
-        blind = unpriced(self.budgets, decided.slip, candidate)
-        if blind is not None:
-            return (), f"its price is unknown, and a budget limits dollars ({blind.name})"
-        held: list[Reservation] = []
-        for budget, reservation in reservations(self.budgets, decided.slip, candidate, decided.at):
-            entry = self._entry(reservation, decided, candidate)
-            if await self.ledger.reserve(reservation, entry, budget.limit):
-                held.append(reservation)
-                continue
-            for earlier in held:
-                await self.ledger.release(self._entry(earlier, decided, candidate))
-            return (), f"over budget ({budget.name})"
-        return tuple(held), ""
-
-    def _entry(self, reservation: Reservation, decided: Decided, candidate: Candidate) -> LedgerEntry:
-        return entry_of(
-            reservation, tenant=decided.tenant, job=decided.job, n=decided.n, backend=candidate.backend,
-            model=candidate.model, at=decided.at,
-        )  # fmt: skip
-
-    def _may_call(self, candidate: Candidate, decided: Decided, heard: Heard) -> tuple[float, str, Breaker | None]:
-        """(excluded until, why not, the lease to take first) as the breaker stands."""
-        fact = self._breakers.get((candidate.backend, candidate.model))
-        if fact is None or breakers.holds_lease(fact, decided.tenant, decided.job, decided.n):
-            return 0.0, "", None
-        if breakers.is_open(fact, heard.now):
-            return fact.open_until, f"its breaker is open: {fact.reason}", None
-        if not breakers.is_half_open(fact, heard.now):
-            return 0.0, "", None
-        if breakers.lease_is_taken(fact, heard.now):
-            return heard.now + 1.0, "its breaker is half-open and another job probes it", None
-        return 0.0, "", breakers.with_lease(fact, self.rules, decided.tenant, decided.job, decided.n, heard.now)
-
-    def _probes(self, candidate: Candidate, decided: Decided) -> bool:
-        fact = self._breakers.get((candidate.backend, candidate.model))
-        return fact is not None and breakers.holds_lease(fact, decided.tenant, decided.job, decided.n)
-
     @hears
     async def attempted(self, attempted: Attempted, heard: Heard) -> None:
         """Settle: every reservation becomes what was used."""
         await settle(self.ledger, attempted)
-
-
-class Fold(Actor):
-    """The breakers: one durable consumer folds `attempted` in stream order; late events are ignored by `through_seq`."""
-
-    room = "breaker"
-
-    def __init__(self, *, rules: BreakerRules) -> None:
-        self.rules = rules
-        self._breakers: dict[tuple[str, str], Breaker] = {}
+        for reservation in attempted.reserved:
+            self.states.touch(reservation.budget, reservation.subject, self.ledger.now())
 
     @hears
-    def breaker(self, breaker: Breaker, heard: Heard) -> None:
-        self._breakers[breaker.backend, breaker.model] = breaker
+    async def job_resume(self, resume: JobResume, heard: Heard) -> Says[Retry]:
+        """A person lets a held job try again: its next round. Twice is once, and what has ended or moved on stays."""
+        tokens = heard.subject.split(".")
+        tenant, job = untoken(tokens[2]), untoken(tokens[3])
+        held = await self.journal.held(tenant, job)
+        if held is None or await self.journal.done(tenant, job) is not None:
+            return []
+        decided = await self.journal.read(Decided, tenant=tenant, job=job, n=held.n)
+        return [resumed(decided, held, resume.by, heard.now)] if decided is not None else []
 
-    @hears
-    def attempted(self, attempted: Attempted, heard: Heard) -> Says[Breaker]:
-        before = self._breakers.get((attempted.backend, attempted.model))
-        after = breakers.fold(before, attempted, heard.seq, self.rules)
-        return [after] if after else []
+    @every("tell_every_seconds")
+    async def tell(self, heard: Heard) -> Says[BudgetState]:
+        """How far the budgets that were written to are used, each at most once a second."""
+        said: list[BudgetState] = []
+        for place in self.states.due(heard.now):
+            before = self.states.known(place)
+            seq = before.through_seq if before is not None and before.counter == place.counter else 0
+            state = fold(before, place, await self.ledger.booked(place.counter, seq), heard.now)
+            if before is not None and state.through_seq == seq and state.limit == before.limit and seq:
+                self.states.told(place, heard.now)
+                continue
+            if state.soft and not (before is not None and before.soft and before.counter == state.counter):
+                used, unit = state.spent + state.reserved, state.unit
+                log.warning("budget %s of %s: %d of %d %s used", state.budget, state.holder, used, state.limit, unit)
+            said.append(state)
+        return said
+
+    @answers
+    def budgets_of(self, question: BudgetsOf, heard: Heard) -> BudgetsAre:
+        limits = tuple(limit for limit in self.budgets.limits() if question.name in ("", limit.name))
+        return BudgetsAre(limits=limits, states=self.states.now(heard.now, question.name))
 
 
 class Sweeper(Actor):
@@ -197,7 +212,7 @@ class Sweeper(Actor):
         if granted is None:
             return [Again(SWEEP_AFTER_SECONDS)]
         there = (granted.backend, granted.model) == (entry.backend, entry.model)
-        named = there and any(r.subject == entry.counter for r in granted.reserved)
+        named = there and any((r.subject, r.hold) == (entry.counter, entry.hold) for r in granted.reserved)
         if not named:
             await self.ledger.release(entry)
             return []
@@ -206,6 +221,10 @@ class Sweeper(Actor):
             return [Again(SWEEP_AFTER_SECONDS)]
         await settle(self.ledger, attempted)
         return []
+
+
+def _skipped(candidate: Candidate, why: str, until: float = 0.0) -> Skipped:
+    return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until)
 
 
 async def settle(ledger: Ledger, attempted: Attempted) -> None:

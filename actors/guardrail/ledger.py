@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.guardrail.state import Booked
 from bus import codec
 from bus.bus import Bus
 from bus.topology import LEDGER
@@ -23,27 +24,48 @@ class Ledger:
 
     async def reserve(self, reservation: Reservation, entry: LedgerEntry, limit: int) -> bool:
         """Hold an amount; False (and nothing held) when the counter would exceed `limit`."""
+        return await self.room(reservation, entry, limit) is None
+
+    async def room(self, reservation: Reservation, entry: LedgerEntry, limit: int) -> int | None:
+        """Hold an amount, and None; or hold nothing, and what was left of the limit once it was given back.
+
+        What another who asked for too much has not yet given back counts as held meanwhile. So when enough was left after
+        all, it is worth another try, as another hold.
+        """
+        entry = msgspec.structs.replace(entry, limit=limit)
         total = await self._add(reservation.amount, entry)
         if total <= limit:
-            return True
-        await self.release(entry)
-        return False
+            return None
+        return limit - await self.release(entry)
 
-    async def release(self, entry: LedgerEntry) -> None:
-        """Give a reservation back whole."""
-        await self._add(-entry.amount, _as(entry, "release"))
+    async def release(self, entry: LedgerEntry) -> int:
+        """Give a reservation back whole; the total it leaves."""
+        return await self._add(-entry.amount, _as(entry, "release"))
 
     async def settle(self, entry: LedgerEntry, used: int) -> None:
         """Replace a reservation by what was used."""
         await self._add(used - entry.amount, _as(entry, "settle"))
 
+    def now(self) -> float:
+        """The server's clock, in seconds since the epoch."""
+        return self._bus.now()
+
+    async def booked(self, counter: str, after: int) -> list[Booked]:
+        """The entries of a counter behind a sequence, in order."""
+        found: list[Booked] = []
+        async for record in self._bus.read(LEDGER.name, counter, from_seq=after + 1):
+            data, headers = codec.body_of(record.data, record.headers)
+            entry = codec.decode(LedgerEntry, data, headers)
+            found.append(Booked(record.seq, entry, int(msgspec.json.decode(record.data)["val"])))
+        return found
+
     async def has_ended(self, entry: LedgerEntry, seq: int) -> bool:
         """Whether the reservation stored at `seq` was released or settled, as far back as the stream goes."""
-        same = (entry.tenant, entry.job, entry.n, entry.backend, entry.model)
+        same = _identity(entry)[1:]
         async for record in self._bus.read(LEDGER.name, entry.counter, from_seq=seq + 1):
             data, headers = codec.body_of(record.data, record.headers)
             later = codec.decode(LedgerEntry, data, headers)
-            if later.step != "reserve" and (later.tenant, later.job, later.n, later.backend, later.model) == same:
+            if later.step != "reserve" and _identity(later)[1:] == same:
                 return True
         return False
 
@@ -61,24 +83,22 @@ class Ledger:
             before = await self._stored(entry)
             if before is not None:
                 return before
-        # A release and a settlement end a reservation; sharing one id makes them exclude each other.
+        # A release and a settlement end a reservation; sharing one id makes them exclude each other. A hold that was given
+        # back before the verdict must never be taken for one that still stands, so another limit makes it another hold.
         step = "hold" if entry.step == "reserve" else "end"
         candidate = f"{token(entry.backend)}/{token(entry.model or '-')}"
-        msg_id = f"{step}/{token(entry.tenant)}/{token(entry.job)}/{entry.n}/{candidate}/{entry.counter}"
+        msg_id = f"{step}/{token(entry.tenant)}/{token(entry.job)}/{entry.n}/{candidate}/{entry.counter}/{entry.hold}"
         return await self._bus.add(
             entry.counter, amount, msg_id=msg_id, headers={codec.LEDGER_HEADER: codec.encode(entry).decode()}
         )
 
 
 def _identity(entry: LedgerEntry) -> tuple[object, ...]:
-    return entry.step == "reserve", entry.tenant, entry.job, entry.n, entry.backend, entry.model
+    return entry.step == "reserve", entry.tenant, entry.job, entry.n, entry.backend, entry.model, entry.hold
 
 
 def _as(entry: LedgerEntry, step: str) -> LedgerEntry:
-    return LedgerEntry(
-        step=step, budget=entry.budget, counter=entry.counter, amount=entry.amount, unit=entry.unit,  # type: ignore[arg-type]
-        tenant=entry.tenant, job=entry.job, n=entry.n, backend=entry.backend, model=entry.model, at=entry.at,
-    )  # fmt: skip
+    return msgspec.structs.replace(entry, step=step, limit=0)
 
 
 def entry_of(
@@ -87,5 +107,5 @@ def entry_of(
     """The ledger entry of a reservation; `at` is when it was caused, the same however often the step is repeated."""
     return LedgerEntry(
         step="reserve", budget=reservation.budget, counter=reservation.subject, amount=reservation.amount,
-        unit=reservation.unit, tenant=tenant, job=job, n=n, backend=backend, model=model, at=at,
+        unit=reservation.unit, hold=reservation.hold, tenant=tenant, job=job, n=n, backend=backend, model=model, at=at,
     )  # fmt: skip

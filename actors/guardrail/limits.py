@@ -1,34 +1,56 @@
-"""Budgets as configuration, and which counters an attempt touches. Pure."""
+"""Which counters an attempt touches, with what amounts, and what it used of them in the end. Pure."""
 
 from __future__ import annotations
 
-import datetime as dt
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from actors.settings import Budget, Window
+from actors.settings import Budget
+from actors.windows import UTC, Span, span, window_name
 from messages import Attempted, Candidate, Reservation, Slip, token
+from messages.fleet import Scope
 
-FORMATS: dict[Window, str] = {
-    "minute": "%Y%m%dT%H%M", "hour": "%Y%m%dT%H", "day": "%Y%m%d", "month": "%Y%m", "total": "total",
-}  # fmt: skip
+NARROW_FIRST: tuple[Scope, ...] = (
+    "job", "step", "workflow", "user", "tenant", "model", "backend", "provider", "global",
+)  # fmt: skip
+"""The order in which counters are taken: who is refused by a narrow one never touches the wide ones all others share."""
+GRACE_SECONDS = 1.0
+"""An attempt that is stopped at its deadline has ended so long after it at most."""
+USED = ("ok", "executor_lost", "aborted")
+"""Outcomes after which unknown use counts as all that was reserved."""
 
 
-def window_name(window: Window, at: float) -> str:
-    """The window a time lies in, in UTC: `day-20261121`."""
-    text = dt.datetime.fromtimestamp(at, dt.UTC).strftime(FORMATS[window])
-    return text if window == "total" else f"{window}-{text}"
+class Hold(NamedTuple):
+    """One reservation to make, the budget that asks for it, and the window it falls in."""
+
+    budget: Budget
+    reservation: Reservation
+    window: Span
 
 
-def _holder(budget: Budget, slip: Slip, candidate: Candidate) -> tuple[str, str]:
-    """Its name as `only` has it, and its place among all counters of the scope; users belong to a tenant."""
+def holder_of(budget: Budget, slip: Slip, candidate: Candidate) -> str:
+    """Whose use the budget counts: `all`, a name, or `<tenant>/<name>` with both encoded; empty: it does not hold here."""
+    needs, tenant = slip.needs, slip.tenant
+    if budget.scope == "model":
+        if not budget.only:
+            return candidate.model
+        return budget.only if budget.only in (candidate.model, *candidate.known.names) else ""
     name = {
-        "global": "all",
-        "tenant": slip.tenant,
-        "backend": candidate.backend,
-        "user": slip.needs.user,
-        "workflow": slip.needs.workflow,
-    }[budget.scope]
-    inner = name and budget.scope in ("user", "workflow")
-    return name, f"{token(slip.tenant)}/{token(name)}" if inner else name
+        "global": "all", "tenant": tenant, "provider": candidate.known.provider, "backend": candidate.backend,
+        "user": needs.user, "workflow": needs.workflow, "job": slip.job,
+        "step": f"{needs.workflow}/{needs.step}" if needs.workflow and needs.step else "",
+    }[budget.scope]  # fmt: skip
+    if not name or (budget.only and name != budget.only):
+        return ""
+    if budget.scope == "step":
+        name = f"{token(needs.workflow)}/{token(needs.step)}"
+    elif budget.scope in ("user", "workflow", "job"):
+        name = token(name)
+    else:
+        return name
+    return f"{token(tenant)}/{name}"
 
 
 def _amount(budget: Budget, candidate: Candidate) -> int:
@@ -37,44 +59,85 @@ def _amount(budget: Budget, candidate: Candidate) -> int:
     return candidate.worst_case_tokens if budget.unit == "tokens" else 1
 
 
-def unpriced(budgets: tuple[Budget, ...], slip: Slip, candidate: Candidate) -> Budget | None:
+def gpu_milliseconds(slip: Slip, candidate: Candidate, at: float, longest_seconds: float = 0.0) -> int:
+    """The most GPU time an attempt can take: all of it until its deadline, on hardware of ours; 0 elsewhere.
+
+    `longest_seconds` bounds what is reserved, not how long the attempt may run; 0: no bound.
+    """
+    if not candidate.known.local:
+        return 0
+    left = max(0.0, slip.deadline_at - at) + GRACE_SECONDS
+    return math.ceil(1000 * (min(left, longest_seconds) if longest_seconds else left))
+
+
+def unpriced(budgets: Sequence[Budget], slip: Slip, candidate: Candidate) -> Budget | None:
     """The first budget in dollars that can't hold because nobody knows what the candidate costs."""
-    if not candidate.price.unknown:
+    if not candidate.known.price.unknown:
         return None
     for budget in budgets:
-        name, _ = _holder(budget, slip, candidate)
-        if budget.unit == "microdollars" and name and budget.only in ("", name):
+        if budget.unit == "microdollars" and holder_of(budget, slip, candidate):
             return budget
     return None
 
 
-def reservations(
-    budgets: tuple[Budget, ...], slip: Slip, candidate: Candidate, at: float
-) -> list[tuple[Budget, Reservation]]:
-    """What must be held for one attempt, in the order of the counters' names (every guardrail takes them in this order)."""
-    found: list[tuple[Budget, Reservation]] = []
+def holds(
+    budgets: Sequence[Budget], slip: Slip, candidate: Candidate, at: float, *, longest_gpu_seconds: float = 0.0
+) -> list[Hold]:
+    """What must be held for one attempt, narrow scopes first: every guardrail takes them in this order.
+
+    Of several budgets on one counter the strictest stands for all. What costs nothing of a unit holds nothing of it. All
+    holds of an attempt share a name made from their counters and limits: where a limit has changed, they are other holds.
+    """
+    found: dict[str, Hold] = {}
     for budget in budgets:
-        name, holder = _holder(budget, slip, candidate)
-        if not name or (budget.only and name != budget.only):
+        holder = holder_of(budget, slip, candidate)
+        if not holder:
             continue
-        amount = _amount(budget, candidate)
+        if budget.unit == "gpu_milliseconds":
+            amount = gpu_milliseconds(slip, candidate, at, longest_gpu_seconds)
+        else:
+            amount = _amount(budget, candidate)
         if amount == 0:
             continue
-        subject = f"ledger.{budget.scope}.{token(holder)}.{budget.unit}.{window_name(budget.window, at)}"
+        window = span(budget.window, at, budget.time_zone or UTC)
+        subject = f"ledger.{budget.scope}.{token(holder)}.{budget.unit}.{token(window.name)}"
+        other = found.get(subject)
+        if other is not None and (other.budget.limit, other.budget.name) <= (budget.limit, budget.name):
+            continue
         reservation = Reservation(budget=budget.name, subject=subject, amount=amount, unit=budget.unit)
-        found.append((budget, reservation))
-    return sorted(found, key=lambda pair: pair[1].subject)
+        found[subject] = Hold(budget, reservation, window)
+    return sorted(found.values(), key=lambda hold: (NARROW_FIRST.index(hold.budget.scope), hold.reservation.subject))
+
+
+def name_of(wanted: Sequence[Hold], again: int = 0) -> str:
+    """The name that the holds of one try share: the same counters, amounts and limits give the same name."""
+    told = "\n".join(f"{h.reservation.subject} {h.reservation.amount} {h.budget.limit}" for h in wanted)
+    digest = hashlib.blake2b(told.encode(), digest_size=6).hexdigest()
+    return f"{digest}-{again}" if again else digest
 
 
 def billed(reservation: Reservation, attempted: Attempted) -> int:
-    """What the attempt really used of a reservation's unit; unknown use counts as all that was reserved."""
+    """What the attempt really used of a reservation's unit; unknown use counts as all that was reserved.
+
+    What nobody called uses nothing. A failure uses tokens only when something was produced, as it is billed then. GPU time
+    is the time of the call.
+    """
     if attempted.outcome == "not_started":
         return 0
     if reservation.unit == "microdollars":
         return attempted.billed_microdollars
     if reservation.unit == "requests":
         return reservation.amount
+    if reservation.unit == "gpu_milliseconds":
+        if attempted.latency_seconds is not None:
+            return math.ceil(attempted.latency_seconds * 1000)
+        return reservation.amount if attempted.started_at is not None or attempted.outcome in USED else 0
     usage = attempted.usage
     if usage.input_tokens is None and usage.output_tokens is None:
-        return reservation.amount if attempted.outcome in ("ok", "executor_lost") else 0
+        return reservation.amount if attempted.outcome in USED or attempted.partial else 0
     return (usage.input_tokens or 0) + (usage.output_tokens or 0)
+
+
+__all__ = [
+    "Hold", "billed", "gpu_milliseconds", "holder_of", "holds", "name_of", "unpriced", "window_name",
+]  # fmt: skip

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Fold, Guardrail, Sweeper
+from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Guardrail, Sweeper
+from actors.guardrail.fold import Fold
 from actors.guardrail.ledger import Ledger, entry_of
 from actors.host import Host
 from actors.journal import Journal
@@ -17,7 +18,7 @@ from actors.settings import BreakerRules, Budget
 from bus import codec
 from bus.memory import Faults
 from bus.topology import FOLD, GUARDRAIL_DECIDED, SETTLE, SWEEP
-from messages import Breaker, Candidate, Decided, Done, Granted, Price, Reservation, Retry, Usage, Work
+from messages import Attempt, Breaker, Candidate, Decided, Done, Granted, Price, Reservation, Retry, Usage, Work
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import PROBLEM, T0, attempted, candidate, decided, slip
 
@@ -97,6 +98,7 @@ def test_two_models_of_one_backend_hold_their_own_amounts() -> None:
         ranking = (costs("a", 500, model="big"), costs("a", 60, model="small"))
         verdict = await judged(rig, decided(ranking=ranking))
         assert (verdict.model, [held.amount for held in verdict.reserved]) == ("small", [60])
+        assert [(skip.backend, skip.model, skip.until) for skip in verdict.skipped] == [("a", "big", T0 + 60)]
         assert total(rig) == 60
 
     spoken(story)
@@ -104,13 +106,14 @@ def test_two_models_of_one_backend_hold_their_own_amounts() -> None:
 
 def test_over_budget_everywhere_is_a_refusal_without_an_attempt() -> None:
     async def story(rig: Rig) -> None:
-        await guardrail(rig, Budget(scope="tenant", limit=0))
+        await guardrail(rig, DAILY)
+        await judged(rig, decided(job="j-0", slip=slip(job="j-0"), ranking=(costs("a", 100),)))
         verdict = await judged(rig, decided(ranking=(costs("a"), costs("b"))))
-        assert verdict.verdict == "refused"
+        assert (verdict.verdict, verdict.when_over, verdict.over) == ("refused", "fail", (DAILY.name,))
         (retry,) = rig.stored(Retry)
         assert (retry.n, retry.attempts, retry.cause.reason) == (2, (), "over_budget")
-        assert rig.stored(Work) == []
-        assert total(rig) == 0
+        assert [item.job for item in rig.stored(Work)] == ["j-0"]
+        assert total(rig) == 100
 
     spoken(story)
 
@@ -126,7 +129,7 @@ def test_a_spent_limit_in_dollars_never_blocks_a_free_backend() -> None:
 def test_what_has_no_known_price_is_passed_over_where_dollars_are_limited() -> None:
     async def story(rig: Rig) -> None:
         await guardrail(rig, DAILY)
-        unknown = candidate("a", price=Price(unknown=True))
+        unknown = candidate("a", known={"price": Price(unknown=True)})
         verdict = await judged(rig, decided(ranking=(unknown, costs("b"))))
         assert verdict.backend == "b"
         assert "price is unknown" in verdict.skipped[0].reason
@@ -293,6 +296,87 @@ def test_several_processes_that_fold_may_miss_single_events_but_the_breaker_open
         assert breaker.times_opened >= 1
 
     spoken(story, seed=seed, faults=Faults(delay_seconds=(0.001, 0.01)))
+
+
+def test_an_unusable_account_sends_the_work_elsewhere_whatever_the_model_and_even_in_panic() -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig, DAILY)
+        await rig.publish(attempted(job="x", outcome="account", at=rig.bus.now()))
+        await rig.settle()
+        ranking = (costs("a", model="other", panic=True), costs("b"))
+        verdict = await judged(rig, decided(ranking=ranking))
+        assert verdict.backend == "b"
+        assert [(skip.backend, skip.until) for skip in verdict.skipped] == [("a", 0.0)]
+
+    spoken(story)
+
+
+def test_in_panic_the_work_goes_to_a_backend_whose_breaker_is_open_and_is_no_probe() -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig)
+        await opened(rig)
+        verdict = await judged(rig, decided(ranking=(costs("a", panic=True),)))
+        assert (verdict.verdict, verdict.backend, verdict.probe) == ("candidate", "a", False)
+
+    spoken(story)
+
+
+def test_a_job_may_probe_its_account_and_its_model_at_once() -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig)
+        past: dict[str, Any] = {"times_opened": 1, "opened_at": T0 - 90, "open_until": T0 - 30, "cause": "failures"}
+        for model in ("*", "m"):
+            fact = Breaker(backend="a", model=model, **past)
+            await rig.bus.put_fact(fact.subject, codec.encode(fact))
+        await rig.settle()
+        jobs = [f"p-{n}" for n in range(4)]
+        await asyncio.gather(*(rig.publish(decided(job=job, slip=slip(job=job))) for job in jobs))
+        await rig.settle(2.0)
+        (granted,) = [one for one in rig.stored(Granted) if one.verdict == "candidate"]
+        assert granted.probe
+        assert {fact.model: fact.probe_job for fact in rig.stored(Breaker)} == {"*": granted.job, "m": granted.job}
+        await rig.publish(attempted(job=granted.job, at=rig.bus.now()))
+        await rig.settle()
+        assert {fact.times_opened for fact in rig.stored(Breaker)} == {0}
+
+    spoken(story)
+
+
+def test_a_trial_call_that_went_elsewhere_leaves_room_for_the_next_at_once() -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig)
+        await opened(rig)
+        await rig.settle(RULES.open_seconds)
+        fact = rig.stored(Breaker)[-1]
+        lost = msgspec.structs.replace(
+            fact, probe_tenant="acme", probe_job="lost", probe_n=1, probe_until=rig.bus.now() + 1000
+        )
+        await rig.bus.put_fact(lost.subject, codec.encode(lost))
+        await rig.publish(
+            Granted(tenant="acme", job="lost", n=1, verdict="candidate", backend="b", model="m", at=rig.bus.now())
+        )
+        verdict = await judged(rig, decided())
+        assert (verdict.verdict, verdict.probe) == ("candidate", True)
+
+    spoken(story)
+
+
+def test_repeats_on_the_same_backend_are_paced_and_failover_is_not() -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig)
+        failed = (Attempt(n=1, backend="a", model="m", outcome="timeout", billed_microdollars=0),)
+        for number in range(RULES.repeat_floor + 1):
+            job = f"r-{number}"
+            await judged(
+                rig, decided(job=job, n=2, slip=slip(job=job), attempts=failed, ranking=(costs("a"), costs("b")))
+            )
+        granted = [one.backend for one in rig.stored(Granted)]
+        assert granted == ["a"] * RULES.repeat_floor + ["b"]
+        (skip,) = rig.stored(Granted)[-1].skipped
+        assert "its repeats are used up" in skip.reason
+        assert skip.until > rig.stored(Granted)[-1].at
+
+    spoken(story)
 
 
 # What leaks.

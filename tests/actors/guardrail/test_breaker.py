@@ -4,21 +4,26 @@ from typing import Any, get_args
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from actors.guardrail.breaker import (
     COUNTED,
+    closed,
     fold,
+    fold_account,
     holds_lease,
     is_half_open,
     is_open,
     lease_is_taken,
+    only_counted,
+    remembered_strikes,
+    state,
+    timed,
     with_lease,
 )
 from actors.settings import BreakerRules
-from messages import Attempted, Breaker, Problem
+from messages import Attempted, Breaker, Minute, Problem
+from messages.fleet import ALL_MODELS
 from messages.values import Outcome
 from tests.messages.samples import T0, attempted
 
@@ -55,9 +60,45 @@ def test_it_opens_after_three_failures_in_a_row() -> None:
 
 
 def test_a_success_between_begins_the_count_anew() -> None:
-    breaker = after(*failures(2), attempted(), *failures(2))
+    breaker = after(*failures(2), *[attempted()] * 5, *failures(2))
     assert breaker.failures_in_row == 2
     assert not is_open(breaker, T0 + 2)
+
+
+def test_it_opens_when_half_of_the_calls_of_ten_minutes_failed() -> None:
+    mixed = [attempted(outcome=outcome, at=T0 + 100 * n) for n, outcome in enumerate(("timeout", "ok", "empty", "ok"))]
+    assert not is_open(after(*mixed), T0 + 300)
+    breaker = after(*mixed, attempted(outcome="timeout", at=T0 + 400))
+    assert (breaker.reason, breaker.cause) == ("3 failures in 5 calls, last: timeout", "failures")
+    assert breaker.open_until == T0 + 400 + PLAIN.open_seconds
+
+
+def test_fewer_calls_than_five_have_no_share_and_fewer_failures_than_half_are_no_reason() -> None:
+    assert not is_open(after(attempted(), *failures(2)), T0 + 2)
+    assert not is_open(after(*[attempted()] * 3, *failures(2)), T0 + 2)
+    assert is_open(after(*[attempted()] * 2, *failures(1), attempted(), *failures(2)), T0 + 2)
+
+
+@pytest.mark.parametrize(("apart", "opens"), [(540.0, True), (660.0, False)])
+def test_failures_are_forgotten_with_the_window(apart: float, opens: bool) -> None:
+    breaker = after(*failures(2), *failures(1, at=T0 + apart))
+    assert is_open(breaker, T0 + apart) is opens
+    assert breaker.failures_in_row == (3 if opens else 1)
+
+
+def test_slow_calls_are_failures_where_that_is_wanted() -> None:
+    slow = [attempted(job=f"j-{n}", latency_seconds=10.0) for n in range(3)]
+    assert not is_open(after(*slow), T0 + 2)
+    breaker = after(*slow, rules=BreakerRules(slow_seconds=10.0, jitter=0.0))
+    assert breaker.reason == "3 failures in a row, last: slow"
+    assert not is_open(after(*slow, rules=BreakerRules(slow_seconds=10.1)), T0 + 2)
+    unknown = [attempted(job=f"j-{n}") for n in range(3)]
+    assert not is_open(after(*unknown, rules=BreakerRules(slow_seconds=10.0)), T0 + 2)
+
+
+def test_a_deadline_that_was_too_short_is_no_failure() -> None:
+    expired = Problem(reason="expired", message="the job's deadline came while it ran")
+    assert fold(None, attempted(outcome="timeout", problem=expired), 1, PLAIN) is None
 
 
 def test_a_success_that_began_before_the_opening_does_not_close_it() -> None:
@@ -93,10 +134,17 @@ def test_a_rate_limit_without_a_time_takes_the_usual_one_and_a_long_one_is_cut()
     assert after(limited(1e9)).open_until == T0 + 2 + PLAIN.account_seconds
 
 
-def test_an_account_error_opens_it_for_long() -> None:
-    event = attempted(outcome="account", problem=Problem(reason="account", message="pay first"))
-    breaker = after(event)
-    assert (breaker.open_until, breaker.reason) == (T0 + 2 + PLAIN.account_seconds, "pay first")
+def test_a_rate_limit_with_a_time_is_no_strike_and_one_without_is() -> None:
+    assert after(limited(10.0)).strikes == 0
+    assert after(limited(None)).strikes == 1
+    again = after(limited(None), limited(None, job="j-2", at=T0 + 3))
+    assert (again.strikes, again.times_opened) == (1, 1)
+    assert again.open_until == T0 + 3 + PLAIN.open_seconds
+
+
+def test_a_rate_limit_of_no_time_leaves_it_half_open() -> None:
+    breaker = after(limited(0.0))
+    assert state(breaker, T0 + 2) == "half-open"
 
 
 @given(st.lists(st.tuples(st.floats(0, 5000), st.floats(0, 100)), min_size=1, max_size=6))
@@ -129,8 +177,12 @@ def test_a_probe_closes_it_or_opens_it_again() -> None:
     leased = with_lease(opened, PLAIN, tenant="acme", job="probe", n=1, now=opened.open_until)
     assert lease_is_taken(leased, opened.open_until)
     assert not lease_is_taken(leased, opened.open_until + PLAIN.lease_seconds)
-    closed = fold(leased, attempted(job="probe", at=opened.open_until + 1), 9, PLAIN)
-    assert closed == Breaker(backend="a", model="m", through_seq=9)
+    done = fold(leased, attempted(job="probe", at=opened.open_until + 1), 9, PLAIN)
+    at = opened.open_until + 1
+    assert done == Breaker(
+        backend="a", model="m", through_seq=9, strikes=1, quiet_since=at,
+        recent=(Minute(minute=int(at // 60), calls=1),),
+    )  # fmt: skip
     again = fold(leased, attempted(job="probe", outcome="empty", at=opened.open_until + 1), 9, PLAIN)
     assert again is not None
     assert (again.times_opened, again.probe_job) == (2, "")
@@ -153,6 +205,125 @@ def test_another_attempt_leaves_the_lease_alone(other: dict[str, Any]) -> None:
     kept = fold(leased, attempted(**{"job": "probe", "outcome": "timeout", **other}), 9, PLAIN)
     assert kept is not None
     assert holds_lease(kept, tenant="acme", job="probe", n=1)
+
+
+def test_what_fails_while_it_is_open_was_on_its_way_and_doubles_nothing() -> None:
+    opened = after(*failures(3))
+    later = after(*failures(5, at=T0 + 10), breaker=opened, seq=3)
+    assert (later.open_until, later.times_opened, later.strikes) == (opened.open_until, 1, 1)
+
+
+def test_a_failure_that_began_before_the_opening_opens_nothing_again() -> None:
+    opened = after(*failures(3))
+    old = attempted(job="old", outcome="timeout", started_at=T0, at=opened.open_until + 1)
+    kept = fold(opened, old, 9, PLAIN)
+    assert kept is not None
+    assert (kept.open_until, kept.failures_in_row) == (opened.open_until, 4)
+    news = fold(opened, attempted(job="new", outcome="timeout", at=opened.open_until + 1), 9, PLAIN)
+    assert news is not None
+    assert is_open(news, opened.open_until + 2)
+
+
+def test_a_backend_that_flaps_stays_away_longer_each_time_until_it_was_quiet() -> None:
+    breaker = after(*failures(3))
+    healed = fold(breaker, attempted(at=T0 + 40), 4, PLAIN)
+    assert healed is not None
+    assert state(healed, T0 + 40) == "closed"
+    soon = after(*failures(3, at=T0 + 60), breaker=healed, seq=4)
+    assert soon.open_until == T0 + 60 + 2 * PLAIN.open_seconds
+    quiet = T0 + 40 + PLAIN.forget_seconds
+    later = after(*failures(3, at=quiet), breaker=healed, seq=4)
+    assert later.open_until == quiet + PLAIN.open_seconds
+
+
+@given(st.integers(0, 40), st.floats(-1e6, 1e6))
+def test_strikes_are_only_ever_forgotten(strikes: int, quiet: float) -> None:
+    breaker = Breaker(backend="a", model="m", strikes=strikes, quiet_since=T0)
+    kept = remembered_strikes(breaker, T0 + quiet, PLAIN)
+    assert kept == max(0, strikes - max(0, int(quiet // PLAIN.forget_seconds)))
+
+
+def test_its_state_in_a_word() -> None:
+    opened = after(*failures(3))
+    assert state(Breaker(backend="a", model="m"), T0) == "closed"
+    assert state(opened, T0 + 3) == "open"
+    assert state(opened, opened.open_until) == "half-open"
+    leased = with_lease(opened, PLAIN, tenant="acme", job="probe", n=1, now=opened.open_until)
+    assert state(leased, opened.open_until) == "probing"
+
+
+def test_the_servers_time_counts() -> None:
+    wrong = attempted(at=T0 + 1e6)
+    assert timed(wrong, T0).at == T0
+    assert timed(wrong, 0.0) is wrong
+
+
+def test_calls_that_only_count_are_told_from_those_that_change_something() -> None:
+    one = after(attempted())
+    more = after(attempted(job="j-2"), breaker=one, seq=1)
+    assert only_counted(one, more)
+    assert not only_counted(one, after(*failures(1), breaker=one, seq=1))
+    failed = after(*failures(1))
+    assert not only_counted(failed, after(attempted(), breaker=failed, seq=1))
+
+
+# The account.
+
+UNPAID = attempted(outcome="account", problem=Problem(reason="account", message="pay first"))
+
+
+def account(*events: Attempted, breaker: Breaker | None = None, seq: int = 0) -> Breaker | None:
+    """Fold events into the breaker of an account, as the room does."""
+    for number, event in enumerate(events, seq + 1):
+        breaker = fold_account(breaker, event, number, PLAIN, ("exec-a",)) or breaker
+    return breaker
+
+
+def test_an_account_error_opens_the_whole_account_and_not_the_model() -> None:
+    assert fold(None, UNPAID, 1, PLAIN) is None
+    breaker = account(UNPAID)
+    assert breaker is not None
+    assert (breaker.model, breaker.cause, breaker.reason) == (ALL_MODELS, "account", "pay first")
+    assert (breaker.open_until, breaker.executors) == (T0 + 2 + PLAIN.account_seconds, ("exec-a",))
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in OUTCOMES if outcome != "account"])
+def test_nothing_else_opens_an_account(outcome: Outcome) -> None:
+    assert account(attempted(outcome=outcome)) is None
+
+
+def test_a_success_that_began_since_closes_the_account_and_an_older_one_does_not() -> None:
+    old = account(UNPAID, attempted(at=T0 + 9, started_at=T0))
+    assert old is not None
+    assert is_open(old, T0 + 10)
+    new = account(UNPAID, attempted(at=T0 + 9, started_at=T0 + 8, model="other"))
+    assert new is not None
+    assert state(new, T0 + 10) == "closed"
+
+
+def test_what_was_called_with_the_old_key_does_not_close_the_account_off_again() -> None:
+    opened = account(UNPAID)
+    assert opened is not None
+    mended = closed(opened, T0 + 20)
+    late = attempted(outcome="account", started_at=T0 + 10, at=T0 + 30)
+    assert fold_account(mended, late, 9, PLAIN, ("exec-b",)) is None
+    fresh = attempted(outcome="account", started_at=T0 + 21, at=T0 + 30)
+    again = fold_account(mended, fresh, 9, PLAIN, ("exec-b",))
+    assert again is not None
+    assert (is_open(again, T0 + 30), again.executors) == (True, ("exec-b",))
+
+
+def test_the_trial_call_of_an_account_frees_its_lease_and_no_time_doubles() -> None:
+    opened = account(UNPAID)
+    assert opened is not None
+    at = opened.open_until
+    leased = with_lease(opened, PLAIN, tenant="acme", job="probe", n=1, now=at)
+    unsure = account(attempted(job="probe", outcome="timeout", at=at + 1), breaker=leased, seq=5)
+    assert unsure is not None
+    assert state(unsure, at + 1) == "half-open"
+    still = account(attempted(job="probe", outcome="account", at=at + 1), breaker=leased, seq=5)
+    assert still is not None
+    assert (still.open_until, still.probe_job) == (at + 1 + PLAIN.account_seconds, "")
 
 
 EVENTS = st.lists(
@@ -181,61 +352,3 @@ def test_the_fold_of_a_stream_is_one_whatever_was_redelivered(events: list[Attem
         for _ in range(2):
             twice = fold(twice, event, number, PLAIN) or twice
     assert twice == once or (twice is None and once == Breaker(backend="a", model="m"))
-
-
-class Leases(RuleBasedStateMachine):
-    """Two guardrails ask for the probe of one breaker while attempts end, in compare-and-set steps as on the bus."""
-
-    @initialize()
-    def open_it(self) -> None:
-        self.stored = after(*failures(3))
-        self.revision, self.seq, self.now = 1, 3, T0 + 2
-        self.seen = [(self.revision, self.stored)] * 2
-        self.probing: dict[str, float] = {}
-        self.jobs = 0
-
-    @rule(who=st.sampled_from([0, 1]))
-    def look(self, who: int) -> None:
-        self.seen[who] = (self.revision, self.stored)
-
-    @rule(seconds=st.floats(0, 90))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule(who=st.sampled_from([0, 1]))
-    def ask_for_the_probe(self, who: int) -> None:
-        revision, seen = self.seen[who]
-        if is_open(seen, self.now) or not is_half_open(seen, self.now) or lease_is_taken(seen, self.now):
-            return
-        if revision != self.revision:
-            return  # The compare-and-set is refused.
-        self.jobs += 1
-        job = f"probe-{self.jobs}"
-        self.stored = with_lease(seen, RULES, tenant="acme", job=job, n=1, now=self.now)
-        self.revision += 1
-        self.probing[job] = self.now + RULES.lease_seconds
-
-    @rule(outcome=st.sampled_from(OUTCOMES), data=st.data())
-    def an_attempt_ends(self, outcome: Outcome, data: st.DataObject) -> None:
-        job = data.draw(st.sampled_from([*sorted(self.probing), "other"]))
-        self.seq += 1
-        changed = fold(self.stored, attempted(job=job, outcome=outcome, at=self.now), self.seq, RULES)
-        self.probing.pop(job, None)
-        if changed:
-            self.stored, self.revision = changed, self.revision + 1
-
-    @rule(back=st.integers(0, 5), outcome=st.sampled_from(OUTCOMES))
-    def an_old_event_comes_again(self, back: int, outcome: Outcome) -> None:
-        seq = max(0, self.stored.through_seq - back)
-        assert fold(self.stored, attempted(outcome=outcome, at=self.now), seq, RULES) is None
-
-    @invariant()
-    def at_most_one_lease_holds(self) -> None:
-        live = [job for job, until in self.probing.items() if self.now < until]
-        assert len(live) <= 1
-        if live and lease_is_taken(self.stored, self.now):
-            assert self.stored.probe_job == live[0]
-
-
-Leases.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestLeases = Leases.TestCase

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.guardrail.limits import billed, reservations, unpriced, window_name
+from actors.guardrail.limits import GRACE_SECONDS, billed, gpu_milliseconds, holds, name_of, unpriced, window_name
 from actors.settings import Budget
 from messages import Price, Reservation, Usage
 from tests.messages.samples import T0, attempted, candidate, slip
@@ -17,8 +17,7 @@ COSTS: dict[str, Any] = {"worst_case_microdollars": 60, "worst_case_tokens": 110
 
 
 def subjects(*budgets: Budget, name: str = "a", **job: Any) -> list[str]:
-    found = reservations(budgets, slip(**job), candidate(name, **COSTS), T0)
-    return [reservation.subject for _, reservation in found]
+    return [hold.reservation.subject for hold in holds(budgets, slip(**job), candidate(name, **COSTS), T0)]
 
 
 @pytest.mark.parametrize(
@@ -38,14 +37,20 @@ def test_windows_have_names(window: Any, name: str) -> None:
         ("backend", "ledger.backend.a.tokens.total"),
         ("user", "ledger.user.acme%2Fada.tokens.total"),
         ("workflow", "ledger.workflow.acme%2Fsite.tokens.total"),
+        ("step", "ledger.step.acme%2Fsite%2Fhero.tokens.total"),
+        ("job", "ledger.job.acme%2Fj-1.tokens.total"),
+        ("provider", "ledger.provider.openai.tokens.total"),
+        ("model", "ledger.model.m.tokens.total"),
     ],
 )
 def test_each_scope_has_its_counter(scope: Any, subject: str) -> None:
     budget = Budget(scope=scope, unit="tokens", window="total", limit=5)
-    assert subjects(budget, needs={"user": "ada", "workflow": "site"}) == [subject]
+    needs = {"user": "ada", "workflow": "site", "step": "hero"}
+    made = candidate(**COSTS, known={"provider": "openai"})
+    assert [hold.reservation.subject for hold in holds((budget,), slip(needs=needs), made, T0)] == [subject]
 
 
-@pytest.mark.parametrize("scope", ["user", "workflow"])
+@pytest.mark.parametrize("scope", ["user", "workflow", "step", "provider"])
 def test_a_job_without_the_scope_is_not_limited_by_it(scope: Any) -> None:
     assert subjects(Budget(scope=scope, limit=0)) == []
 
@@ -62,6 +67,12 @@ def test_a_job_without_the_scope_is_not_limited_by_it(scope: Any) -> None:
         ("user", "ada", "a", {"needs": {"user": "ada"}}, True),
         ("user", "ada", "a", {"needs": {"user": "bob"}}, False),
         ("workflow", "w/1", "a", {"needs": {"workflow": "w/1"}}, True),
+        ("step", "w/s", "a", {"needs": {"workflow": "w", "step": "s"}}, True),
+        ("step", "w/s", "a", {"needs": {"workflow": "w", "step": "t"}}, False),
+        ("step", "w/s", "a", {"needs": {"workflow": "w"}}, False),
+        ("model", "m", "a", {}, True),
+        ("model", "n", "a", {}, False),
+        ("job", "j-1", "a", {}, True),
     ],
 )
 def test_only_holds_for_that_one_alone(scope: Any, only: str, name: str, job: dict[str, Any], counts: bool) -> None:
@@ -81,20 +92,64 @@ def test_users_of_different_tenants_never_share_a_counter(tenant: str, user: str
 
 @pytest.mark.parametrize(("unit", "amount"), [("microdollars", 60), ("tokens", 110), ("requests", 1)])
 def test_the_worst_case_is_reserved(unit: Any, amount: int) -> None:
-    ((budget, reservation),) = reservations((Budget(unit=unit, limit=9),), slip(), candidate(**COSTS), T0)
+    ((budget, reservation, _),) = holds((Budget(unit=unit, limit=9),), slip(), candidate(**COSTS), T0)
     assert (reservation.amount, reservation.unit, reservation.budget) == (amount, unit, budget.name)
 
 
 def test_what_costs_nothing_of_the_unit_reserves_nothing() -> None:
     """So a limit of 0, or one that is spent, never blocks a free backend."""
     free = candidate(worst_case_microdollars=0, worst_case_tokens=110)
-    assert reservations((Budget(unit="microdollars", limit=0),), slip(), free, T0) == []
-    assert len(reservations((Budget(unit="tokens", limit=0),), slip(), free, T0)) == 1
+    assert holds((Budget(unit="microdollars", limit=0),), slip(), free, T0) == []
+    assert len(holds((Budget(unit="tokens", limit=0),), slip(), free, T0)) == 1
 
 
-def test_everybody_takes_the_counters_in_one_order() -> None:
-    budgets = tuple(Budget(scope=scope, limit=5) for scope in ("tenant", "global", "backend"))
-    assert subjects(*budgets) == subjects(*reversed(budgets)) == sorted(subjects(*budgets))
+def test_everybody_takes_the_counters_in_one_order_the_narrow_ones_first() -> None:
+    budgets = tuple(Budget(scope=scope, limit=5) for scope in ("tenant", "global", "backend", "user"))
+    found = subjects(*budgets, needs={"user": "ada"})
+    assert found == subjects(*reversed(budgets), needs={"user": "ada"})
+    assert [subject.split(".")[1] for subject in found] == ["user", "tenant", "backend", "global"]
+
+
+def test_a_model_is_limited_under_any_of_its_names_on_one_counter() -> None:
+    budget = Budget(scope="model", only="vendor/m", unit="requests", window="total", limit=5)
+    here, there = (candidate(name, model=name, known={"names": ("vendor/m",)}) for name in ("m1", "m2"))
+    found = {hold.reservation.subject for made in (here, there) for hold in holds((budget,), slip(), made, T0)}
+    assert found == {"ledger.model.vendor%2Fm.requests.total"}
+    assert holds((budget,), slip(), candidate(model="m1"), T0) == []
+
+
+def test_the_strictest_of_several_budgets_on_one_counter_stands_for_all() -> None:
+    budgets = (Budget(scope="tenant", limit=9), Budget(scope="tenant", only="acme", limit=5), Budget(limit=7))
+    for given_order in (budgets, budgets[::-1]):
+        found = holds(given_order, slip(), candidate(**COSTS), T0)
+        assert [hold.budget.limit for hold in found] == [5, 7]
+    zones = (Budget(limit=9), Budget(name="b", limit=5, time_zone="Asia/Tokyo"))
+    assert len(holds(zones, slip(), candidate(**COSTS), T0)) == 2, "other days, other counters"
+
+
+def test_another_limit_makes_it_another_hold() -> None:
+    """What was given back under the old limit must not be taken for a hold that stands."""
+
+    def name(*budgets: Budget) -> str:
+        return name_of(holds(budgets, slip(), candidate(**COSTS), T0))
+
+    wide, narrow = Budget(limit=9), Budget(scope="tenant", limit=5)
+    names = {
+        name(wide), name(narrow), name(wide, narrow), name(Budget(limit=8), narrow), name(wide, Budget(scope="tenant", limit=4)),
+    }  # fmt: skip
+    assert len(names) == 5
+    assert name(wide, narrow) == name(narrow, wide)
+    assert name_of(holds((wide,), slip(), candidate(**COSTS), T0), 1) not in names
+
+
+def test_gpu_time_is_held_until_the_deadline_on_hardware_of_ours() -> None:
+    budget = Budget(unit="gpu_milliseconds", limit=5)
+    mine, cloud = candidate(), candidate(known={"local": False})
+    whole = int((600 + GRACE_SECONDS) * 1000)
+    assert [hold.reservation.amount for hold in holds((budget,), slip(), mine, T0)] == [whole]
+    assert holds((budget,), slip(), cloud, T0) == []
+    assert gpu_milliseconds(slip(), mine, T0, 30.0) == 30_000
+    assert gpu_milliseconds(slip(), mine, T0 + 700) == GRACE_SECONDS * 1000
 
 
 @pytest.mark.parametrize(
@@ -104,13 +159,13 @@ def test_everybody_takes_the_counters_in_one_order() -> None:
         ((Budget(unit="tokens", limit=5),), None),
         ((Budget(scope="tenant", only="other", limit=5),), None),
         ((Budget(scope="user", limit=5),), None),
-        ((Budget(unit="tokens", limit=5), Budget(scope="tenant", limit=5)), "tenant: 5 microdollars per day"),
+        ((Budget(unit="tokens", limit=5), Budget(scope="tenant", limit=5)), "tenant/microdollars/day"),
     ],
 )
 def test_what_has_no_known_price_can_be_held_by_no_budget_in_dollars(
     budgets: tuple[Budget, ...], blind: str | None
 ) -> None:
-    found = unpriced(budgets, slip(), candidate(price=Price(unknown=True)))
+    found = unpriced(budgets, slip(), candidate(known={"price": Price(unknown=True)}))
     assert (found.name if found else None) == blind
     assert unpriced(budgets, slip(), candidate()) is None
 
@@ -132,6 +187,14 @@ def held(unit: str, amount: int = 100) -> Reservation:
         ("tokens", {}, 100),
         ("tokens", {"outcome": "executor_lost"}, 100),
         ("tokens", {"outcome": "connection_error"}, 0),
+        ("tokens", {"outcome": "aborted"}, 100),
+        ("tokens", {"outcome": "timeout", "partial": "An old"}, 100),
+        ("gpu_milliseconds", {"latency_seconds": 1.2341}, 1235),
+        ("gpu_milliseconds", {"latency_seconds": 1.0, "outcome": "timeout"}, 1000),
+        ("gpu_milliseconds", {"outcome": "executor_lost"}, 100),
+        ("gpu_milliseconds", {"outcome": "connection_error"}, 0),
+        ("gpu_milliseconds", {"outcome": "connection_error", "started_at": T0}, 100),
+        ("gpu_milliseconds", {"outcome": "not_started", "latency_seconds": 1.0}, 0),
         ("tokens", {"outcome": "not_started", "usage": Usage(input_tokens=10)}, 0),
     ],
 )

@@ -1,0 +1,121 @@
+"""The breakers' room: folds how attempts ended into one breaker per backend and model, and one per backend's account."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import msgspec
+
+from actors.actor import Actor, Heard, Says, hears
+from actors.guardrail import breaker as breakers
+from actors.guardrail.breaker_hand import changed
+from actors.guardrail.breaker_window import minute_of, with_calls
+from actors.settings import BreakerRules
+from messages import Attempted, Backend, Breaker
+from messages.fleet import ALL_MODELS
+
+TELL_SECONDS = 5.0
+"""Calls that change nothing but their number are told at most so often, or every single call would write a fact."""
+
+Key = tuple[str, str]
+"""Backend and model."""
+
+
+class Said(NamedTuple):
+    """A breaker that is on its way to the server, and the untold calls that are in it."""
+
+    breaker: Breaker
+    calls: Counter[int]
+
+
+class Ahead:
+    """Successful calls that no fact counts yet. They are lost with the process: at most those of the last seconds."""
+
+    def __init__(self, since: float) -> None:
+        self.calls: Counter[int] = Counter()
+        """How many, by minute."""
+        self.through_seq = 0
+        self.since = since
+        """When it was told last."""
+
+
+class Fold(Actor):
+    """The breakers: one durable consumer folds `attempted` in stream order; late events are ignored by `through_seq`."""
+
+    room = "breaker"
+
+    def __init__(self, *, rules: BreakerRules) -> None:
+        self.rules = rules
+        self._breakers: dict[Key, Breaker] = {}
+        self._executors: dict[str, tuple[str, ...]] = {}
+        self._ahead: dict[Key, Ahead] = {}
+        self._said: dict[Key, list[Said]] = {}
+
+    @hears
+    def breaker(self, breaker: Breaker, heard: Heard) -> Says[Breaker]:
+        """A breaker as it is stored, by us or by somebody else."""
+        key = breaker.backend, breaker.model
+        self._breakers[key] = breaker
+        self._settle(key, breaker)
+        return self._changed(breaker, heard.now)
+
+    @hears
+    def backend(self, backend: Backend, heard: Heard) -> Says[Breaker]:
+        """An executor that was not there when the account was closed off may have another key: it gets its chance."""
+        self._executors[backend.backend] = backend.executors
+        account = self._breakers.get((backend.backend, ALL_MODELS))
+        return self._changed(account, heard.now) if account is not None else []
+
+    def _changed(self, breaker: Breaker, now: float) -> Says[Breaker]:
+        executors = self._executors.get(breaker.backend)
+        after = changed(breaker, executors, now) if executors is not None else None
+        return [after] if after is not None else []
+
+    @hears
+    def attempted(self, attempted: Attempted, heard: Heard) -> Says[Breaker]:
+        """What an attempt's end means for its model's breaker, and for its account's."""
+        ended = breakers.timed(attempted, heard.stored_at)
+        said = [self._fold(ended, heard), self._fold_account(ended, heard)]
+        return [breaker for breaker in said if breaker is not None]
+
+    def _fold_account(self, attempted: Attempted, heard: Heard) -> Breaker | None:
+        before = self._breakers.get((attempted.backend, ALL_MODELS))
+        executors = self._executors.get(attempted.backend, ())
+        return breakers.fold_account(before, attempted, heard.seq, self.rules, executors)
+
+    def _fold(self, attempted: Attempted, heard: Heard) -> Breaker | None:
+        """The model's breaker to tell, with the calls that were not told before; None when that can wait."""
+        key = attempted.backend, attempted.model
+        before = self._breakers.get(key) or Breaker(backend=attempted.backend, model=attempted.model)
+        ahead = self._ahead.get(key)
+        if ahead is not None and ahead.calls:
+            recent = with_calls(before.recent, ahead.calls, self.rules)
+            before = msgspec.structs.replace(before, recent=recent)
+        after = breakers.fold(before, attempted, heard.seq, self.rules)
+        if after is None:
+            return None
+        if attempted.outcome == "ok" and breakers.only_counted(before, after):
+            if ahead is None:
+                ahead = self._ahead[key] = Ahead(heard.now)
+            if heard.seq <= ahead.through_seq:
+                return None  # Heard again, and counted already.
+            ahead.calls[minute_of(attempted.at)] += 1
+            ahead.through_seq = heard.seq
+            if 0 <= heard.now - ahead.since < TELL_SECONDS:
+                return None
+        if ahead is not None:
+            ahead.since = heard.now
+            self._said.setdefault(key, []).append(Said(after, ahead.calls.copy()))
+        return after
+
+    def _settle(self, key: Key, stored: Breaker) -> None:
+        """What is stored has its calls in it; what lost against it never will."""
+        waiting = self._said.get(key)
+        if not waiting:
+            return
+        for said in waiting:
+            if said.breaker == stored:
+                self._ahead[key].calls -= said.calls
+                break
+        self._said[key] = [said for said in waiting if said.breaker.through_seq > stored.through_seq]

@@ -1,0 +1,142 @@
+"""How far each budget is used: a fold of the ledger's entries, per budget and holder. Pure, but for what it remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from actors.guardrail.budgets import Budgets
+from actors.settings import Budget
+from actors.windows import UTC, Span, span
+from messages import BudgetState, LedgerEntry, token, untoken
+
+TELL_EVERY_SECONDS = 1.0
+"""One budget of one holder is told at most so often."""
+LOOK_AGAIN_SECONDS = 60.0
+"""What still holds something is looked at so often, though nobody here wrote to it: a sweeper may have."""
+MOST_AT_ONCE = 64
+"""So many are told in one go; the others wait for the next second."""
+MOST_STATES = 500
+"""So many are given in an answer."""
+
+Key = tuple[str, str]
+"""Budget and holder."""
+
+
+class Booked(NamedTuple):
+    """One entry of a counter as it is stored."""
+
+    seq: int
+    entry: LedgerEntry
+    total: int
+    """What the counter stands at since."""
+
+
+class Place(NamedTuple):
+    """A counter that was written to."""
+
+    budget: Budget
+    holder: str
+    counter: str
+    window: Span
+
+
+def holder_at(counter: str) -> str:
+    """Whose counter it is, as its subject tells."""
+    return untoken(counter.split(".")[2])
+
+
+def place_of(budget: Budget, holder: str, at: float) -> Place:
+    """The counter of a budget's present window."""
+    window = span(budget.window, at, budget.time_zone or UTC)
+    counter = f"ledger.{budget.scope}.{token(holder)}.{budget.unit}.{token(window.name)}"
+    return Place(budget, holder, counter, window)
+
+
+def fold(before: BudgetState | None, place: Place, entries: Iterable[Booked], now: float) -> BudgetState:
+    """The state after more entries of the counter, in stream order; those that are folded in already change nothing.
+
+    Every hold ends by exactly one release or settlement, so what is held is the sum of those that have not; the rest of the
+    counter's total is spent.
+    """
+    if before is None or before.counter != place.counter:
+        before = BudgetState(
+            budget=place.budget.name, holder=place.holder, counter=place.counter, unit=place.budget.unit,
+            window=place.budget.window, spent=0, reserved=0, limit=0, at=now,
+        )  # fmt: skip
+    reserved, total, seq = before.reserved, before.spent + before.reserved, before.through_seq
+    for booked in entries:
+        if booked.seq <= seq:
+            continue
+        amount = booked.entry.amount
+        reserved += amount if booked.entry.step == "reserve" else -amount
+        total, seq = booked.total, booked.seq
+    budget = place.budget
+    return msgspec.structs.replace(
+        before, spent=total - reserved, reserved=reserved, limit=budget.limit,
+        soft=total > 0 and total >= budget.soft_share * budget.limit, began_at=place.window.begins_at,
+        ends_at=place.window.ends_at, through_seq=seq, at=now,
+    )  # fmt: skip
+
+
+class States:
+    """What is known of all budgets' use, and which of it has changed since it was told."""
+
+    def __init__(self, budgets: Budgets) -> None:
+        self._budgets = budgets
+        self._known: dict[Key, BudgetState] = {}
+        self._touched: dict[Key, float] = {}
+        self._looked: dict[Key, float] = {}
+
+    def touch(self, budget: str, counter: str, at: float) -> None:
+        """A counter was written to. Jobs' own counters are as many as jobs: they are not told."""
+        if not counter.startswith("ledger.job."):
+            self._touched[budget, holder_at(counter)] = at
+
+    def learn(self, state: BudgetState) -> None:
+        """Somebody told it, with all that had been written by then."""
+        key = (state.budget, state.holder)
+        self._known[key] = state
+        if self._touched.get(key, state.at) < state.at:
+            del self._touched[key]
+
+    def known(self, place: Place) -> BudgetState | None:
+        """What was told last."""
+        return self._known.get((place.budget.name, place.holder))
+
+    def due(self, now: float) -> list[Place]:
+        """What is to be told now: written to, and not told within the last second."""
+        for key, state in self._known.items():
+            if state.reserved and now - max(state.at, self._looked.get(key, 0.0)) >= LOOK_AGAIN_SECONDS:
+                self._looked[key] = now
+                self._touched.setdefault(key, now - TELL_EVERY_SECONDS)
+        found: list[Place] = []
+        for name, holder in list(self._touched):
+            budget = self._budgets.named(name)
+            if budget is None:  # It was removed meanwhile.
+                del self._touched[name, holder]
+                continue
+            known = self._known.get((name, holder))
+            if len(found) < MOST_AT_ONCE and (known is None or now - known.at >= TELL_EVERY_SECONDS):
+                found.append(place_of(budget, holder, now))
+        return found
+
+    def told(self, place: Place, touched_before: float) -> None:
+        """Nothing is new about it: not of interest until it is written to again."""
+        key = (place.budget.name, place.holder)
+        if self._touched.get(key, touched_before) < touched_before:
+            del self._touched[key]
+
+    def now(self, at: float, name: str = "") -> tuple[BudgetState, ...]:
+        """The states of windows that have not ended, of budgets in force, the fullest first."""
+        there = [
+            state
+            for (budget, _), state in self._known.items()
+            if name in ("", budget) and self._budgets.named(budget) and not 0 < state.ends_at <= at
+        ]
+        there.sort(
+            key=lambda state: (-(state.spent + state.reserved) / max(state.limit, 1), state.budget, state.holder)
+        )
+        return tuple(there[:MOST_STATES])
