@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -14,32 +13,21 @@ from actors.actor import Heard, Says, every, overhears
 from actors.executor import call as calls
 from actors.executor.backends import port
 from actors.executor.claim import Claimant, InHand
+from actors.executor.results import LARGE_RESULT_BYTES, put_aside
+from actors.executor.served import Served, can_run
 from actors.journal import Journal, empty
 from actors.roster import Roster
 from bus.topology import Queue, work_queue
-from messages import Attempted, Chunk, Done, ExecutorAlive, ObjectRef, Offer, Problem, Progress, Result, Work, token
-
-LARGE_RESULT_BYTES = 262_144
-"""A result above this size lies in the object store, and events carry a reference."""
-HEALTH_PATIENCE_SECONDS = 5.0
-
-
-class Served(msgspec.Struct):
-    """A backend this executor serves: what it announces, and how it is called. The offer is replaced, never changed."""
-
-    offer: Offer
-    adapter: port.Backend
+from messages import Attempted, Chunk, Done, ExecutorAlive, Problem, Progress, Work
 
 
 class _Call(msgspec.Struct, eq=False):
-    """One running call: how to stop it when somebody else ends the job."""
+    """One running call: what runs, and how to stop it when somebody else ends the job."""
 
+    backend: str
+    model: str
     scope: asyncio.Timeout | None = None
     ended: bool = False
-
-
-def _can_run(offer: Offer, work: Work) -> bool:
-    return offer.healthy and any(model.name == work.model for model in offer.models)
 
 
 class Executor(Claimant):
@@ -56,12 +44,13 @@ class Executor(Claimant):
         in_hand: InHand,
         clock: Callable[[], float],
         served: Mapping[str, Served],
+        host: str = "",
         heartbeat_seconds: float = 2.0,
         health_seconds: float = 30.0,
         recovery_seconds: float = 2.0,
     ) -> None:
         super().__init__(journal=journal, roster=roster, in_hand=in_hand, clock=clock)
-        self.served = served
+        self.served, self.host = served, host
         self.heartbeat_seconds, self.health_seconds = heartbeat_seconds, health_seconds
         self.recovery_seconds = recovery_seconds
         self._calls: dict[tuple[str, str], _Call] = in_hand.calls
@@ -76,8 +65,8 @@ class Executor(Claimant):
     def _alive(self, heard: Heard) -> ExecutorAlive:
         self.in_hand.beats += 1
         return ExecutorAlive(
-            instance=heard.instance, boot=heard.boot, number=self.in_hand.beats, leaving=self.leaving, at=self.clock(),
-            offers=tuple(served.offer for _, served in sorted(self.served.items())),
+            instance=heard.instance, boot=heard.boot, number=self.in_hand.beats, leaving=self.leaving, host=self.host,
+            at=self.clock(), offers=tuple(served.offer for _, served in sorted(self.served.items())),
             running=tuple(self.in_hand.values()),
         )  # fmt: skip
 
@@ -101,16 +90,7 @@ class Executor(Claimant):
 
     async def _check(self, name: str, now: float) -> None:
         self._checked[name] = now
-        served = self.served[name]
-        reason = ""
-        try:
-            async with asyncio.timeout(HEALTH_PATIENCE_SECONDS):
-                await served.adapter.health()
-        except TimeoutError:
-            reason = f"no answer to a health check within {HEALTH_PATIENCE_SECONDS:g} s"
-        except port.BackendError as error:
-            reason = error.message
-        served.offer = msgspec.structs.replace(served.offer, healthy=not reason, health_reason=reason)
+        await self.served[name].check()
 
     def pulls(self) -> dict[Queue, int]:
         """The queues this process wants to hear, with its slots on each."""
@@ -129,7 +109,7 @@ class Executor(Claimant):
         if served is None or self.leaving:
             return False
         others = self.roster.offers(self.clock()).get(work.backend, ())
-        return _can_run(served.offer, work) or not any(_can_run(offer, work) for _, offer in others)
+        return can_run(served.offer, work) or not any(can_run(offer, work) for _, offer in others)
 
     # --------------------------------------------------------------------------------------------- running
 
@@ -143,9 +123,10 @@ class Executor(Claimant):
         if call.scope is not None and not call.scope.expired():  # Expired: it is ending already.
             call.scope.reschedule(asyncio.get_running_loop().time())
 
-    async def run(self, work: Work, heard: Heard) -> AsyncIterator[Chunk | Progress | Attempted]:
+    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
         """One call. Silence beyond the stall time and the deadline end it; so does somebody else's `done`."""
-        call = _Call()
+        call = _Call(backend=work.backend, model=calls.model_of(work))
+        before = self._turn_to(call)
         self._calls[work.tenant, work.job] = call
         loop = asyncio.get_running_loop()
         began, started_at = loop.time(), self.clock()
@@ -154,8 +135,12 @@ class Executor(Claimant):
         answer: port.Answer | None = None
         failure: dict[str, Any] = {}
         try:
-            request = calls.call_of(work, await self._body(work))
-            async with aclosing(self.served[work.backend].adapter.run(request)) as stream:  # type: ignore[type-var]
+            served = self.served[work.backend]
+            if before != call.model and served.offer.local:
+                yield self._alive(heard)  # At once: what is loaded there decides where other jobs go.
+            context_tokens = served.context_of(call.model)
+            request = calls.call_of(work, await self._body(work), context_tokens=context_tokens)
+            async with aclosing(served.adapter.run(request)) as stream:  # type: ignore[type-var]
                 yield self._progress(work, "called", 0)
                 while answer is None:
                     if call.ended:
@@ -164,7 +149,7 @@ class Executor(Claimant):
                     patience = min(work.failover.stall_seconds, max(left, 0.0))
                     try:
                         async with asyncio.timeout(patience) as call.scope:
-                            item = await anext(stream)
+                            item = await self._next(stream)
                     finally:
                         call.scope = None
                     if isinstance(item, port.Answer):
@@ -182,7 +167,7 @@ class Executor(Claimant):
             failure = self._silence(work, call, pieces)
         except port.BackendError as error:
             failure = {"outcome": calls.outcome_of(error), "problem": calls.problem_of(error, work.backend),
-                       "partial": error.partial, "usage": calls.usage_of(error.usage)}  # fmt: skip
+                       "partial": error.partial or "".join(pieces), "usage": calls.usage_of(error.usage)}  # fmt: skip
         except StopAsyncIteration:
             problem = Problem(reason="invalid_structure", message=f"{work.backend}: the stream ended without an answer")
             failure = {"outcome": "invalid_structure", "problem": problem, "partial": "".join(pieces)}
@@ -192,11 +177,27 @@ class Executor(Claimant):
         finally:
             if self._calls.get((work.tenant, work.job)) is call:
                 del self._calls[work.tenant, work.job]
-        seconds = {"first_token_seconds": first, "latency_seconds": loop.time() - began, "started_at": started_at}
+        facts = {"first_token_seconds": first, "latency_seconds": loop.time() - began, "started_at": started_at,
+                 "switched": before not in ("", call.model)}  # fmt: skip
         if answer is None:
-            yield self._failed(work, failure, heard, seconds)
+            yield self._failed(work, failure, heard, facts)
         else:
-            yield await self._answered(work, answer, heard, seconds)
+            yield await self._answered(work, answer, heard, facts)
+
+    def _turn_to(self, call: _Call) -> str:
+        """The model that ran before on the call's backend: the same when another call has it too; empty: unknown."""
+        same = any((other.backend, other.model) == (call.backend, call.model) for other in self._calls.values())
+        before = call.model if same else self.in_hand.models.get(call.backend, "")
+        self.in_hand.models[call.backend] = call.model
+        return before
+
+    @staticmethod
+    async def _next(stream: AsyncGenerator[port.Chunk | port.Answer, None]) -> port.Chunk | port.Answer:
+        """What comes next. Our own timer cancels; a TimeoutError in here is the adapter's, and no silence."""
+        try:
+            return await anext(stream)
+        except TimeoutError as error:
+            raise port.BackendError("timeout", f"the adapter gave up waiting: {error or 'no reason given'}") from error
 
     async def _body(self, work: Work) -> bytes:
         if not empty(work.slip.input):
@@ -218,46 +219,31 @@ class Executor(Claimant):
             problem = Problem(reason="timeout", message=text)
         return {"outcome": "timeout", "problem": problem, "partial": partial}
 
-    def _failed(self, work: Work, failure: dict[str, Any], heard: Heard, seconds: dict[str, Any]) -> Attempted:
+    def _failed(self, work: Work, failure: dict[str, Any], heard: Heard, facts: dict[str, Any]) -> Attempted:
         partial = str(failure.get("partial", ""))
         usage = failure.get("usage") or calls.usage_of(None)
         produced = bool(partial) or failure["outcome"] == "aborted" or bool(usage.input_tokens or usage.output_tokens)
-        billed = (
-            calls.cost(usage, work.price, input_estimate=work.slip.needs.input_tokens, text=partial) if produced else 0
-        )
         return self.attempted(
             work, failure["outcome"], problem=failure["problem"], partial=partial[: calls.PARTIAL_CHARACTERS],
-            usage=usage, billed_microdollars=billed, instance=heard.instance, **seconds,
+            usage=usage, billed_microdollars=calls.cost(work, usage, partial, facts["latency_seconds"]) if produced else 0,
+            instance=heard.instance, **facts,
         )  # fmt: skip
 
-    async def _answered(self, work: Work, answer: port.Answer, heard: Heard, seconds: dict[str, Any]) -> Attempted:
+    async def _answered(self, work: Work, answer: port.Answer, heard: Heard, facts: dict[str, Any]) -> Attempted:
         usage = calls.usage_of(answer.usage)
-        billed = calls.cost(usage, work.price, input_estimate=work.slip.needs.input_tokens, text=answer.text)
+        billed = calls.cost(work, usage, answer.text, facts["latency_seconds"])
         wrong = calls.fault(answer, work)
         if wrong:
             return self.attempted(
                 work, wrong.reason, problem=wrong, partial=answer.text[: calls.PARTIAL_CHARACTERS], usage=usage,
-                billed_microdollars=billed, instance=heard.instance, **seconds,
+                billed_microdollars=billed, instance=heard.instance, **facts,
             )  # fmt: skip
-        result = calls.result_of(answer)
+        result = calls.result_of(answer, as_json=calls.wants_json(work))
         if calls.weight(answer) * 6 > LARGE_RESULT_BYTES:  # JSON makes up to six bytes of one character.
-            result = await self._put_aside(work, result)
+            result = await put_aside(self.journal, work, result)
         return self.attempted(
-            work, "ok", result=result, usage=usage, billed_microdollars=billed, instance=heard.instance, **seconds
+            work, "ok", result=result, usage=usage, billed_microdollars=billed, instance=heard.instance, **facts
         )
-
-    async def _put_aside(self, work: Work, result: Result) -> Result:
-        encoded = msgspec.json.encode(result)
-        if len(encoded) <= LARGE_RESULT_BYTES:
-            return result
-        data, media_type = (result.text or "").encode(), "text/plain; charset=utf-8"
-        if result.tool_calls:
-            data, media_type = encoded, "application/json"
-        key = f"{token(work.tenant)}/{token(work.job)}/{work.n}"  # A `/` in a name must not lead to another's.
-        await self.journal.keep(key, data)
-        digest = hashlib.sha256(data).hexdigest()
-        ref = ObjectRef(key=key, size_bytes=len(data), sha256=digest, media_type=media_type)
-        return Result(ref=ref, finish_reason=result.finish_reason)
 
     async def closing(self) -> None:
         """Close the adapters' connections."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Literal
 
 from actors.actor import Actor, Again, Heard, Steps, Stored, every, hears
+from actors.executor.call import model_of
 from actors.journal import Journal
 from actors.roster import Roster
 from actors.succession import successor
@@ -50,6 +52,8 @@ class InHand(dict[str, Running]):
         super().__init__()
         self.calls: dict[tuple[str, str], Any] = {}
         """The running calls by tenant and job, so that a job's end finds them."""
+        self.models: dict[str, str] = {}
+        """The model that this process ran last on each backend."""
 
 
 class Claimant(Actor):
@@ -65,11 +69,15 @@ class Claimant(Actor):
         self.roster.hear(alive, heard.now)
 
     @hears
-    async def work(self, work: Work, heard: Heard) -> Steps[Started | Chunk | Progress | Attempted | Done | Retry]:
+    async def work(
+        self, work: Work, heard: Heard
+    ) -> Steps[Started | ExecutorAlive | Chunk | Progress | Attempted | Done | Retry]:
         if not self.ready(work):
             yield Again(_apart(heard))
             return
-        self.in_hand[heard.run] = Running(tenant=work.tenant, job=work.job, n=work.n, run=heard.run)
+        self.in_hand[heard.run] = Running(
+            tenant=work.tenant, job=work.job, n=work.n, run=heard.run, backend=work.backend, model=model_of(work)
+        )
         try:
             claim: Stored = yield self.claim(work, heard)
             attempted: Attempted | None = None
@@ -77,11 +85,12 @@ class Claimant(Actor):
                 if await self.has_ended(work):
                     attempted = self.not_started(work, "the job had ended")
                 else:
-                    async for said in self.run(work, heard):
-                        if isinstance(said, Attempted):
-                            attempted = said
-                        else:
-                            yield said
+                    async with aclosing(self.run(work, heard)) as steps:  # Its call ends with this run, not later.
+                        async for said in steps:
+                            if isinstance(said, Attempted):
+                                attempted = said
+                            else:
+                                yield said
             else:
                 stored = await self.journal.attempted(work.tenant, work.job, work.n)
                 if stored is None:
@@ -139,15 +148,16 @@ class Claimant(Actor):
         """The full record of an attempt's end."""
         return Attempted(
             tenant=work.tenant, job=work.job, n=work.n, backend=work.backend, model=work.model,
-            task=work.slip.needs.task, workflow=work.slip.needs.workflow, outcome=outcome, reserved=work.reserved,
-            probe=work.probe, at=self.clock(), **more,
+            task=work.slip.needs.task, workflow=work.slip.needs.workflow, step=work.slip.needs.step,
+            input_estimate=work.slip.needs.input_tokens, outcome=outcome, reserved=work.reserved, probe=work.probe,
+            at=self.clock(), **more,
         )  # fmt: skip
 
     def ready(self, work: Work) -> bool:
         """Whether this process can take the work now."""
         return True
 
-    async def run(self, work: Work, heard: Heard) -> AsyncIterator[Chunk | Progress | Attempted]:
+    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
         """Call the backend: what streams, and at last the one `Attempted`. Who only drains calls nobody."""
         yield self.not_started(work, "no executor serves this backend any more")
 

@@ -11,20 +11,25 @@ from typing import Final, Literal
 
 import msgspec
 
-from actors.executor.actor import Served
 from actors.executor.backends import open_backend, port
 from actors.executor.places import (
     LOOPBACK,
     Key,
     Place,
+    as_stated,
     in_words,
     keys_found,
     local_slots,
     models_of,
     openai_models,
+    priced,
     socket_of,
+    unpriced,
     wanted_places,
+    without_prices,
 )
+from actors.executor.served import Served
+from actors.prices import PriceBook
 from actors.settings import BackendSettings, Settings, SettingsError
 from messages import Model, Offer
 
@@ -53,6 +58,8 @@ class Discovery:
         own_ports: Iterable[int] = (),
     ) -> None:
         self.settings, self.environment, self.now = settings, environment, now
+        self.book = PriceBook.open(settings, environment=environment, now=now)
+        """What models cost that do not run here. Raises PriceFileError, a SettingsError, when the user's file is wrong."""
         self.places = wanted_places(settings, environment, own_ports)
         self.served: dict[str, Served] = {}
         """What the executor serves; it reads this at every heartbeat."""
@@ -75,6 +82,12 @@ class Discovery:
             jobs.append(self._openai())
         found = await asyncio.gather(*jobs)
         return [news for some in found for news in some]
+
+    async def _priced(self, models: tuple[Model, ...], provider: str, backend: str) -> tuple[Model, ...]:
+        """Models of somebody else's hardware with the prices of the book. Loading it takes long, so not on the loop."""
+        if provider and unpriced(models):
+            await asyncio.to_thread(self.book.load)
+        return priced(models, lambda model: self.book.price_of(provider, model, backend=backend))
 
     def _serve(self, offer: Offer, adapter: port.Backend) -> list[News]:
         self.served[offer.backend] = Served(offer=offer, adapter=adapter)
@@ -112,8 +125,9 @@ class Discovery:
             kept = True
             slots = local_slots(place.kind, self.environment)
             offer = Offer(
-                backend=place.name, protocol=place.kind, local=True, provider="local", slots=slots, models=models
-            )
+                backend=place.name, protocol=place.kind, local=True, provider="local", slots=slots, models=models,
+                here=socket_of(place.url)[0] in LOOPBACK,
+            )  # fmt: skip
             return self._serve(offer, adapter)
         except port.BackendError as error:
             if served is not None:
@@ -146,11 +160,12 @@ class Discovery:
             listed = await _ask(adapter, CLOUD_PROBE_SECONDS)
         except port.BackendError as error:
             reason = error.message
+        models = await self._priced(openai_models(listed), "openai", name)
         if served is not None:
-            return [] if listed is None else self._refresh(name, openai_models(listed))
+            return [] if listed is None else self._refresh(name, models)
         offer = Offer(
             backend=name, protocol="openai", local=False, provider="openai", priority=2, slots=8,
-            models=openai_models(listed), healthy=not reason, health_reason=reason,
+            models=models, healthy=not reason, health_reason=reason,
         )  # fmt: skip
         news = self._serve(offer, adapter)
         return news + self._trouble(name, f"can't be used now: {reason}") if reason else news
@@ -158,10 +173,13 @@ class Discovery:
     async def _configured(self, backend: BackendSettings) -> list[News]:
         served = self.served.get(backend.name)
         if served is not None and (backend.models or served.offer.models):
-            return []
+            models = as_stated(backend.models) or without_prices(served.offer.models)
+            if backend.local:
+                return []
+            return self._refresh(backend.name, await self._priced(models, backend.provider, backend.name))
         news: list[News] = []
         adapter = served.adapter if served else self._open(backend)
-        models, reason = backend.models, ""
+        models, reason = as_stated(backend.models), ""
         if not models:
             try:
                 found = await _ask(adapter, CLOUD_PROBE_SECONDS)
@@ -169,12 +187,16 @@ class Discovery:
                 reason = "" if models else "it lists no model"
             except port.BackendError as error:
                 reason = error.message
+        if not backend.local:
+            models = await self._priced(models, backend.provider, backend.name)
         if served is not None:
             return self._refresh(backend.name, models)
         offer = Offer(
             backend=backend.name, protocol=backend.protocol, local=backend.local,
             provider=backend.provider or ("local" if backend.local else ""), priority=backend.priority,
-            slots=backend.slots, models=models, healthy=not reason, health_reason=reason,
+            slots=backend.slots, models=models, exclusive_group=backend.exclusive_group, active=backend.active,
+            vram_total_mb=backend.vram_total_mb, here=backend.local and socket_of(backend.url)[0] in LOOPBACK,
+            gpu=backend.gpu, healthy=not reason, health_reason=reason,
         )  # fmt: skip
         news += self._serve(offer, adapter)
         if backend.api_key_env and not self.environment.get(backend.api_key_env, "").strip():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,6 +11,7 @@ import msgspec
 
 from actors.executor.backends import BackendKind, port
 from actors.executor.hosted import OPENAI
+from actors.prices import stated_in_settings
 from actors.settings import Settings
 from messages import Model, Offer, Price
 
@@ -93,7 +94,7 @@ def keys_found(environment: Mapping[str, str]) -> list[Key]:
 def models_of(kind: BackendKind, offers: Sequence[port.Offer], *, local: bool) -> tuple[Model, ...]:
     """A server's models as the fleet knows them; those that only embed are left out.
 
-    What runs on hardware of ours is free; what anything else costs, its list of models does not tell.
+    What runs on hardware of ours is free; what anything else costs, its list of models does not tell: see `priced`.
     """
     return tuple(
         Model(
@@ -109,11 +110,36 @@ def models_of(kind: BackendKind, offers: Sequence[port.Offer], *, local: bool) -
 
 
 def openai_models(listed: Sequence[port.Offer] | None) -> tuple[Model, ...]:
-    """The priced models that an account may use; all of them while the account could not be asked."""
+    """The models we know that an account may use; all of them while the account could not be asked. Not priced yet."""
     if listed is None:
         return OPENAI
     names = {offer.model for offer in listed}
     return tuple(model for model in OPENAI if model.name in names)
+
+
+def unpriced(models: Sequence[Model]) -> bool:
+    """Whether any of them has no price that somebody stated."""
+    return any(model.price.unknown or model.price == Price() for model in models)
+
+
+def without_prices(models: Sequence[Model]) -> tuple[Model, ...]:
+    """Models as they were before they got their prices: the book may say something else today."""
+    return tuple(msgspec.structs.replace(model, price=Price(unknown=True)) for model in models)
+
+
+def priced(models: Sequence[Model], price_of: Callable[[str], Price | None]) -> tuple[Model, ...]:
+    """Models with the prices of the book, where nobody stated one; what the book does not know stays as it was."""
+    return tuple(
+        msgspec.structs.replace(model, price=price)
+        if (model.price.unknown or model.price == Price()) and (price := price_of(model.name)) is not None
+        else model
+        for model in models
+    )
+
+
+def as_stated(models: Sequence[Model]) -> tuple[Model, ...]:
+    """Models of the settings: a price that stands there says so, for it comes before all others."""
+    return tuple(msgspec.structs.replace(model, price=stated_in_settings(model.price)) for model in models)
 
 
 def local_slots(kind: BackendKind, environment: Mapping[str, str]) -> int:

@@ -1,1 +1,3 @@
-"""Hears: Decided. Says: Explained. Owns: the words. Never: stands in the way of a job."""
+"""Hears: Decided, Done. Says: Explained. Owns: the words, and what came of each tenant's latest jobs. Never: stands in
+the way of a job.
+"""

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from actors.actor import Actor, Heard, Says, hears
-from actors.explainer.words import explain
-from messages import Decided, Explained
+from actors.explainer.explain import explain
+from actors.explainer.memory import Memory
+from messages import Decided, Done, Explained
 
 
 class Explainer(Actor):
-    """Turns every decision into words a person can use."""
+    """Turns every decision into words a person can use, and keeps in mind how jobs of each kind ended."""
 
     room = "explainer"
 
+    def __init__(self) -> None:
+        self._memory = Memory()
+
     @hears
     def decided(self, decided: Decided, heard: Heard) -> Says[Explained]:
-        return [explain(decided)]
+        self._memory.decided(decided)
+        return [explain(decided, self._memory)]
+
+    @hears
+    def done(self, done: Done, heard: Heard) -> None:
+        self._memory.done(done)

@@ -1,8 +1,13 @@
-"""A decision in words: chosen, why (with figures and the rival), what lost and why, what one could do. Pure."""
+"""Figures and names as people read them. Pure."""
 
 from __future__ import annotations
 
-from messages import Candidate, Decided, Explained
+from collections.abc import Sequence
+
+from messages import Candidate
+
+BIG = 2.0
+"""From this ratio on, a factor says more than a percentage."""
 
 
 def dollars(microdollars: float) -> str:
@@ -12,68 +17,57 @@ def dollars(microdollars: float) -> str:
     return f"${microdollars / 1e6:.6f}".rstrip("0").rstrip(".")
 
 
-def _seconds(candidate: Candidate) -> float:
-    return candidate.features.get("service_seconds", 0.0) + candidate.features.get("wait_seconds", 0.0)
+def money(microdollars: float) -> str:
+    """Money as a figure beside others: `$0`, `$0.0042`."""
+    return dollars(microdollars) if microdollars else "$0"
 
 
-def _compared(mine: float, theirs: float) -> str:
-    """`20% faster`, or `4.7 times slower` where a percentage would say nothing."""
-    word = "faster" if mine < theirs else "slower"
-    ratio = max(mine, theirs) / max(min(mine, theirs), 1e-9)
-    return f"{ratio:.1f} times {word}" if ratio >= 2 else f"{abs(mine - theirs) / theirs:.0%} {word}"
+def span(seconds: float) -> str:
+    """A span of time: `430 ms`, `8.0 s`, `3 min 20 s`."""
+    if seconds < 1:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
-def _against(best: Candidate, rival: Candidate) -> list[str]:
-    """How the chosen one compares with the next, in figures."""
-    said: list[str] = []
-    mine, theirs = _seconds(best), _seconds(rival)
-    if theirs > 0 and abs(mine - theirs) / theirs >= 0.05:
-        runs = int(best.features.get("measured_runs", 0))
-        window = f" over its last {runs} runs" if runs else " by its stated speed"
-        said.append(f"{_compared(mine, theirs)} than {rival.backend} ({mine:.1f} s against {theirs:.1f} s){window}")
-    my_price, their_price = (c.features.get("price_microdollars", 0.0) for c in (best, rival))
-    if my_price != their_price:
-        said.append(f"costs {dollars(my_price)} against {dollars(their_price)} at {rival.backend}")
-    my_queue, their_queue = (int(c.features.get("ahead", 0.0)) for c in (best, rival))
-    if my_queue != their_queue:
-        said.append(f"{my_queue} jobs ahead against {their_queue} at {rival.backend}")
-    return said
+def jobs(number: float) -> str:
+    """`no jobs`, `1 job`, `7 jobs`."""
+    count = round(number)
+    return f"{count or 'no'} job{'' if count == 1 else 's'}"
 
 
-def _suggestions(decided: Decided) -> list[str]:
-    said: list[str] = []
-    for other in decided.others:
-        if "open breaker" in other.reason or "unhealthy" in other.reason:
-            said.append(f"look after {other.backend}: it {other.reason}")
-        elif other.reason.startswith("could cost"):
-            said.append(f"a higher max_cost would admit {other.backend}")
-    if not decided.ranking and not decided.gave_up:
-        said.append("start a backend or wait; `turnout doctor` says what is missing")
-    return said[:4]
+def places(slots: int) -> str:
+    """`1 place`, `4 places`: how many jobs run at once."""
+    return f"{max(1, slots)} place{'' if slots <= 1 else 's'}"
 
 
-def explain(decided: Decided) -> Explained:
-    """The explanation of one decision."""
-    best = decided.ranking[0] if decided.ranking else None
-    why: list[str] = []
-    if best:
-        why.append(f"strategy {decided.strategy} of policy {decided.policy}: {best.reason}")
-        if len(decided.ranking) > 1:
-            why.extend(_against(best, decided.ranking[1]))
-    if decided.attempts:
-        last = decided.attempts[-1]
-        detail = last.problem.message if last.problem else last.outcome
-        why.append(f"attempt {len(decided.attempts)} on {last.backend} ended with {last.outcome}: {detail}")
-    why.extend(decided.slip.needs.why)
-    alternatives = [f"{c.backend}/{c.model}: {c.reason}" for c in decided.ranking[1:]]
-    alternatives += [f"{c.backend}/{c.model}: not possible, {c.reason}" for c in decided.others]
-    return Explained(
-        tenant=decided.tenant,
-        job=decided.job,
-        n=decided.n,
-        chosen=f"{best.backend}/{best.model}" if best else "",
-        summary=decided.reason,
-        why=tuple(why),
-        alternatives=tuple(alternatives),
-        suggestions=tuple(_suggestions(decided)),
-    )
+def name(candidate: Candidate) -> str:
+    """`backend/model`."""
+    return f"{candidate.backend}/{candidate.model}"
+
+
+def listed(texts: Sequence[str], most: int = 3, *, separator: str = "; ") -> str:
+    """`a; b; c; and 4 more`."""
+    shown = separator.join(texts[:most])
+    return f"{shown}{separator}and {len(texts) - most} more" if len(texts) > most else shown
+
+
+def joined(texts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else "".join(texts)
+
+
+def compared(mine: float, theirs: float, what: str) -> str:
+    """`20% lower latency`, or `4.7 times the latency` where a percentage would say nothing; both more than 0."""
+    if mine >= BIG * theirs:
+        return f"{mine / theirs:.1f} times the {what}"
+    return f"{abs(mine - theirs) / theirs:.0%} {'lower' if mine < theirs else 'higher'} {what}"
+
+
+def cost(microdollars: float) -> str:
+    """An expected price, which need not be whole: `nothing`, `$0.0042`, `under $0.000001`."""
+    if not microdollars:
+        return "nothing"
+    return dollars(microdollars) if microdollars >= 0.5 else "under $0.000001"

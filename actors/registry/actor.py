@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from actors.actor import Actor, Heard, Says, every, hears
-from actors.registry.catalogue import gone, merge, same
+from actors.registry.catalogue import gone, merge, running_models, same
+from actors.registry.seats import Seated, seat
 from actors.roster import Roster
 from bus.bus import QueueState
-from messages import Backend, ExecutorAlive, Load
+from messages import Backend, ExecutorAlive, Gpu, Load
 
 
 class Queues(Protocol):
@@ -35,14 +38,28 @@ class Registry(Actor):
         self._backends: dict[str, Backend] = {}
         self._loads: dict[str, Load] = {}
         self._slots: dict[str, int] = {}
+        self._ran: dict[str, tuple[str, ...]] = {}
+        """The models that run on a backend or, when none does, those that ran there at once last."""
+        self._gpus: dict[tuple[str, int], Gpu] = {}
 
     @hears
     def backend(self, backend: Backend, heard: Heard) -> None:
         self._backends[backend.backend] = backend
 
     @hears
+    def told(self, load: Load, heard: Heard) -> None:
+        """After a restart: what ran there last is still loaded, though no heartbeat says so."""
+        self._ran.setdefault(load.backend, load.loaded)
+
+    @hears
+    def gpu(self, gpu: Gpu, heard: Heard) -> None:
+        """How a GPU is: what the backends on it have."""
+        self._gpus[gpu.host, gpu.index] = gpu
+
+    @hears
     async def executor_alive(self, alive: ExecutorAlive, heard: Heard) -> Says[Backend]:
         self.roster.hear(alive, heard.now)
+        self._ran.update(running_models(self.roster.living(heard.now)))
         return await self._look(heard.now)
 
     @every("look_seconds")
@@ -52,10 +69,10 @@ class Registry(Actor):
 
     async def _look(self, now: float) -> Says[Backend]:
         """The backends that changed. A queue exists before its backend is announced (rule 8)."""
-        offers = self.roster.offers(now)
+        offers = self._seated(now)
         said: list[Backend] = []
-        for name, offered in offers.items():
-            fresh = merge(name, offered, now)
+        for name, seated in offers.items():
+            fresh = merge(name, seated.offers, now)
             slots = max(1, fresh.slots)
             if self._slots.get(name) != slots:
                 await self.queues.set_up(name, slots)
@@ -66,20 +83,32 @@ class Registry(Actor):
         for name, backend in self._backends.items():
             if name not in offers and backend.slots > 0 and silent_long_enough:
                 self._slots.pop(name, None)
+                self._ran.pop(name, None)
                 said.append(gone(backend, now))
         return said
+
+    def _seated(self, now: float) -> dict[str, Seated]:
+        """What is offered of each backend, with the GPUs below."""
+        living, gpus = self.roster.living(now), tuple(self._gpus.values())
+        return {name: seat(offers, living, gpus, now) for name, offers in self.roster.offers(now).items()}
 
     @every("load_seconds")
     async def load(self, heard: Heard) -> Says[Load]:
         """How full the queues are: told on change, at most every 200 ms."""
         said: list[Load] = []
+        seated = self._seated(heard.now)
         for name, backend in sorted(self._backends.items()):
             if backend.slots <= 0 and name not in self._loads:
                 continue
             state = await self.queues.state(name)
             before = self._loads.get(name)
             waiting, running = (state.waiting, state.running) if state else (0, 0)
-            if before is None or (before.waiting, before.running) != (waiting, running):
-                self._loads[name] = load = Load(backend=name, waiting=waiting, running=running, at=heard.now)
+            loaded = self._ran.get(name, ())
+            free = seated[name].free_mb if name in seated else None
+            load = Load(
+                backend=name, waiting=waiting, running=running, loaded=loaded, vram_free_mb=free, at=heard.now
+            )  # fmt: skip
+            if before is None or msgspec.structs.replace(load, at=before.at) != before:
+                self._loads[name] = load
                 said.append(load)
         return said

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from messages import Backend, Model, Offer
+from messages import Backend, ExecutorAlive, Model, Offer
 
 
 def merge(name: str, offers: Sequence[tuple[str, Offer]], at: float) -> Backend:
-    """One backend from what its executors announce: slots add up, it is healthy when it is so for one of them."""
+    """One backend from what its executors announce: slots add up, it is healthy when it is so for one of them.
+
+    It is active when it is so for one of them; of several sizes of GPU memory the smallest counts, for work may go to any.
+    """
     first = offers[0][1]
     healthy = [offer for _, offer in offers if offer.healthy]
     models: dict[str, Model] = {}
@@ -26,6 +29,11 @@ def merge(name: str, offers: Sequence[tuple[str, Offer]], at: float) -> Backend:
         slots=sum(offer.slots for offer in (healthy or [offer for _, offer in offers])),
         executors=tuple(instance for instance, _ in offers),
         models=tuple(models.values()),
+        exclusive_group=next((offer.exclusive_group for _, offer in offers if offer.exclusive_group), ""),
+        active=any(offer.active for _, offer in offers),
+        vram_total_mb=min(
+            (offer.vram_total_mb for _, offer in offers if offer.vram_total_mb is not None), default=None
+        ),
         healthy=bool(healthy),
         health_reason="" if healthy else first.health_reason,
         at=at,
@@ -42,3 +50,13 @@ def gone(backend: Backend, at: float) -> Backend:
 def same(one: Backend, other: Backend | None) -> bool:
     """Whether nothing but the time differs."""
     return other is not None and msgspec.structs.replace(one, at=other.at) == other
+
+
+def running_models(living: Iterable[ExecutorAlive]) -> dict[str, tuple[str, ...]]:
+    """The models that run at this moment, sorted, by backend; backends that run nothing are left out."""
+    found: dict[str, set[str]] = {}
+    for alive in living:
+        for running in alive.running:
+            if running.backend and running.model:
+                found.setdefault(running.backend, set()).add(running.model)
+    return {backend: tuple(sorted(models)) for backend, models in found.items()}

@@ -1,3 +1,4 @@
-"""Hears: Analyzed, Attempted, Done, JobRate; facts Stats. Says: Stats. Answers: JobsOf, AttemptsOf.
-Owns: the history (SQLite) and the rolling averages. Never: stands in the way of a job.
+"""Hears: Analyzed, Attempted, Done, JobRate; facts Stats, Epoch. Says: Stats, Epoch, StatsReset.
+Answers: JobsOf, AttemptsOf, Rebalance. Owns: the history (SQLite) and the rolling averages.
+Never: stands in the way of a job.
 """

@@ -1,26 +1,44 @@
-"""Telemetry: counts, averages, history."""
+"""Telemetry: counts, averages, ratings, history.
+
+Several processes share one queue, so each hears a part of what happens and keeps a history of that part. Their averages
+meet in the facts: each goes on from whoever has counted furthest. What the others measured in the same second is lost
+then, so that averages of several are made of fewer runs, not of wrong ones; one process measures them all.
+"""
 
 from __future__ import annotations
 
+import logging
+
+import msgspec
+
 from actors.actor import Actor, Heard, Says, answers, every, hears
-from actors.telemetry.averages import after, keys_of
-from actors.telemetry.history import History, analyzed_row, attempted_row, done_row, rated_row
+from actors.telemetry.averages import ALL, NOT_COUNTED, Key, after, general_keys, mean_of, named_keys
+from actors.telemetry.history import History
+from actors.telemetry.rows import analyzed_row, attempted_row, done_row, placed_row, rated_row
 from messages import (
     Analyzed,
     Attempted,
     AttemptsAre,
     AttemptsOf,
     Done,
+    Epoch,
     JobRate,
     JobsAre,
     JobsOf,
+    Rebalance,
+    Rebalanced,
     Stats,
+    StatsReset,
     untoken,
 )
+from messages.fleet import task_key
+
+log = logging.getLogger("turnout.telemetry")
 
 DAY_SECONDS = 86_400.0
 MOST_AVERAGES = 2_000
-"""Averages kept at once; beyond it new workflows count only for their models."""
+"""Averages kept at once; beyond it new workflows count only for their models and tasks."""
+LEAST_SCORE, MOST_SCORE = 1.0, 5.0
 
 
 class Telemetry(Actor):
@@ -29,51 +47,135 @@ class Telemetry(Actor):
     room = "telemetry"
     stats_seconds = 1.0
     forget_seconds = 3600.0
+    shrink_seconds = 60.0
 
     def __init__(self, *, history: History) -> None:
         self.history = history
-        self._stats: dict[tuple[str, str, str], Stats] = {}
-        self._changed: set[tuple[str, str, str]] = set()
+        self._stats: dict[Key, Stats] = {}
+        self._changed: set[Key] = set()
+        """What nobody has heard yet."""
+        self._epoch = 0
+        self._since = 0.0
+        """Ratings from before are of an older epoch."""
+        self._reset: StatsReset | None = None
+        """A reset that was asked for and is not stored yet."""
+        self._looked = False
+        """Whether the ratings of earlier runs have been counted."""
+
+    # ------------------------------------------------------------------------------------------------- facts
 
     @hears
     def stats(self, stats: Stats, heard: Heard) -> None:
-        """What an earlier run had measured; our own figures are not replaced."""
-        self._stats.setdefault((stats.backend, stats.model, stats.workflow), stats)
+        """What an earlier run or another process has measured, if that is more; or our own word, now stored."""
+        if stats.epoch < self._epoch:
+            return
+        key = (stats.backend, stats.model, stats.scope)
+        mine = self._stats.get(key)
+        if mine is None or _extent(stats) > _extent(mine):
+            mine = self._stats[key] = stats
+        if mine == stats:
+            self._changed.discard(key)
+
+    @hears
+    def epoch(self, epoch: Epoch, heard: Heard) -> None:
+        """A reset is stored, ours or another process's: nothing that was measured before counts."""
+        if epoch.epoch < self._epoch:
+            return
+        if self._reset is not None and epoch.epoch >= self._reset.epoch:
+            self._reset = None
+        self._begin(epoch.epoch, epoch.at)
+
+    def _begin(self, epoch: int, since: float) -> None:
+        self._epoch, self._since = epoch, since
+        self._stats = {key: stats for key, stats in self._stats.items() if stats.epoch >= epoch}
+        self._changed &= self._stats.keys()
+
+    # ------------------------------------------------------------------------------------------------ events
 
     @hears
     async def analyzed(self, analyzed: Analyzed, heard: Heard) -> None:
-        await self.history.write(analyzed_row(analyzed))
+        await self.history.write(analyzed_row(analyzed), placed_row(analyzed.tenant, analyzed.job))
 
     @hears
     async def attempted(self, attempted: Attempted, heard: Heard) -> None:
-        if heard.deliveries == 1:
-            for key in keys_of(attempted):
-                if key not in self._stats and len(self._stats) >= MOST_AVERAGES and key[2] != "-":
-                    continue  # Workflows are named by clients; a name per run must not grow without end.
-                self._stats[key] = after(self._stats.get(key), attempted, key)
-                self._changed.add(key)
+        if heard.deliveries == 1 and attempted.outcome not in NOT_COUNTED:
+            named = named_keys(attempted)  # A name per run must not grow without end.
+            known = [key for key in named if key in self._stats or len(self._stats) < MOST_AVERAGES]
+            for key in (*general_keys(attempted), *known):
+                before = self._stats.get(key)
+                self._set(key, before, after(before, attempted, key, self._epoch))
         await self.history.write(attempted_row(attempted))
 
     @hears
     async def done(self, done: Done, heard: Heard) -> None:
-        await self.history.write(done_row(done))
+        await self.history.write(done_row(done), placed_row(done.tenant, done.job))
 
     @hears
     async def job_rate(self, rate: JobRate, heard: Heard) -> None:
-        tokens = heard.subject.split(".")
-        row = rated_row(untoken(tokens[2]), untoken(tokens[3]), heard.seq, rate.score, rate.rater)
-        await self.history.write(row)
+        """Keep a rating. It counts once its job has succeeded, whichever comes first."""
+        tenant, job = map(untoken, heard.subject.split(".")[2:4])
+        if not LEAST_SCORE <= rate.score <= MOST_SCORE:
+            log.warning(
+                "rating of %s/%s by %r is left out: score is %g: use 1 to 5", tenant, job, rate.rater, rate.score
+            )
+            return
+        row = rated_row(tenant, job, rater=rate.rater, score=rate.score, seq=heard.seq, at=heard.stored_at)
+        await self.history.write(row, placed_row(tenant, job))
+
+    # ------------------------------------------------------------------------------------------------ timers
 
     @every("stats_seconds")
-    def tell(self, heard: Heard) -> Says[Stats]:
-        """The averages that changed, at most once a second each."""
-        said = [self._stats[key] for key in sorted(self._changed)]
-        self._changed.clear()
+    async def tell(self, heard: Heard) -> Says[Stats | Epoch | StatsReset]:
+        """The averages that changed, at most once a second each, and a reset: both again until they are stored."""
+        await self._rate(heard.now)
+        said: list[Stats | Epoch | StatsReset] = [self._stats[key] for key in sorted(self._changed)]
+        if self._reset is not None:
+            reset = self._reset
+            said = [Epoch(epoch=reset.epoch, by=reset.by, at=reset.at), reset, *said]
         return said
+
+    async def _rate(self, now: float) -> None:
+        """Count the ratings anew of whatever was rated since the last time; the first time, of everything."""
+        fresh, self.history.fresh = self.history.fresh, set()
+        if not self._looked:
+            fresh.update(await self.history.rated())
+            self._looked = True
+        scopes = {(backend, model, task) for backend, model, task in fresh}
+        scopes |= {(backend, model, "") for backend, model, _ in fresh}
+        for backend, model, task in sorted(scopes):
+            epoch = self._epoch
+            scores = await self.history.scores(backend, model, task, since=self._since)
+            if epoch != self._epoch or not scores:
+                continue  # They belong to what was forgotten.
+            key = (backend, model, task_key(task) if task else ALL)
+            before = self._stats.get(key)
+            stats = before or Stats(
+                backend=backend, model=model, scope=key[2], epoch=epoch, attempts=0, successes=0, at=now
+            )
+            self._set(key, before, msgspec.structs.replace(stats, rating=mean_of(scores), ratings=len(scores)))
+
+    def _set(self, key: Key, before: Stats | None, stats: Stats) -> None:
+        if stats != before:
+            self._stats[key] = stats
+            self._changed.add(key)
 
     @every("forget_seconds")
     async def forget(self, heard: Heard) -> None:
         await self.history.forget(heard.now - self.history.keep_days * DAY_SECONDS)
+
+    @every("shrink_seconds")
+    async def shrink(self, heard: Heard) -> None:
+        await self.history.shrink()
+
+    # ----------------------------------------------------------------------------------------------- answers
+
+    @answers
+    def rebalance(self, question: Rebalance, heard: Heard) -> Rebalanced:
+        """Begin a new epoch. It holds once its fact is stored, a second later at most; who asks meanwhile joins it."""
+        if self._reset is None:
+            self._reset = StatsReset(epoch=self._epoch + 1, by=question.by, forgotten=len(self._stats), at=heard.now)
+            self._begin(self._reset.epoch, heard.now)
+        return Rebalanced(epoch=self._reset.epoch, forgotten=self._reset.forgotten)
 
     @answers
     async def jobs(self, question: JobsOf, heard: Heard) -> JobsAre:
@@ -86,3 +188,8 @@ class Telemetry(Actor):
     async def closing(self) -> None:
         """Close the file."""
         self.history.close()
+
+
+def _extent(stats: Stats) -> tuple[int, int, int]:
+    """How far it has counted."""
+    return stats.epoch, stats.attempts, stats.ratings

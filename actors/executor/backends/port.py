@@ -91,6 +91,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     cached_tokens: int | None = None
     """Part of the input tokens that came from the backend's cache."""
+    cache_write_tokens: int | None = None
+    """Part of the input tokens that were put into the backend's cache."""
     reasoning_tokens: int | None = None
     """Part of the output tokens that was thought and not shown."""
     estimated: bool = False

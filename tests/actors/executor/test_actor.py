@@ -1,278 +1,20 @@
-"""What an executor does with a call: what it streams, how it ends, what it costs. And what it must not do: crash on an
-end that comes late, take what only another can run, mix tenants' results.
-"""
+"""What an executor does with a call: what it streams, how it ends, what it costs."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar, get_args
+from collections.abc import AsyncIterator
+from typing import Any, get_args
 
-import msgspec
 import pytest
 
-from actors import node
-from actors.executor.actor import LARGE_RESULT_BYTES, Executor, Served
 from actors.executor.backends import port
-from actors.executor.call import PARTIAL_CHARACTERS, PIECE_CHARACTERS
-from actors.executor.claim import InHand
-from actors.host import Host
-from actors.journal import Journal
-from actors.roster import Roster
-from bus import codec, simloop
-from bus.bus import Signal
-from bus.topology import work_queue
-from messages import (
-    Attempted,
-    Chunk,
-    Done,
-    ExecutorAlive,
-    Failover,
-    JobSubmit,
-    Message,
-    Price,
-    Progress,
-    Retry,
-    Usage,
-    Work,
-)
-from scenarios.backends import Call, Script
-from scenarios.world import Spec, World, offer
-from tests.actors.rig import Rig, play, room_of
+from actors.executor.call import PARTIAL_CHARACTERS
+from bus import codec
+from messages import Attempted, Done, ExecutorAlive, JobSubmit, Media, Model, Parameters, Price, Progress, Retry, Usage
+from tests.actors.executor.desk import answer, desk, item, saying, stalled
+from tests.actors.rig import Rig, play
 from tests.messages.samples import T0, slip, work
-
-M = TypeVar("M", bound=Message)
-Play = Callable[[port.Call], AsyncIterator[port.Chunk | port.Answer]]
-PRICE = Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)
-"""One micro-dollar for each token."""
-
-
-class Adapter:
-    """An adapter as a test writes it."""
-
-    def __init__(self, run: Any, health: Any = None) -> None:
-        self.run = run
-        self._health = health
-
-    async def health(self) -> None:
-        if self._health is not None:
-            raise self._health
-
-    async def discover(self) -> tuple[port.Offer, ...]:
-        return ()
-
-    async def close(self) -> None:
-        return None
-
-
-def executor_of(world: World, name: str) -> Any:
-    host = world.processes[name].host
-    assert host is not None
-    return next(room for room in host.rooms if room.name == "executor").actor
-
-
-async def opened(world: World, **executors: Any) -> None:
-    found = {name: Spec(("executor",), (offered,)) for name, offered in executors.items()}
-    await world.open({"registry": Spec(("registry",)), "front": Spec(("front",)), **found})
-
-
-def attempts(world: World) -> list[Attempted]:
-    return [codec.decode(Attempted, r.data) for r in world.log("EV") if r.subject.startswith("ev.attempted.")]
-
-
-@pytest.mark.parametrize("unwinding", [0.0, 0.1, 0.3])
-def test_an_end_that_comes_while_a_call_is_closing_crashes_nothing(unwinding: float) -> None:
-    async def run(_: port.Call) -> AsyncIterator[port.Chunk]:
-        try:
-            yield port.Chunk(text="a")
-            await asyncio.sleep(1e6)
-        finally:
-            await asyncio.sleep(unwinding)
-
-    async def story() -> None:
-        world = World(seed=3)
-        await opened(world, x1=offer("X"))
-        executor_of(world, "x1").served["X"].adapter = Adapter(run)
-        await asyncio.sleep(3.0)
-        for number in range(3):
-            await world.submit(f"j{number}", deadline_seconds=2.0)
-        await asyncio.sleep(60.0)
-        host = world.processes["x1"].host
-        assert host is not None
-        assert not [name for name in host.counts if "crash" in name]
-        await world.close()
-
-    simloop.run(story(), seed=3)
-
-
-def test_one_backend_on_two_machines_with_other_models_serves_both() -> None:
-    jobs = {f"j{number}": f"m{number * 7 % 5 % 2 + 1}" for number in range(20)}
-    has = {"x1": "m1", "x2": "m2"}
-
-    def write(call: Call) -> Script:
-        return Script(fate="ok" if has[call.instance] == jobs[call.job] else "unknown_model")
-
-    async def story() -> None:
-        world = World(seed=3, write=write)
-        await opened(world, x1=offer("ollama", models=("m1",)), x2=offer("ollama", models=("m2",)))
-        await asyncio.sleep(5.0)
-        for job, model in jobs.items():
-            await world.submit(job, model=model)
-            await asyncio.sleep(0.5)
-        assert await world.until_done(jobs, 200.0)
-        assert Counter(attempted.outcome for attempted in attempts(world)) == {"ok": 20}
-        await world.close()
-
-    simloop.run(story(), seed=3)
-
-
-def test_who_fails_its_health_check_leaves_the_work_to_the_healthy_one() -> None:
-    def write(call: Call) -> Script:
-        return Script(fate="connection_error", seconds=0.01) if call.instance == "x1" else Script(seconds=1.0)
-
-    async def story() -> None:
-        world = World(seed=3, write=write)
-        await opened(world, x1=offer("ollama"), x2=offer("ollama"))
-        served = executor_of(world, "x1").served["ollama"]
-        served.adapter = Adapter(served.adapter.run, port.BackendError("connection_error", "down"))
-        await asyncio.sleep(40.0)
-        jobs = [f"j{number}" for number in range(10)]
-        for job in jobs:
-            await world.submit(job)
-        assert await world.until_done(jobs, 200.0)
-        assert Counter(attempted.outcome for attempted in attempts(world)) == {"ok": 10}
-        await world.close()
-
-    simloop.run(story(), seed=3)
-
-
-def test_results_of_names_with_slashes_lie_apart() -> None:
-    async def run(call: port.Call) -> AsyncIterator[port.Chunk | port.Answer]:
-        text = str(call.messages[-1]["content"]) * (LARGE_RESULT_BYTES + 1)
-        yield port.Answer(text=text, finish_reason="stop", model=call.model, usage=port.Usage())
-
-    async def story() -> None:
-        world = World(seed=3)
-        await opened(world, x1=offer("X"))
-        executor_of(world, "x1").served["X"].adapter = Adapter(run)
-        await asyncio.sleep(3.0)
-        await world.submit("c", tenant="a%2Fb", prompt="1")
-        await world.submit("b/c", tenant="a", prompt="2")
-        await asyncio.sleep(10.0)
-        keys = [a.result.ref.key for a in attempts(world) if a.result and a.result.ref]
-        assert len(keys) == len(set(keys)) == 2
-        await world.close()
-
-    simloop.run(story(), seed=3)
-
-
-def test_tokens_that_the_backend_reported_are_billed_though_no_text_came() -> None:
-    async def run(_: port.Call) -> AsyncIterator[port.Chunk]:
-        yield port.Chunk(text="")
-        raise port.BackendError("cut_stream", "cut", usage=port.Usage(input_tokens=10, output_tokens=90))
-
-    async def story() -> None:
-        world = World(seed=3)
-        await opened(world, x1=offer("X", price=1_000_000))
-        executor_of(world, "x1").served["X"].adapter = Adapter(run)
-        await asyncio.sleep(3.0)
-        await world.submit("j")
-        await asyncio.sleep(1.0)
-        first = attempts(world)[0]
-        assert first.usage == Usage(input_tokens=10, output_tokens=90)
-        assert first.billed_microdollars == 100
-        await world.close()
-
-    simloop.run(story(), seed=3)
-
-
-# ---------------------------------------------------------------------------------------------- one executor alone
-
-
-class Desk:
-    """One executor of backend `a`, what it said aloud, and what it stored."""
-
-    def __init__(self, rig: Rig, host: Host, in_hand: InHand, adapter: Adapter) -> None:
-        self.rig, self.host, self.in_hand, self.adapter = rig, host, in_hand, adapter
-        self.aloud: list[Message] = []
-
-    def heard(self, kind: type[M]) -> list[M]:
-        return [message for message in self.aloud if isinstance(message, kind)]
-
-    def chunks(self, job: str = "j-1") -> list[tuple[int, str]]:
-        return [(chunk.number, chunk.text) for chunk in self.heard(Chunk) if chunk.job == job]
-
-    async def end(self, item: Work, seconds: float = 60.0) -> Attempted:
-        """Let it run a work item, and give how that ended."""
-        await self.rig.publish(item)
-        await self.rig.settle(seconds)
-        [end] = self.rig.stored(Attempted)
-        assert await self.rig.unacknowledged(work_queue("a", 4)) == 0
-        assert self.in_hand == {}
-        assert self.in_hand.calls == {}
-        assert not [name for name in self.host.counts if "crash" in name]
-        return end
-
-
-async def desk(rig: Rig, run: Play, health: Any = None, **more: Any) -> Desk:
-    adapter, in_hand = Adapter(run, health), InHand()
-    served = {"a": Served(offer=offer("a", slots=4), adapter=adapter)}
-    shared: dict[str, Any] = {
-        "journal": Journal(rig.bus), "roster": Roster(since=rig.bus.now()), "in_hand": in_hand, "clock": rig.bus.now,
-        "served": served, **more,
-    }  # fmt: skip
-    aloud: list[Message] = []
-
-    async def note(signal: Signal) -> None:
-        kind = codec.type_at(signal.subject)
-        assert kind is not None
-        aloud.append(codec.decode(kind, signal.data, signal.headers))
-
-    for kind in (Chunk, Progress, ExecutorAlive):
-        await rig.bus.subscribe(kind.channel.public, note)
-    await rig.bus.set_up_queue(work_queue("a", 4))
-    host = await rig.host(room_of(lambda: Executor(**shared)), instance="exec-a")
-    made = Desk(rig, host, in_hand, adapter)
-    made.aloud = aloud
-    return made
-
-
-def item(*, body: Any = None, seconds: float = 600.0, needs: Any = None, **changes: Any) -> Work:
-    """A work item that carries its body, with so many seconds to go."""
-    encoded = msgspec.Raw(codec.encode(JobSubmit(prompt="hi")) if body is None else body)
-    given: dict[str, Any] = {"price": PRICE, "slip": slip(
-        input=encoded, deadline_at=T0 + seconds, needs=needs or {})}  # fmt: skip
-    return work(**{**given, **changes})
-
-
-def answer(text: str, *, usage: port.Usage | None = None, **more: Any) -> port.Answer:
-    return port.Answer(
-        text=text, finish_reason="stop", model="m", usage=usage or port.Usage(input_tokens=3, output_tokens=4), **more
-    )  # fmt: skip
-
-
-def saying(*items: str | float | port.Answer | port.BackendError) -> Play:
-    """An adapter's run that sends texts, waits for numbers of seconds, and ends with an answer or an error."""
-
-    async def run(_: port.Call) -> AsyncIterator[port.Chunk | port.Answer]:
-        for one in items:
-            if isinstance(one, port.BackendError):
-                raise one
-            if isinstance(one, (float, int)):
-                await asyncio.sleep(one)
-            else:
-                yield port.Chunk(text=one) if isinstance(one, str) else one
-
-    return run
-
-
-def stalled(seconds: float) -> Failover:
-    return Failover(stall_seconds=seconds)
-
-
-# Streaming.
 
 
 def test_what_streams_is_numbered_and_what_is_said_of_it_adds_up() -> None:
@@ -323,9 +65,6 @@ def test_a_submission_that_is_gone_or_not_understood_is_nobodys_fault_but_final(
         assert here.chunks() == []
 
     play(story)
-
-
-# Silence.
 
 
 def test_a_model_that_thinks_gives_signs_of_life_and_these_are_not_said() -> None:
@@ -384,9 +123,6 @@ def test_the_deadline_ends_a_call_however_lively(stream: tuple[Any, ...]) -> Non
     play(story)
 
 
-# The end of the job.
-
-
 def test_somebody_elses_end_of_the_job_stops_the_call_and_has_no_successor() -> None:
     closed: list[float] = []
 
@@ -442,9 +178,6 @@ def test_the_end_of_another_job_and_its_own_stop_nothing() -> None:
         assert not [name for name in here.host.counts if "crash" in name]
 
     play(story)
-
-
-# Errors.
 
 
 @pytest.mark.parametrize("kind", get_args(port.ErrorKind))
@@ -508,73 +241,6 @@ def test_an_answer_that_is_no_json_has_failed_when_json_was_asked_for() -> None:
     play(story)
 
 
-# Large results.
-
-
-@pytest.mark.parametrize("text", ["x" * (LARGE_RESULT_BYTES + 1), "\x01" * 100_000, "\u00e4\U0001f600" * 50_000])
-def test_a_large_result_lies_in_the_object_store_and_the_end_of_the_job_carries_the_reference(text: str) -> None:
-    async def story(rig: Rig) -> None:
-        end = await (await desk(rig, saying(text, answer(text)))).end(item())
-        assert end.result is not None
-        ref = end.result.ref
-        assert ref is not None
-        assert (end.result.text, end.result.finish_reason) == (None, "stop")
-        data = text.encode()
-        assert await rig.bus.get_object(ref.key) == data
-        assert (ref.size_bytes, ref.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-        assert ref.media_type == "text/plain; charset=utf-8"
-        [done] = rig.stored(Done)
-        assert (done.ending, done.result) == ("succeeded", end.result)
-
-    play(story)
-
-
-@pytest.mark.parametrize("size", [LARGE_RESULT_BYTES // 6 + 1, LARGE_RESULT_BYTES - 1_000])
-def test_a_result_that_fits_travels_in_the_event(size: int) -> None:
-    async def story(rig: Rig) -> None:
-        end = await (await desk(rig, saying(answer("x" * size)))).end(item())
-        assert end.result is not None
-        assert (end.result.text, end.result.ref) == ("x" * size, None)
-
-    play(story)
-
-
-def test_one_huge_piece_is_said_in_parts_that_fit() -> None:
-    async def story(rig: Rig) -> None:
-        text = "\x01" * 1_000_000 + "end"
-        here = await desk(rig, saying(text, answer(text)))
-        end = await here.end(item())
-        said = here.chunks()
-        assert [number for number, _ in said] == list(range(len(said)))
-        assert "".join(piece for _, piece in said) == text
-        assert max(len(piece) for _, piece in said) <= PIECE_CHARACTERS
-        assert end.result is not None
-        assert end.result.ref is not None
-        assert end.result.ref.size_bytes == len(text)
-
-    play(story)
-
-
-def test_large_tool_calls_lie_in_the_object_store_with_the_text() -> None:
-    async def story(rig: Rig) -> None:
-        call = {"id": "c1", "function": {"name": "write", "arguments": "y" * LARGE_RESULT_BYTES}}
-        end = await (await desk(rig, saying(answer("see", tool_calls=(call,))))).end(item())
-        assert end.result is not None
-        ref = end.result.ref
-        assert ref is not None
-        assert (ref.media_type, end.result.tool_calls, end.result.text) == ("application/json", (), None)
-        data = await rig.bus.get_object(ref.key)
-        assert data is not None
-        assert (ref.size_bytes, ref.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-        kept = msgspec.json.decode(data)
-        assert (kept["text"], kept["tool_calls"], kept["finish_reason"]) == ("see", [call], "stop")
-
-    play(story)
-
-
-# Heartbeats and health.
-
-
 def test_a_heartbeat_lists_what_runs() -> None:
     async def story(rig: Rig) -> None:
         here = await desk(rig, saying(5.0, answer("x")))
@@ -595,51 +261,150 @@ def test_a_heartbeat_lists_what_runs() -> None:
     play(story)
 
 
-def test_a_backend_that_fails_its_health_check_is_announced_at_once_and_looked_after_until_it_is_well() -> None:
+# Its own words, and those of others.
+
+
+def test_a_timeout_of_the_adapter_itself_is_no_silence() -> None:
+    async def run(_: port.Call) -> AsyncIterator[port.Chunk]:
+        yield port.Chunk(text="four")
+        raise TimeoutError("no connection from the pool")
+
     async def story(rig: Rig) -> None:
-        here = await desk(rig, saying(answer("x")), health_seconds=30.0, heartbeat_seconds=1000.0)
+        end = await (await desk(rig, run)).end(item())
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("timeout", "four", 12)
+        assert end.problem is not None
+        assert end.problem.message == "a: the adapter gave up waiting: no connection from the pool"
+        assert end.latency_seconds == pytest.approx(0.0)
+
+    play(story)
+
+
+def test_what_streamed_before_an_error_is_kept_though_the_adapter_forgot_it() -> None:
+    async def story(rig: Rig) -> None:
+        broken = port.BackendError("server_error", "broke")
+        end = await (await desk(rig, saying("four", "more", broken))).end(item())
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("server_error", "fourmore", 13)
+
+    play(story)
+
+
+def test_what_the_adapter_says_has_streamed_comes_first() -> None:
+    async def story(rig: Rig) -> None:
+        broken = port.BackendError("server_error", "broke", partial="four and")
+        assert (await (await desk(rig, saying("four", broken))).end(item())).partial == "four and"
+
+    play(story)
+
+
+# What was required.
+
+
+def test_an_answer_without_a_required_field_has_failed() -> None:
+    async def story(rig: Rig) -> None:
+        here = await desk(rig, saying(answer('{"page": "<html>"}')))
+        end = await here.end(item(required_fields=("page", "state_contract")))
+        assert (end.outcome, end.result, end.billed_microdollars) == ("missing_field", None, 7)
+        assert end.problem is not None
+        assert end.problem.field == "state_contract"
+        [retry] = rig.stored(Retry)
+        assert [(one.backend, one.model, one.reason) for one in retry.excluded] == [("a", "m", "missing_field")]
+
+    play(story)
+
+
+def test_json_leaves_its_fences_behind() -> None:
+    async def story(rig: Rig) -> None:
+        text = '```json\n{"state_contract": {"a": 1}}\n```'
+        end = await (await desk(rig, saying(text, answer(text)))).end(item(required_fields=("state_contract",)))
+        assert end.outcome == "ok"
+        assert end.result is not None
+        assert end.result.text == '{"state_contract": {"a": 1}}'
+
+    play(story)
+
+
+# What runs.
+
+
+def test_the_variant_runs_and_the_attempt_is_still_that_of_the_granted_model() -> None:
+    asked: list[port.Call] = []
+
+    async def run(call: port.Call) -> AsyncIterator[port.Answer]:
+        asked.append(call)
+        yield answer("well")
+
+    async def story(rig: Rig) -> None:
+        models = (Model(name="m"), Model(name="m-turbo", context_tokens=4096))
+        here = await desk(rig, run, models=models)
+        end = await here.end(item(parameters=Parameters(model="m-turbo", degrade=("shorten",))))
+        assert (end.model, [call.model for call in asked]) == ("m", ["m-turbo"])
+        told = [running for beat in here.heard(ExecutorAlive) for running in beat.running]
+        assert {(running.backend, running.model) for running in told} == {("a", "m-turbo")}
+
+    play(story)
+
+
+def test_a_prompt_is_shortened_to_what_the_model_takes() -> None:
+    asked: list[port.Call] = []
+
+    async def run(call: port.Call) -> AsyncIterator[port.Answer]:
+        asked.append(call)
+        yield answer("well")
+
+    async def story(rig: Rig) -> None:
+        old, new = {"role": "user", "content": "old " * 1000}, {"role": "user", "content": "new"}
+        body = codec.encode(JobSubmit(messages=(old, new)))
+        for number, context in enumerate((None, 4096, 512), 1):
+            here = await desk(rig, run, models=(Model(name="m", context_tokens=context),))
+            await rig.publish(item(body=body, job=f"j-{number}", parameters=Parameters(degrade=("shorten",))))
+            await rig.settle(1)
+            await here.host.close()
+            rig.hosts.remove(here.host)
+        assert [len(call.messages) for call in asked] == [2, 2, 1]
+        assert asked[-1].messages == (new,)
+
+    play(story)
+
+
+@pytest.mark.parametrize(("local", "told"), [(True, [1, 0, 1, 1]), (False, [0, 0, 0, 0])])
+def test_an_attempt_tells_its_step_its_estimate_and_whether_another_model_ran_before(local: bool, told: Any) -> None:
+    async def story(rig: Rig) -> None:
+        here = await desk(rig, saying(0.1, answer("x")), models=(Model(name="m"), Model(name="n")), local=local)
+        beats: list[int] = []
+        for number, model in enumerate(("m", "m", "n", "m"), 1):
+            before = len(here.heard(ExecutorAlive))
+            needs = {"step": "hero", "input_tokens": 41}
+            await rig.publish(item(job=f"j-{number}", model=model, needs=needs))
+            await rig.settle(0.3)
+            beats.append(sum(bool(beat.running) for beat in here.heard(ExecutorAlive)[before:]))
+        ends = rig.stored(Attempted)
+        assert [end.switched for end in ends] == [False, False, True, True]
+        assert {(end.step, end.input_estimate) for end in ends} == {("hero", 41)}
+        assert beats == told, "where models are loaded here, a change is told at once"
+
+    play(story)
+
+
+def test_a_model_that_runs_beside_another_is_not_switched_to() -> None:
+    async def story(rig: Rig) -> None:
+        await desk(rig, saying(3.0, answer("x")), models=(Model(name="m"), Model(name="n")))
+        for number, model in enumerate(("m", "n", "m"), 1):
+            await rig.publish(item(job=f"j-{number}", model=model))
+            await rig.settle(0.5)
         await rig.settle(5)
-        before = len(here.heard(ExecutorAlive))
-        here.adapter._health = port.BackendError("connection_error", "nobody listens there")
-        await rig.settle(31)
-        [ill] = here.heard(ExecutorAlive)[before:]
-        assert (ill.offers[0].healthy, ill.offers[0].health_reason) == (False, "nobody listens there")
-        here.adapter._health = None
-        await rig.settle(2.5)
-        [_, well] = here.heard(ExecutorAlive)[before:]
-        assert (well.offers[0].healthy, well.offers[0].health_reason) == (True, "")
+        assert [end.switched for end in rig.stored(Attempted)] == [False, True, False]
 
     play(story)
 
 
-def test_a_health_check_that_never_answers_has_failed() -> None:
+# What it costs.
+
+
+def test_what_is_paid_for_each_request_image_and_second_is_billed() -> None:
     async def story(rig: Rig) -> None:
-        async def hang() -> None:
-            await asyncio.sleep(1e6)
-
-        here = await desk(rig, saying(answer("x")), heartbeat_seconds=1000.0)
-        here.adapter.health = hang
-        await rig.settle(40)
-        offered = here.heard(ExecutorAlive)[-1].offers[0]
-        assert not offered.healthy
-        assert offered.health_reason == "no answer to a health check within 5 s"
-
-    play(story)
-
-
-def test_who_leaves_says_so_ends_what_it_runs_and_takes_no_more() -> None:
-    async def story(rig: Rig) -> None:
-        here = await desk(rig, saying(5.0, answer("x")))
-        await rig.publish(item())
-        await rig.settle(1)
-        await node.leave(here.host)
-        await rig.settle(0.1)
-        last = here.heard(ExecutorAlive)[-1]
-        assert (last.leaving, [running.job for running in last.running]) == (True, ["j-1"])
-        await rig.publish(item(job="j-2"))
-        await rig.settle(10)
-        assert [(end.job, end.outcome) for end in rig.stored(Attempted)] == [("j-1", "ok")]
-        assert await rig.unacknowledged(work_queue("a", 4)) == 1
-        assert all(beat.leaving for beat in here.heard(ExecutorAlive)[-3:])
+        price = Price(per_request=7_000, per_image=100, per_second=10)
+        here = await desk(rig, saying(answer("x")))
+        end = await here.end(item(price=price, needs={"asset": "image", "media": Media(images=2, seconds=1.5)}))
+        assert end.billed_microdollars == 7_000 + 200 + 15
 
     play(story)

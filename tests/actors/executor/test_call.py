@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from actors.executor import call as calls
 from actors.executor.backends import port
-from messages import Price, Usage
+from actors.executor.degrade import JSON_WANTED
+from messages import Media, Parameters, Price, Usage, Work
 from messages.values import Outcome
 from tests.messages.samples import SUBMIT, slip, work
 
@@ -49,6 +50,22 @@ def test_a_call_is_capped_by_the_work_and_otherwise_as_submitted() -> None:
         model="llama", messages=SUBMIT.conversation, max_output_tokens=50, temperature=0.7, stop=("END",),
         seed=7, response_format={"type": "json_object"}, tools=({"type": "function"},), context_tokens=80,
     )  # fmt: skip
+
+
+def test_a_call_is_for_the_variant_and_degraded_as_it_was_decided() -> None:
+    parameters = Parameters(model="llama-q4", degrade=("plain_text", "drop_tools"))
+    call = calls.call_of(work(model="llama", parameters=parameters), msgspec.json.encode(SUBMIT))
+    assert (call.model, call.tools, call.response_format) == ("llama-q4", (), None)
+    assert call.messages[-1]["content"] == f"Write a haiku\n\n{JSON_WANTED}"
+
+
+def test_the_jobs_style_takes_the_place_of_its_image() -> None:
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
+    submit = msgspec.structs.replace(SUBMIT, messages=(image,), style="soft light")
+    item = work(parameters=Parameters(degrade=("describe_style",)))
+    call = calls.call_of(item, msgspec.json.encode(submit))
+    text = "The style image is left out. Wanted style: soft light"
+    assert call.messages[1] == {"role": "user", "content": [{"type": "text", "text": text}]}
 
 
 @pytest.mark.parametrize("body", [b"null", b"", b"[1]", b'{"promt":"hi"}', b'{"prompt":3}'])
@@ -104,6 +121,13 @@ def test_a_result_carries_tool_calls_untouched() -> None:
 # What it costs.
 
 
+def paid(price: Price, **needs: Any) -> Work:
+    """Work at a price; a job of 10 input tokens unless told otherwise."""
+    plain = work()
+    wanted = msgspec.structs.replace(plain.slip.needs, **needs)
+    return msgspec.structs.replace(plain, price=price, slip=msgspec.structs.replace(plain.slip, needs=wanted))
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -116,20 +140,44 @@ def test_a_result_carries_tool_calls_untouched() -> None:
 )
 def test_tokens_nobody_reported_are_estimated_and_reported_ones_are_not(usage: Usage, expected: int) -> None:
     price = Price(input_per_mtok=1_000_000, output_per_mtok=10_000_000)
-    assert calls.cost(usage, price, input_estimate=100, text="12345678") == expected
+    assert calls.cost(paid(price, input_tokens=100), usage, "12345678", 1.0) == expected
+
+
+def test_requests_images_and_seconds_are_paid_too() -> None:
+    price = Price(per_request=7_000, per_image=100, per_second=10)
+    media = Media(images=3, seconds=0.25, frames=4)
+    assert calls.cost(paid(price, asset="video", media=media), Usage(), "", 1.0) == 7_000 + 300 + 3
+    assert calls.cost(paid(price, asset="text", media=media), Usage(), "", 1.0) == 7_000
+    longer = msgspec.structs.replace(paid(price, asset="video", media=media), parameters=Parameters(frames=8))
+    assert calls.cost(longer, Usage(), "", 1.0) == 7_000 + 300 + 5
+
+
+def test_the_cache_and_the_time_on_a_gpu_are_paid_at_their_rates() -> None:
+    price = Price(
+        input_per_mtok=1_000_000, cached_input_per_mtok=100_000, cache_write_per_mtok=2_000_000, per_gpu_second=40
+    )
+    usage = Usage(input_tokens=100, output_tokens=0, cached_tokens=50, cache_write_tokens=10)
+    assert calls.cost(paid(price), usage, "", 2.5) == 40 + 5 + 20 + 100
+
+
+def test_at_an_unknown_price_all_that_was_admitted_is_paid() -> None:
+    admitted = msgspec.structs.replace(paid(Price(unknown=True)), worst_case_microdollars=900)
+    assert calls.cost(admitted, Usage(input_tokens=1, output_tokens=1), "x", 1.0) == 900
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**8), st.integers(0, 10**8))
 def test_a_cost_is_rounded_up(read: int, written: int, price_in: int, price_out: int) -> None:
     price = Price(input_per_mtok=price_in, output_per_mtok=price_out)
-    billed = calls.cost(Usage(input_tokens=read, output_tokens=written), price, input_estimate=5, text="")
+    billed = calls.cost(paid(price), Usage(input_tokens=read, output_tokens=written), "", 1.0)
     assert 0 <= billed * 1_000_000 - (read * price_in + written * price_out) < 1_000_000
 
 
 def test_usage_is_passed_on_and_unknown_stays_unknown() -> None:
-    reported = port.Usage(input_tokens=1, output_tokens=2, cached_tokens=3, reasoning_tokens=4, estimated=True)
+    reported = port.Usage(
+        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True
+    )
     assert calls.usage_of(reported) == Usage(
-        input_tokens=1, output_tokens=2, cached_tokens=3, reasoning_tokens=4, estimated=True
+        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True
     )  # fmt: skip
     assert calls.usage_of(port.Usage()) == calls.usage_of(None) == Usage()
 
@@ -150,12 +198,12 @@ def test_tool_calls_are_an_answer_without_text(item: Any) -> None:
     assert calls.fault(answer("", TOOL_CALL), item) is None
 
 
-@pytest.mark.parametrize("text", ['{"a": 1}', " [1, 2]\n", '"text"', "null"])
+@pytest.mark.parametrize("text", ['{"a": 1}', " [1, 2]\n", '"text"', "null", "```json\n{}\n```", " ```\n[1]\n```\n"])
 def test_json_was_asked_for_and_given(text: str) -> None:
     assert calls.fault(answer(text), JSON_WORK) is None
 
 
-@pytest.mark.parametrize("text", ["Sure!", '{"a": 1', '{"a": 1} there', "```json\n{}\n```"])
+@pytest.mark.parametrize("text", ["Sure!", '{"a": 1', '{"a": 1} there', "```json\n{}\n", "Here:\n```json\n{}\n```"])
 def test_json_was_asked_for_and_not_given(text: str) -> None:
     problem = calls.fault(answer(text), JSON_WORK)
     assert problem is not None
@@ -168,6 +216,58 @@ def test_a_wrong_answer_is_quoted_in_part() -> None:
     problem = calls.fault(answer("x" * 5000), JSON_WORK)
     assert problem is not None
     assert problem.body == "x" * 2000
+
+
+@given(json_values(), st.sampled_from(["```json\n{}\n```", "```\n{}```", "\n```JSON \n{}\n```\n\n"]))
+def test_fences_around_json_are_seen_through(value: Any, fence: str) -> None:
+    text = msgspec.json.encode(value).decode()
+    assert msgspec.json.decode(calls.unfenced(fence.replace("{}", text))) == value
+    assert calls.unfenced(text) == text
+
+
+def test_only_json_that_was_asked_for_loses_its_fences() -> None:
+    text = "```python\nprint()\n```"
+    assert calls.result_of(answer(text)).text == text
+    assert calls.result_of(answer("```json\n{}\n```"), as_json=True).text == "{}"
+    assert [calls.wants_json(one) for one in (work(), JSON_WORK, work(required_fields=("a",)))] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ('{"page": 1, "state_contract": {"a": 1}}', ""),
+        ('```json\n{"page": false, "state_contract": [0]}\n```', ""),
+        ('{"page": 0, "state_contract": "x"}', ""),
+        ('{"page": 1}', "state_contract"),
+        ('{"state_contract": 1}', "page"),
+        ('{"page": 1, "state_contract": null}', "state_contract"),
+        ('{"page": 1, "state_contract": {}}', "state_contract"),
+        ('{"page": "", "state_contract": 1}', "page"),
+        ('[{"page": 1}]', "page"),
+        ("Sure!", "page"),
+        ('{"page": 1', "page"),
+    ],
+)
+def test_a_required_field_is_there_and_not_empty(text: str, lacks: str) -> None:
+    problem = calls.fault(answer(text), work(required_fields=("page", "state_contract")))
+    assert (problem.field if problem else "") == lacks
+    if problem:
+        assert (problem.reason, problem.body) == ("missing_field", text)
+        assert f"without {lacks!r}" in problem.message
+
+
+def test_no_json_at_all_is_the_graver_fault() -> None:
+    both = work(slip=slip(needs={"json_output": True}), required_fields=("page",))
+    problem = calls.fault(answer("Sure!"), both)
+    assert problem is not None
+    assert problem.reason == "invalid_structure"
+    lacking = calls.fault(answer("{}"), both)
+    assert lacking is not None
+    assert lacking.reason == "missing_field"
+
+
+def test_a_call_of_tools_is_not_yet_the_answer_that_needs_fields() -> None:
+    assert calls.fault(answer("", TOOL_CALL), work(required_fields=("page",))) is None
 
 
 # Errors.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.actor import Heard
+from actors.actor import Heard, Stored
 from actors.executor.claim import LOOK_AGAIN_SECONDS, Claimant, Drainer, InHand, _apart
 from actors.host import Host
 from actors.journal import Journal
@@ -33,16 +34,17 @@ class Runner(Claimant):
     purpose = "run"
     willing = True
 
-    def __init__(self, act: Callable[[Work], AsyncIterator[Any]], **given: Any) -> None:
+    def __init__(self, act: Callable[[Work], Any], **given: Any) -> None:
         super().__init__(**given)
         self.act = act
 
     def ready(self, work: Work) -> bool:
         return self.willing
 
-    async def run(self, work: Work, heard: Heard) -> AsyncIterator[Chunk | Progress | Attempted]:
-        async for said in self.act(work):
-            yield self.attempted(work, said) if isinstance(said, str) else said
+    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
+        async with aclosing(self.act(work)) as acted:
+            async for said in acted:
+                yield self.attempted(work, said) if isinstance(said, str) else said
 
 
 class Case:
@@ -101,7 +103,8 @@ def test_a_won_claim_is_said_before_the_call_and_the_end_and_the_successor_after
     async def story(rig: Rig) -> None:
         async def act(_: Work) -> AsyncIterator[Any]:
             assert [claim.run for claim in rig.stored(Started)] == [*case.in_hand]
-            assert list(case.in_hand.values()) == [Running(**PARTS, run=next(iter(case.in_hand)))]
+            run = next(iter(case.in_hand))
+            assert list(case.in_hand.values()) == [Running(**PARTS, run=run, backend="a", model="m")]
             yield "ok"
 
         case = await opened(rig, act)
@@ -287,6 +290,35 @@ def test_nothing_stays_in_hand_when_the_run_crashes_or_its_process_goes() -> Non
             task.cancel()
         await rig.settle(0.1)
         assert case.in_hand == {}
+
+    play(story)
+
+
+def test_a_run_is_closed_before_anybody_goes_on() -> None:
+    """A call that is left in the middle ends with its run, not when its generator is collected one day."""
+    steps: list[str] = []
+
+    async def story(rig: Rig) -> None:
+        async def act(_: Work) -> AsyncIterator[Any]:
+            try:
+                yield Chunk(tenant="acme", job="j-1", n=1, number=0, text="x")
+                await asyncio.sleep(1e6)
+            finally:
+                steps.append("closed")
+
+        class Watched(InHand):
+            def __delitem__(self, run: str) -> None:
+                super().__delitem__(run)
+                steps.append("out of hand")
+
+        in_hand = Watched()
+        claimant = Runner(act, journal=Journal(rig.bus), roster=Roster(since=T0), in_hand=in_hand, clock=rig.bus.now)
+        heard = Heard(now=T0, instance="exec-a", boot="b1", run="1")
+        handler: Any = claimant.work(work(), heard)
+        claim = await handler.asend(None)
+        assert isinstance(await handler.asend(Stored(message=claim, ours=True)), Chunk)
+        await handler.aclose()
+        assert steps == ["closed", "out of hand"]
 
     play(story)
 

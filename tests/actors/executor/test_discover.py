@@ -1,6 +1,8 @@
 """What can be served from here: planning, and probes of real sockets."""
 
 import asyncio
+import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -9,16 +11,22 @@ from actors.executor.discover import Discovery
 from actors.executor.hosted import OPENAI
 from actors.executor.places import (
     Place,
+    as_stated,
     in_words,
     keys_found,
     local_slots,
     models_of,
     openai_models,
     places,
+    priced,
+    unpriced,
     wanted_places,
+    without_prices,
 )
-from actors.settings import BackendSettings, Settings, SettingsError
+from actors.executor.served import Served
+from actors.settings import BackendSettings, Settings, SettingsError, load
 from actors.simbackend import SimServer, SimSettings
+from messages import Model, Price
 
 
 def now() -> float:
@@ -84,11 +92,90 @@ def test_models_that_only_embed_are_left_out() -> None:
     assert {"text", "tools", "json"} <= set(model.capabilities)
 
 
-def test_only_models_with_a_known_price_are_offered() -> None:
+def test_of_an_account_only_models_that_we_know_are_offered() -> None:
     assert openai_models(None) == OPENAI
-    names = [model.name for model in openai_models([port.Offer(model="gpt-4o-mini"), port.Offer(model="unpriced")])]
+    names = [model.name for model in openai_models([port.Offer(model="gpt-4o-mini"), port.Offer(model="unheard-of")])]
     assert names == ["gpt-4o-mini"]
-    assert all(model.price.input_per_mtok > 0 for model in OPENAI)
+
+
+def test_the_book_knows_what_the_hosted_models_cost() -> None:
+    book = discovery(Settings()).book
+    models = priced(OPENAI, lambda model: book.price_of("openai", model))
+    assert [model.name for model in models] == [model.name for model in OPENAI]
+    for model in models:
+        assert model.price.input_per_mtok > 0, model.name
+        assert model.price.output_per_mtok > 0
+        assert not model.price.unknown
+        assert (model.price.source, model.price.as_of) != ("", "")
+
+
+PRICE = Price(per_request=7, source="a list", as_of="2026-11-01")
+
+
+def test_a_stated_price_stays_and_a_missing_one_comes_from_the_book() -> None:
+    models = as_stated((
+        Model(name="stated", price=Price(per_request=1)), Model(name="silent"),
+        Model(name="asked", price=Price(unknown=True)), Model(name="unheard-of", price=Price(unknown=True)),
+    ))  # fmt: skip
+    assert unpriced(models)
+    assert not unpriced(models[:1])
+    found = priced(models, lambda model: None if model == "unheard-of" else PRICE)
+    assert [model.price for model in found] == [
+        Price(per_request=1, source="settings"), PRICE, PRICE, Price(unknown=True)
+    ]  # fmt: skip
+    assert {model.price for model in without_prices(found)} == {Price(unknown=True)}
+    assert as_stated((Model(name="free"),)) == (Model(name="free"),)
+
+
+def test_a_hosted_backend_gets_its_prices_from_the_users_file_and_the_library(tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text(
+        """
+        [[prices]]
+        provider = "gateway"
+        model = "house-blend"
+        as_of = "2026-11-20"
+        input_usd_per_mtok = 0.5
+        """
+    )
+
+    async def story() -> None:
+        async with SimServer(SimSettings(models=("gpt-4.1", "house-blend", "unheard-of"))) as server:
+            backends = (
+                BackendSettings(name="gateway", url=server.url, provider="openai"),
+                BackendSettings(
+                    name="fixed", url=server.url, provider="openai",
+                    models=(Model(name="gpt-4.1", price=Price(per_request=3)), Model(name="gpt-4o-mini")),
+                ),
+                BackendSettings(name="ours", url=server.url, provider="openai", local=True),
+            )  # fmt: skip
+            looking = discovery(Settings(backends=backends), {"MODEL_PRICING_TABLE_PATH": str(file)})
+            await looking.look()
+            assert await looking.look() == []
+            prices = {
+                (name, model.name): model.price
+                for name, served in looking.served.items()
+                for model in served.offer.models
+            }
+            assert prices["gateway", "house-blend"] == Price(
+                input_per_mtok=500_000, source="prices.toml", as_of="2026-11-20"
+            )
+            assert prices["gateway", "gpt-4.1"].input_per_mtok == 2_000_000
+            assert prices["gateway", "unheard-of"] == Price(unknown=True)
+            assert prices["fixed", "gpt-4.1"] == Price(per_request=3, source="settings")
+            assert prices["fixed", "gpt-4o-mini"].output_per_mtok == 600_000
+            assert prices["ours", "gpt-4.1"] == Price()
+            for served in looking.served.values():
+                await served.adapter.close()
+
+    asyncio.run(story())
+
+
+def test_a_wrong_price_file_is_refused_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{"prices": [{"provider": "p", "model": "m", "as_of": "2026-01-01", "usd_per_image": -1}]}')
+    with pytest.raises(SettingsError, match=r"prices\[0\]\.usd_per_image is -1: use dollars"):
+        discovery(Settings(), {"MODEL_PRICING_TABLE_PATH": str(file)})
 
 
 def test_slots_of_local_servers() -> None:
@@ -157,6 +244,69 @@ def test_configured_backends() -> None:
     asyncio.run(story())
 
 
+FLEET = """
+    discover = false
+    [[backends]]
+    name = "vllm-qwen"
+    url = "{0}"
+    local = true
+    slots = 2
+    exclusive_group = "gpu"
+    vram_total_mb = 12288
+    [[backends.models]]
+    name = "Qwen2.5-Coder-7B-AWQ"
+    seconds_per_job = 10.0
+    vram_mb = 6000
+    [[backends.models]]
+    name = "Qwen2.5-Coder-7B-AWQ:turbo"
+    [[backends]]
+    name = "vllm-dolphin"
+    url = "{1}"
+    local = true
+    exclusive_group = "gpu"
+    active = false
+    [[backends.models]]
+    name = "Dolphin-2.8-Mistral-7B-AWQ"
+    [[backends]]
+    name = "gemini"
+    url = "{2}"
+    priority = 3
+    [[backends.models]]
+    name = "gemini-image"
+    seconds_per_job = 5.0
+    price = {{ per_request = 80_000 }}
+"""
+
+
+def test_a_fleet_from_a_settings_file_runs_on_simulated_backends(tmp_path: Path) -> None:
+    names = (("Qwen2.5-Coder-7B-AWQ", "Qwen2.5-Coder-7B-AWQ:turbo"), ("Dolphin-2.8-Mistral-7B-AWQ",), ("gemini-image",))
+
+    async def answer(served: Served, model: str) -> port.Answer:
+        call = port.Call(model=model, messages=({"role": "user", "content": "hi"},), max_output_tokens=9)
+        [found] = [item async for item in served.adapter.run(call) if isinstance(item, port.Answer)]
+        return found
+
+    async def story() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            servers = [await stack.enter_async_context(SimServer(SimSettings(models=models))) for models in names]
+            file = tmp_path / "turnout.toml"
+            file.write_text(FLEET.format(*(server.url for server in servers)), encoding="utf-8")
+            looking = discovery(load(file))
+            assert [news.kind for news in await looking.look()] == ["found"] * 3
+            qwen, dolphin, gemini = (looking.served[name].offer for name in ("vllm-qwen", "vllm-dolphin", "gemini"))
+            assert (qwen.exclusive_group, qwen.active, qwen.vram_total_mb) == ("gpu", True, 12_288)
+            assert (dolphin.exclusive_group, dolphin.active, dolphin.vram_total_mb) == ("gpu", False, None)
+            assert (gemini.exclusive_group, gemini.active, gemini.priority) == ("", True, 3)
+            assert gemini.models[0].price.cost(1_000, 1_000) == 80_000
+            assert [model.seconds_per_job for model in qwen.models] == [10.0, None]
+            for served in looking.served.values():
+                for model in served.offer.models:
+                    assert (await answer(served, model.name)).model == model.name
+                await served.adapter.close()
+
+    asyncio.run(story())
+
+
 def test_a_wrong_address_names_the_backend() -> None:
     looking = discovery(Settings(backends=(BackendSettings(name="bad", url="ftp://x"),)))
     with pytest.raises(SettingsError, match="backend 'bad': url"):
@@ -169,7 +319,9 @@ def test_an_unreachable_account_is_offered_as_unhealthy_without_its_key() -> Non
         looking = discovery(Settings(), environment)
         news = await looking.look()
         offer = looking.served["openai"].offer
-        assert (offer.healthy, offer.local, offer.models) == (False, False, OPENAI)
+        assert (offer.healthy, offer.local) == (False, False)
+        assert [model.name for model in offer.models] == [model.name for model in OPENAI]
+        assert not unpriced(offer.models)
         assert "secret" not in repr((news, offer))
         await looking.served["openai"].adapter.close()
 

@@ -11,7 +11,7 @@ from actors.roster import Roster
 from bus import codec
 from bus.bus import Bus, QueueState
 from bus.topology import work_queue
-from messages import Backend, ExecutorAlive, Load, Model, Offer
+from messages import Backend, ExecutorAlive, Load, Model, Offer, Running
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import T0, backend, work
 
@@ -49,12 +49,16 @@ def offer(**changes: Any) -> Offer:
 def speaker(rig: Rig, instance: str = "e", **changes: Any) -> Callable[..., Any]:
     number = 0
 
-    async def beat(*offers: Offer, leaving: bool = False) -> None:
+    async def beat(*offers: Offer, leaving: bool = False, runs: str = "") -> None:
         nonlocal number
         number += 1
-        alive = ExecutorAlive(
-            instance=instance, boot="b", number=number, offers=offers, leaving=leaving, at=rig.bus.now()
+        running = tuple(
+            Running(tenant="acme", job=f"j-{model}", n=1, run=model, backend="a", model=model) for model in runs
         )
+        alive = ExecutorAlive(
+            instance=instance, boot="b", number=number, offers=offers, leaving=leaving, running=running,
+            at=rig.bus.now(),
+        )  # fmt: skip
         await rig.bus.signal(alive.subject, codec.encode(alive))
         await rig.settle(0.1)
 
@@ -156,6 +160,79 @@ def test_the_load_is_told_on_change() -> None:
         await beat(offer(slots=1))
         await rig.settle(0.5)
         assert steps.count("turnout.load") == told
+
+    play(story)
+
+
+def test_what_is_loaded_is_what_runs_or_ran_last() -> None:
+    async def story(rig: Rig) -> None:
+        steps: list[str] = []
+        await registry(rig, steps)
+        beat = speaker(rig)
+
+        async def loaded(runs: str) -> tuple[str, ...]:
+            await beat(offer(slots=2), runs=runs)
+            await rig.settle(0.5)
+            (load,) = rig.stored(Load)
+            assert load.vram_free_mb is None
+            return load.loaded
+
+        assert await loaded("") == ()
+        assert await loaded("m") == ("m",)
+        assert await loaded("") == ("m",), "it ran last"
+        assert await loaded("nm") == ("m", "n"), "both run at once"
+        assert await loaded("") == ("m", "n")
+        assert await loaded("n") == ("n",), "alone it may have taken the place of the other"
+        told = steps.count("turnout.load")
+        assert await loaded("") == ("n",)
+        assert steps.count("turnout.load") == told, "nothing has changed"
+
+    play(story)
+
+
+def test_a_registry_that_starts_again_knows_what_ran_last() -> None:
+    async def story(rig: Rig) -> None:
+        before = Load(backend="a", waiting=1, running=0, loaded=("m",), at=T0)
+        await rig.bus.put_fact(before.subject, codec.encode(before))
+        await registry(rig)
+        await rig.settle(0.5)
+        beat = speaker(rig)
+        await beat(offer())
+        await rig.settle(0.5)
+        (load,) = rig.stored(Load)
+        assert (load.waiting, load.loaded) == (0, ("m",))
+        await beat(offer(), runs="n")
+        await rig.settle(0.5)
+        assert rig.stored(Load)[0].loaded == ("n",)
+
+    play(story)
+
+
+def test_of_what_nobody_serves_nothing_is_loaded() -> None:
+    async def story(rig: Rig) -> None:
+        await registry(rig)
+        beat = speaker(rig)
+        await rig.settle(7.0)
+        await beat(offer(), runs="m")
+        await rig.settle(0.5)
+        assert rig.stored(Load)[0].loaded == ("m",)
+        await beat(offer(), leaving=True)
+        await rig.settle(1.5)
+        assert rig.stored(Backend)[0].slots == 0
+        assert rig.stored(Load)[0].loaded == ()
+
+    play(story)
+
+
+def test_group_and_memory_are_told_with_the_backend() -> None:
+    async def story(rig: Rig) -> None:
+        await registry(rig)
+        beat = speaker(rig)
+        await beat(offer(exclusive_group="gpu", active=False, vram_total_mb=12_288))
+        (fact,) = rig.stored(Backend)
+        assert (fact.exclusive_group, fact.active, fact.vram_total_mb) == ("gpu", False, 12_288)
+        await beat(offer(exclusive_group="gpu", active=True, vram_total_mb=12_288))
+        assert rig.stored(Backend)[0].active
 
     play(story)
 

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.registry.catalogue import gone, merge, same
-from messages import Model, Offer
+from actors.registry.catalogue import gone, merge, running_models, same
+from messages import ExecutorAlive, Model, Offer, Running
 from tests.messages.samples import T0, backend
 
 
@@ -22,6 +22,8 @@ OFFERS = st.lists(
         models=st.lists(st.sampled_from("mnop"), max_size=3, unique=True).map(
             lambda names: tuple(Model(name=name) for name in names)
         ),
+        exclusive_group=st.sampled_from(["", "gpu"]), active=st.booleans(),
+        vram_total_mb=st.none() | st.integers(1, 99_999),
     ),
     min_size=1, max_size=5,
 ).map(lambda offers: [(f"e{n}", one) for n, one in enumerate(offers)])  # fmt: skip
@@ -37,6 +39,10 @@ def test_a_backend_is_what_its_executors_offer_together(offers: list[tuple[str, 
     names = [model.name for model in made.models]
     assert len(names) == len(set(names))
     assert set(names) == {model.name for _, one in offers for model in one.models}
+    assert made.active == any(one.active for _, one in offers)
+    assert bool(made.exclusive_group) == any(one.exclusive_group for _, one in offers)
+    sizes = [one.vram_total_mb for _, one in offers if one.vram_total_mb is not None]
+    assert made.vram_total_mb == (min(sizes) if sizes else None)
 
 
 def test_why_it_is_unhealthy_is_told_only_while_it_is() -> None:
@@ -56,3 +62,16 @@ def test_the_time_alone_is_no_change() -> None:
     assert same(backend(), msgspec.structs.replace(backend(), at=T0 + 99))
     assert not same(backend(), backend(slots=5))
     assert not same(backend(), None)
+
+
+def test_what_runs_is_gathered_from_all_executors_once_and_sorted() -> None:
+    def alive(instance: str, *pairs: tuple[str, str]) -> ExecutorAlive:
+        running = tuple(
+            Running(tenant="acme", job=f"j-{n}", n=1, run=str(n), backend=backend, model=model)
+            for n, (backend, model) in enumerate(pairs)
+        )
+        return ExecutorAlive(instance=instance, boot="b", number=1, running=running, at=T0)
+
+    living = [alive("e1", ("a", "n"), ("b", "m"), ("a", "n")), alive("e2", ("a", "m"), ("", "x"), ("c", ""))]
+    assert running_models(living) == {"a": ("m", "n"), "b": ("m",)}
+    assert running_models([]) == {}

@@ -8,10 +8,26 @@ import pytest
 from actors.host import Host
 from actors.telemetry.actor import DAY_SECONDS, Telemetry
 from actors.telemetry.history import History
+from actors.telemetry.rows import placed_row, rated_row
 from bus import codec
+from bus.bus import BusUnavailable
 from bus.memory import Faults
 from bus.topology import TELEMETRY, TELEMETRY_RATE
-from messages import Analyzed, AttemptsAre, AttemptsOf, Done, JobRate, JobsAre, JobsOf, Stats
+from messages import (
+    Analyzed,
+    AttemptsAre,
+    AttemptsOf,
+    Done,
+    Epoch,
+    JobRate,
+    JobsAre,
+    JobsOf,
+    Message,
+    Rebalance,
+    Rebalanced,
+    Stats,
+    StatsReset,
+)
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import T0, attempted, slip
 
@@ -29,6 +45,23 @@ async def telemetry(rig: Rig, file: Path, **changes: Any) -> tuple[Host, History
     history = History(file, offload=here, keep_days=30.0)
     room = room_of(lambda: Telemetry(history=history), TELEMETRY, TELEMETRY_RATE, slots=64)
     return await rig.host(room, **changes), history
+
+
+def measured(**changes: Any) -> Stats:
+    given: dict[str, Any] = {
+        "backend": "a", "model": "m", "scope": "-", "attempts": 20, "successes": 20, "weight": 17.0,
+        "latency_seconds": 8.0, "at": T0,
+    }  # fmt: skip
+    return Stats(**{**given, **changes})
+
+
+async def put(rig: Rig, fact: Message) -> None:
+    await rig.bus.put_fact(fact.subject, codec.encode(fact))
+
+
+def latest(rig: Rig) -> dict[str, Stats]:
+    """The figures of backend `a` and model `m` by scope."""
+    return {fact.scope: fact for fact in rig.stored(Stats) if fact.model == "m"}
 
 
 async def jobs(rig: Rig) -> JobsAre:
@@ -63,7 +96,7 @@ def test_averages_are_told_once_a_second_and_only_when_they_change(file: Path) -
             await rig.publish(attempted(job=f"j-{number}", workflow="site", latency_seconds=2.0))
         await rig.settle(5.0)
         facts = rig.stored(Stats)
-        assert sorted(fact.workflow for fact in facts) == ["-", "acme/site"]
+        assert sorted(fact.scope for fact in facts) == ["-", "acme/site", "task:chat"]
         assert {(fact.attempts, fact.latency_seconds) for fact in facts} == {(20, 2.0)}
         before = rig.server.log("KV_facts")[-1].seq
         await rig.settle(5.0)
@@ -79,25 +112,295 @@ def test_a_redelivered_attempt_counts_once(file: Path) -> None:
         await rig.settle(60.0)
         rig.server.faults = Faults()
         await rig.settle(60.0)
-        (fact,) = rig.stored(Stats)
-        assert fact.attempts == 1
+        assert {fact.attempts for fact in rig.stored(Stats)} == {1}
 
     assert play(story, faults=Faults(ack_lost=1.0)).events["delivered"] > 1
 
 
 def test_a_later_run_goes_on_from_what_an_earlier_one_measured(file: Path) -> None:
     async def story(rig: Rig) -> None:
-        earlier = Stats(backend="a", model="m", workflow="-", attempts=40, successes=40, latency_seconds=8.0, at=T0)
-        await rig.bus.put_fact(earlier.subject, codec.encode(earlier))
+        await put(rig, measured(attempts=40))
         await telemetry(rig, file)
         await rig.publish(attempted(latency_seconds=2.0))
         await rig.settle(3.0)
-        (fact,) = rig.stored(Stats)
+        fact = latest(rig)["-"]
         assert fact.attempts == 41
         assert fact.latency_seconds is not None
         assert 7.0 < fact.latency_seconds < 8.0
 
     play(story)
+
+
+def test_what_says_nothing_about_a_backend_is_not_told(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await rig.publish(attempted(outcome="aborted"))
+        await rig.settle(3.0)
+        assert rig.stored(Stats) == []
+
+    play(story)
+
+
+def test_names_without_end_do_not_fill_the_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.telemetry.actor.MOST_AVERAGES", 4)
+
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        for number in range(10):
+            await rig.publish(attempted(job=f"j-{number}", workflow=f"run-{number}"))
+        await rig.publish(attempted(job="other", model="n", workflow="new"))
+        await rig.settle(3.0)
+        scopes = {(fact.model, fact.scope) for fact in rig.stored(Stats)}
+        assert len(scopes) == 6
+        assert {("n", "-"), ("n", "task:chat"), ("m", "-"), ("m", "task:chat")} < scopes
+
+    play(story)
+
+
+def test_what_could_not_be_said_is_said_later(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        host, _ = await telemetry(rig, file)
+        put_fact, refused = host.bus.put_fact, 0
+
+        async def lossy(subject: str, data: bytes, **more: Any) -> int:
+            nonlocal refused
+            if refused < 5:
+                refused += 1
+                raise BusUnavailable("gone for a moment")
+            return await put_fact(subject, data, **more)
+
+        host.bus.put_fact = lossy  # type: ignore[method-assign]
+        await rig.publish(attempted())
+        await rig.settle(10.0)
+        assert refused == 5
+        assert sorted(latest(rig)) == ["-", "task:chat"]
+
+    play(story)
+
+
+# Several processes.
+
+
+def test_two_processes_go_on_from_whoever_has_counted_furthest(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file, instance="one")
+        await telemetry(rig, file.with_name("two.db"), instance="two")
+        for number in range(30):
+            await rig.publish(attempted(job=f"j-{number}", latency_seconds=2.0))
+            await rig.settle(2.0)  # One at a time, so that nothing is counted in the same second.
+        facts = [fact for fact in rig.stored(Stats) if fact.scope == "-"]
+        assert [fact.attempts for fact in facts] == sorted(fact.attempts for fact in facts)
+        assert latest(rig)["-"].attempts == 30
+        before = len(rig.records(Stats))
+        await rig.settle(5.0)
+        assert len(rig.records(Stats)) == before, "they do not answer each other for ever"
+
+    play(story)
+
+
+def test_figures_of_the_same_second_meet_and_rest(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file, instance="one")
+        await telemetry(rig, file.with_name("two.db"), instance="two")
+        for number in range(200):
+            await rig.publish(attempted(job=f"j-{number}", latency_seconds=2.0))
+        await rig.settle(5.0)
+        assert 100 <= latest(rig)["-"].attempts <= 200
+        before = len(rig.records(Stats))
+        await rig.settle(10.0)
+        assert len(rig.records(Stats)) == before
+
+    play(story)
+
+
+# Ratings.
+
+
+async def rate(rig: Rig, score: float, rater: str = "ada", job: str = "j-1") -> None:
+    body = codec.encode(JobRate(score=score, rater=rater))
+    await rig.raw(f"job.rate.acme.{job}", body)
+    await rig.settle(2.0)
+
+
+async def finish(rig: Rig, job: str = "j-1", ending: Any = "succeeded") -> None:
+    await rig.publish(Analyzed(tenant="acme", job=job, fingerprint="f", slip=slip(job=job), at=T0))
+    await rig.publish(Done(tenant="acme", job=job, ending=ending, backend="a", model="m", submitted_at=T0, at=T0 + 3))
+    await rig.settle(2.0)
+
+
+def ratings(rig: Rig) -> dict[str, tuple[float | None, int]]:
+    return {scope: (fact.rating, fact.ratings) for scope, fact in latest(rig).items()}
+
+
+def test_ratings_count_for_what_made_the_result(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await finish(rig)
+        await rate(rig, 5.0)
+        assert ratings(rig) == {"-": (5.0, 1), "task:chat": (5.0, 1)}
+        await rate(rig, 1.0)
+        assert ratings(rig)["-"] == (1.0, 1), "the last word of a rater counts"
+        await rate(rig, 3.0, rater="bob")
+        mean, number = ratings(rig)["task:chat"]
+        assert mean == pytest.approx((0.95 * 1.0 + 3.0) / 1.95)
+        assert number == 2
+
+    play(story)
+
+
+def test_a_rating_may_come_before_its_job_has_ended_and_before_a_restart(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        host, _ = await telemetry(rig, file)
+        await rate(rig, 4.0)
+        assert rig.stored(Stats) == []
+        await host.close()
+        await telemetry(rig, file, boot="b2")
+        await finish(rig)
+        assert ratings(rig) == {"-": (4.0, 1), "task:chat": (4.0, 1)}
+
+    play(story)
+
+
+def test_a_start_counts_what_an_earlier_run_did_not_tell(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        host, history = await telemetry(rig, file)
+        await finish(rig)
+        await history.write(rated_row("acme", "j-1", rater="ada", score=2.0, seq=1, at=T0), placed_row("acme", "j-1"))
+        await host.close()
+        assert rig.stored(Stats) == []
+        await telemetry(rig, file, boot="b2")
+        await rig.settle(2.0)
+        assert ratings(rig)["-"] == (2.0, 1)
+
+    play(story)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.99, 5.01, -3.0, 1e300])
+def test_a_rating_outside_of_its_range_is_left_out_and_seen(
+    file: Path, score: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await finish(rig)
+        await rate(rig, score)
+        assert rig.stored(Stats) == []
+        assert await rig.unacknowledged(TELEMETRY_RATE) == 0
+
+    play(story)
+    assert "rating of acme/j-1 by 'ada' is left out: score is" in caplog.text
+    assert "use 1 to 5" in caplog.text
+
+
+def test_a_failed_job_has_nothing_to_rate(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await finish(rig, ending="failed")
+        await rate(rig, 1.0)
+        assert rig.stored(Stats) == []
+
+    play(story)
+
+
+# Epochs.
+
+
+async def rebalance(rig: Rig, by: str = "ada") -> Rebalanced:
+    answer = await rig.bus.ask("ask.telemetry.rebalance", codec.encode(Rebalance(by=by)), timeout_seconds=2.0)
+    return codec.decode(Rebalanced, answer)
+
+
+def test_a_reset_forgets_everything_and_says_who_did_it(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await finish(rig)
+        await rate(rig, 5.0)
+        await rig.publish(attempted(latency_seconds=9.0))
+        await rig.settle(2.0)
+        assert await rebalance(rig) == Rebalanced(epoch=1, forgotten=2)
+        await rig.settle(2.0)
+        (epoch,), (reset,) = rig.stored(Epoch), rig.stored(StatsReset)
+        assert (epoch.of, epoch.epoch, epoch.by) == ("stats", 1, "ada")
+        assert (reset.epoch, reset.by, reset.forgotten, reset.at) == (1, "ada", 2, epoch.at)
+        assert {fact.epoch for fact in latest(rig).values()} == {0}
+        await rig.publish(attempted(job="j-2", latency_seconds=2.0))
+        await rate(rig, 1.0, rater="bob")
+        fact = latest(rig)["-"]
+        assert (fact.epoch, fact.attempts, fact.latency_seconds) == (1, 1, 2.0)
+        assert (fact.rating, fact.ratings) == (1.0, 1), "what was rated before is forgotten as well"
+        assert (await rebalance(rig)).epoch == 2
+
+    play(story)
+
+
+def test_two_who_ask_in_the_same_second_make_one_reset(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await rig.settle(0.1)
+        assert (await rebalance(rig)).epoch == (await rebalance(rig, "bob")).epoch == 1
+        await rig.settle(5.0)
+        assert [epoch.by for epoch in rig.stored(Epoch)] == [reset.by for reset in rig.stored(StatsReset)] == ["ada"]
+
+    play(story)
+
+
+def test_a_reset_that_could_not_be_said_is_said_again(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        host, _ = await telemetry(rig, file)
+        await rig.settle(0.1)
+        put_fact, publish, refused = host.bus.put_fact, host.bus.publish, 0
+
+        async def lossy(*given: Any, **more: Any) -> Any:
+            nonlocal refused
+            if refused < 3:
+                refused += 1
+                raise BusUnavailable("gone for a moment")
+            return await (put_fact if len(given) == 2 and "msg_id" not in more else publish)(*given, **more)
+
+        host.bus.put_fact = host.bus.publish = lossy  # type: ignore[method-assign]
+        await rebalance(rig)
+        await rig.settle(5.0)
+        assert refused == 3
+        assert len(rig.stored(Epoch)) == len(rig.stored(StatsReset)) == 1
+
+    play(story)
+
+
+def test_figures_of_an_older_epoch_do_not_come_back(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await put(rig, measured(attempts=40, epoch=2))
+        await put(rig, Epoch(epoch=3, by="ada", at=T0))
+        await put(rig, measured(scope="task:chat", attempts=40, epoch=2))
+        await telemetry(rig, file)
+        await rig.publish(attempted(latency_seconds=2.0))
+        await rig.settle(2.0)
+        await put(rig, measured(attempts=41, epoch=2))
+        await rig.publish(attempted(job="j-2", latency_seconds=2.0))
+        await rig.settle(2.0)
+        assert {scope: (fact.epoch, fact.attempts) for scope, fact in latest(rig).items()} == {
+            "-": (3, 2),
+            "task:chat": (3, 2),
+        }
+        assert (await rebalance(rig)).epoch == 4
+
+    play(story)
+
+
+def test_a_reset_of_another_process_holds_here(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await rig.publish(attempted(latency_seconds=9.0))
+        await rig.settle(2.0)
+        await put(rig, Epoch(epoch=1, by="bob", at=T0))
+        await rig.publish(attempted(job="j-2", latency_seconds=2.0))
+        await rig.settle(2.0)
+        fact = latest(rig)["-"]
+        assert (fact.epoch, fact.attempts, fact.latency_seconds) == (1, 1, 2.0)
+        assert rig.stored(StatsReset) == []
+
+    play(story)
+
+
+# The history.
 
 
 def test_old_history_is_forgotten(file: Path) -> None:
@@ -109,6 +412,18 @@ def test_old_history_is_forgotten(file: Path) -> None:
         assert len((await jobs(rig)).jobs) == 2
         await rig.settle(3600.0)
         assert [row.job for row in (await jobs(rig)).jobs] == ["new"]
+
+    play(story)
+
+
+def test_history_that_is_too_large_is_cut_soon(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        _, history = await telemetry(rig, file)
+        history.max_mb = 0.0
+        await finish(rig)
+        assert len((await jobs(rig)).jobs) == 1
+        await rig.settle(60.0)
+        assert (await jobs(rig)).jobs == ()
 
     play(story)
 

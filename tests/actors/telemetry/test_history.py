@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from actors.telemetry.history import History, analyzed_row, attempted_row, done_row, rated_row
-from messages import Analyzed, Attempt, Done, JobRow, JobsOf, Problem
+from actors.telemetry.history import MOST_RATINGS, History
+from actors.telemetry.rows import analyzed_row, attempted_row, done_row, placed_row, rated_row
+from messages import Analyzed, Attempt, Done, JobRow, JobsOf, Problem, Result
 from tests.messages.samples import ATTEMPTED, PROBLEM, T0, attempted, slip
 
 PAST = (Attempt(n=1, backend="a", model="m", outcome="ok", billed_microdollars=5),)
@@ -159,20 +162,165 @@ def test_attempts_come_back_whole_and_in_order(file: Path) -> None:
     asyncio.run(main())
 
 
-def test_ratings_are_kept_once(file: Path) -> None:
+def rated(job: str = "j-1", rater: str = "ada", score: float = 4.5, seq: int = 5, at: float = T0) -> Any:
+    return rated_row("acme", job, rater=rater, score=score, seq=seq, at=at)
+
+
+PLACED = placed_row("acme", "j-1")
+SUCCEEDED = (analyzed_row(submitted("j-1")), done_row(ended("j-1")))
+
+
+def test_the_last_word_of_each_rater_counts(file: Path) -> None:
     async def main() -> None:
-        history = History(file, offload=right_here)
-        for seq in (5, 5, 6):
-            await history.write(rated_row("acme", "j-1", seq, 4.5, "ada"))
+        history = History(file, offload=in_a_thread)
+        await history.write(*SUCCEEDED, rated(score=1.0), rated(rater="bob", score=3.0, seq=6))
+        await history.write(rated(score=5.0, seq=9), rated(score=2.0, seq=7), PLACED)
+        assert await history.scores("a", "m") == [3.0, 5.0]
         history.close()
 
     asyncio.run(main())
-    with sqlite3.connect(file) as database:
-        assert database.execute("SELECT seq, score, rater FROM ratings ORDER BY seq").fetchall() == [
-            (5, 4.5, "ada"),
-            (6, 4.5, "ada"),
-        ]
-    database.close()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_rating_finds_what_made_the_result_in_whatever_order(file: Path, order: tuple[int, ...]) -> None:
+    events = [*SUCCEEDED, rated()]
+
+    async def main() -> None:
+        history = History(file, offload=right_here)
+        for place in order:
+            assert await history.scores("a", "m") == []
+            assert history.fresh == set()
+            await history.write(events[place], PLACED)
+        assert history.fresh == {("a", "m", "chat")}
+        assert await history.scores("a", "m", "chat") == await history.scores("a", "m") == [4.5]
+        assert await history.scores("a", "m", "code") == await history.scores("b", "m") == []
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_a_rating_waits_for_its_job_across_a_restart(file: Path) -> None:
+    async def before() -> None:
+        history = History(file, offload=right_here)
+        await history.write(rated(), PLACED)
+        assert await history.rated() == []
+        history.close()
+
+    async def later() -> None:
+        history = History(file, offload=right_here)
+        await history.write(*SUCCEEDED, PLACED)
+        assert await history.rated() == [("a", "m", "chat")]
+        history.close()
+
+    asyncio.run(before())
+    asyncio.run(later())
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled", "expired"])
+def test_a_job_without_a_result_has_nothing_that_could_be_rated(file: Path, ending: str) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here)
+        await history.write(analyzed_row(submitted("j-1")), rated(), done_row(ended("j-1", ending=ending)), PLACED)
+        assert await history.rated() == []
+        assert history.fresh == set()
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_scores_come_in_order_since_a_time_and_not_without_end(file: Path) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here)
+        rows = [rated(rater=f"r{n}", score=float(n), seq=n, at=T0 + n) for n in (3, 1, 2)]
+        await history.write(*SUCCEEDED, *rows, PLACED)
+        assert await history.scores("a", "m") == [1.0, 2.0, 3.0]
+        assert await history.scores("a", "m", "chat", since=T0 + 2) == [2.0, 3.0]
+        many = [rated(rater=f"x{n}", score=4.0, seq=100 + n) for n in range(MOST_RATINGS)]
+        await history.write(*many, PLACED)
+        assert await history.scores("a", "m") == [4.0] * MOST_RATINGS
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_ratings_go_with_their_jobs_and_those_of_no_job_by_their_age(file: Path) -> None:
+    async def main() -> None:
+        history = History(file, offload=in_a_thread)
+        await history.write(
+            analyzed_row(submitted("old")), done_row(ended("old", T0)), rated("old", at=T0 + 99),
+            analyzed_row(submitted("new")), done_row(ended("new", T0 + 100)), rated("new", at=T0),
+            rated("nobody's", at=T0), rated("late", at=T0 + 99),
+        )  # fmt: skip
+        await history.forget(T0 + 50)
+        history.close()
+
+    asyncio.run(main())
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT job FROM ratings ORDER BY job").fetchall() == [("late",), ("new",)]
+
+
+def test_what_never_ended_is_forgotten_by_its_submission(file: Path) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here)
+        await history.write(analyzed_row(submitted("lost", T0)), analyzed_row(submitted("new", T0 + 60)))
+        await history.forget(T0 + 50)
+        assert [row.job for row in await history.jobs(JobsOf())] == ["new"]
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_the_oldest_goes_when_there_is_no_room(file: Path) -> None:
+    async def main() -> None:
+        history = History(file, offload=in_a_thread, max_mb=0.5)
+        big = Result(text="x" * 10_000)
+        for number in range(100):
+            job, at = f"j-{number:03}", T0 + number
+            event = attempted(job=job, result=big, at=at)
+            await history.write(analyzed_row(submitted(job, at)), attempted_row(event), done_row(ended(job, at)))
+        await history.shrink()
+        left = [row.job for row in reversed(await history.jobs(JobsOf(limit=1000)))]
+        assert 10 <= len(left) < 50
+        assert left == [f"j-{number:03}" for number in range(100 - len(left), 100)]
+        assert len(await history.attempts("acme", left[0])) == 1
+        assert await history.attempts("acme", "j-000") == ()
+        history.close()
+
+    asyncio.run(main())
+    assert file.stat().st_size < 1_000_000, "the room is given back to the disk"
+
+
+def test_room_that_the_tables_themselves_need_is_no_endless_search(file: Path) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here, max_mb=0.0)
+        await history.write(*SUCCEEDED, attempted_row(attempted()), attempted_row(attempted(job="of-no-job")), rated())
+        await history.shrink()
+        assert await history.jobs(JobsOf()) == ()
+        assert await history.attempts("acme", "of-no-job") == ()
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_the_quality_of_a_job_is_kept(file: Path) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here)
+        await history.write(done_row(ended("j-1")), analyzed_row(submitted("j-1", quality="final")))
+        history.close()
+
+    asyncio.run(main())
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT quality FROM jobs").fetchall() == [("final",)]
+
+
+def test_a_file_of_another_version_is_refused_and_stays_as_it_is(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE jobs (job TEXT)")
+        database.commit()
+    before = file.read_bytes()
+    with pytest.raises(sqlite3.DatabaseError, match=r"history\.db was written by another version .* move it away"):
+        History(file, offload=right_here)
+    assert file.read_bytes() == before
 
 
 def test_what_ended_long_ago_is_forgotten(file: Path) -> None:
@@ -182,8 +330,8 @@ def test_what_ended_long_ago_is_forgotten(file: Path) -> None:
             await history.write(analyzed_row(submitted(job)))
             await history.write(attempted_row(attempted(job=job, at=at)))
             await history.write(done_row(ended(job, at)))
-        await history.write(analyzed_row(submitted("running")))
-        await asyncio.gather(history.forget(T0 + 50), history.write(analyzed_row(submitted("late"))))
+        await history.write(analyzed_row(submitted("running", T0 + 60)))
+        await asyncio.gather(history.forget(T0 + 50), history.write(analyzed_row(submitted("late", T0 + 60))))
         assert sorted(row.job for row in await history.jobs(JobsOf())) == ["late", "new", "running"]
         assert await history.attempts("acme", "old") == ()
         assert len(await history.attempts("acme", "new")) == 1
