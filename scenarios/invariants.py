@@ -330,7 +330,7 @@ class Entry(NamedTuple):
     def what(self) -> tuple[Any, ...]:
         """What it counts for: two increments for the same thing would count it twice."""
         e = self.entry
-        return (e.step == "reserve", e.tenant, e.job, e.n, e.backend, e.model, e.counter, e.amount)
+        return (e.step == "reserve", e.tenant, e.job, e.n, e.backend, e.model, e.counter, e.amount, e.hold)
 
 
 def _entries(log: Log) -> list[Entry]:

@@ -11,9 +11,11 @@ from pathlib import Path
 import uvloop
 
 from bus.server import NatsServer
+from scenarios.bench.decide import measure_decisions
 from scenarios.bench.figures import Step, alternate, percentile, rate, report
 from scenarios.bench.floor import Floor, bodies_of
 from scenarios.bench.ours import PROMPT, Ours
+from scenarios.bench.reserve import measure_reservations
 from scenarios.simulation import events_per_second
 
 IN_FLIGHT = 128
@@ -75,6 +77,10 @@ def main() -> None:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         figures = runner.run(measure(Path(directory), blocks=given.blocks, size=given.size, load=given.load))
+        figures |= runner.run(
+            measure_reservations(Path(directory), blocks=given.blocks, size=given.size, load=2 * given.load)
+        )
+    figures |= measure_decisions()
     figures["simulation.events_per_second"] = events_per_second()
     print(report(figures, given.out))
 

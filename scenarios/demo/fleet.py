@@ -6,7 +6,7 @@ import msgspec
 
 from actors.settings import BreakerRules, JobSettings, Settings
 from actors.simbackend import SimSettings
-from messages import Failover, Model, Offer, Policy, Price, Weights
+from messages import FailoverRules, Model, Offer, Policy, Price, Weights
 
 ANSWER_TOKENS = 300
 
@@ -96,7 +96,9 @@ FLEET = (LOCAL, CHEAP, FAST)
 
 POLICY = Policy(
     policy="demo",
-    failover=Failover(max_attempts=4, waits_seconds=(0.5, 1.0, 2.0)),
+    order=5,
+    source="demo",
+    failover=FailoverRules(max_attempts=4, waits_seconds=(0.5, 1.0, 2.0)),
     weights=Weights(fast_seconds=1.0, slow_seconds=10.0, dear_microdollars=12_000.0, long_queue=6.0),
 )
 """Anchors that suit answers of a few seconds; the shipped ones expect longer answers."""

@@ -198,10 +198,8 @@ class Screen:
         self._print(Text(f"Why did {explained.job} go to {explained.chosen or 'nobody'}{call}?", "bold"))
         grid = Table.grid(padding=(0, 1, 0, 0))
         grid.add_row("", Text(explained.summary))
-        for line in explained.why:
-            grid.add_row(Text("-", "dim"), Text(line))
-        for line in explained.alternatives:
-            grid.add_row(Text("-", "dim"), Text(f"instead of {line}"))
+        for reason in (*explained.reasons, *explained.alternatives):
+            grid.add_row(Text("-", "dim"), Text(reason.text))
         for line in explained.suggestions:
             grid.add_row(Text("*", "yellow"), Text(line))
         self._print(grid)

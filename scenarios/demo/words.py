@@ -21,13 +21,14 @@ _OUTCOMES = {
     "not_started": "was not called",
     "aborted": "stopped: the job had ended",
     "invalid_structure": "answered no valid JSON",
+    "missing_field": "its answer lacks a field",
     "empty": "answered nothing",
 }
 _SHORT = (
     ("is a cloud backend", "is cloud"),
     ("has an open breaker", "breaker open"),
     ("is unhealthy", "unhealthy"),
-    ("excluded", "failed it before"),
+    ("is excluded", "failed it before"),
     ("could cost", "too dear"),
     ("has no live executor", "no executor"),
     ("its breaker is half-open", "trial call under way"),
@@ -74,6 +75,8 @@ def because(decided: Decided, granted: Granted) -> str:
         return f"cheapest: {_price(chosen)}; {rivals[0].backend} {_price(rivals[0])}"
     if decided.strategy == "latency_first":
         return f"fastest: {_seconds(chosen)}; {rivals[0].backend} {_seconds(rivals[0])}"
+    if decided.strategy != "weighted_score":
+        return f"first by {decided.strategy.replace('_', ' ')}; next {rivals[0].backend}"
     points = ", ".join(f"{rival.backend} {rival.score:.0f}" for rival in rivals[:2])
     return f"{chosen.score:.0f} points; {points}"
 
@@ -117,8 +120,9 @@ def _short(reason: str) -> str:
 
 
 def _price(candidate: Candidate) -> str:
-    return money(candidate.features.get("price_microdollars", 0.0))
+    return money(candidate.features.price_microdollars)
 
 
 def _seconds(candidate: Candidate) -> str:
-    return f"{candidate.features.get('service_seconds', 0.0) + candidate.features.get('wait_seconds', 0.0):.1f} s"
+    f = candidate.features
+    return f"{f.wait_seconds + f.switch_seconds + f.service_seconds:.1f} s"

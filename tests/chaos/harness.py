@@ -29,6 +29,7 @@ from messages import (
     Decided,
     Done,
     Due,
+    FailoverRules,
     Granted,
     JobCancel,
     JobSubmit,
@@ -38,7 +39,6 @@ from messages import (
     Started,
     untoken,
 )
-from messages import Failover as Patience
 from scenarios.backends import Call
 from scenarios.invariants import Log, Outage, Story, broken, unfinished
 from tests.chaos.checks import entry_of, more_violations, name
@@ -46,7 +46,7 @@ from tests.chaos.process import Called, Killed, World
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANTS = ("acme", "b.v. & co", "x")
-FAILOVER = Patience(max_attempts=4, waits_seconds=(0.2, 1.0), stall_seconds=4.0)
+PATIENCE = Policy(policy="chaos", failover=FailoverRules(max_attempts=4, waits_seconds=(0.2, 1.0), stall_seconds=4.0))
 
 
 async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -322,7 +322,7 @@ class Field:
             client.backends = [place.name for place in self.world.places]
             await client.open()
             await self._ready(bus)
-            await bus.put_fact(Policy(policy="default").subject, codec.encode(Policy(failover=FAILOVER)))
+            await bus.put_fact(PATIENCE.subject, codec.encode(PATIENCE))
             yield client
         finally:
             self.world.calm.touch()

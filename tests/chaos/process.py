@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
@@ -34,7 +34,7 @@ from actors.voice import Boundary
 from bus import topology
 from bus.jetstream import connect
 from bus.topology import Queue
-from messages import Attempted, Chunk, Model, Offer, Price, Progress, Work
+from messages import Attempted, Chunk, ExecutorAlive, Model, Offer, Price, Progress, Work
 
 log = logging.getLogger("chaos")
 POINTS = ("before publish", "after publish", "before acknowledge")
@@ -160,10 +160,11 @@ _working: ContextVar[tuple[Work, Heard]] = ContextVar("working")
 class Watched(Executor):
     """An executor whose adapters know for which attempt they are called."""
 
-    async def run(self, work: Work, heard: Heard) -> AsyncIterator[Chunk | Progress | Attempted]:
+    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
         _working.set((work, heard))
-        async for said in super().run(work, heard):
-            yield said
+        async with aclosing(super().run(work, heard)) as steps:
+            async for said in steps:
+                yield said
 
 
 class Recorded:

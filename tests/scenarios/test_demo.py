@@ -15,6 +15,7 @@ from messages import (
     Decided,
     Done,
     Failover,
+    Features,
     Granted,
     Needs,
     Problem,
@@ -108,8 +109,10 @@ def test_percentiles_are_values_that_occurred(share, expected):
 # --------------------------------------------------------------------------------------------------- words
 
 
-def candidate(backend, *, score=0.0, reason="", permitted=True, **features):
-    return Candidate(backend=backend, model="m", permitted=permitted, score=score, reason=reason, features=features)
+def candidate(backend, *, score=0.0, reason="", barred="", **features):
+    return Candidate(
+        backend=backend, model="m", barred=barred, score=score, reason=reason, features=Features(**features)
+    )
 
 
 def decided(*ranking, others=(), strategy="weighted_score", preferred=""):
@@ -129,10 +132,10 @@ def granted(backend="local", **more):
 
 
 LOCAL, CLOUD = candidate("local", score=91.2), candidate("cloud", score=60.0)
-NOT_CLOUD = candidate("cloud", reason="is a cloud backend, and the job does not allow the cloud", permitted=False)
-NO_VISION = candidate("local", reason="lacks vision", permitted=False)
-OPEN = candidate("local", reason="has an open breaker for 3 s: failures", permitted=False)
-DEAR = candidate("dear", reason="could cost $1, the job has $0 left", permitted=False)
+NOT_CLOUD = candidate("cloud", reason="is a cloud backend, and the job does not allow the cloud", barred="cloud")
+NO_VISION = candidate("local", reason="lacks vision", barred="capability")
+OPEN = candidate("local", reason="has an open breaker for 3 s: failures", barred="breaker")
+DEAR = candidate("dear", reason="could cost $1, the job has $0 left", barred="cost")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,7 @@ DEAR = candidate("dear", reason="could cost $1, the job has $0 left", permitted=
             granted(),
             "fastest: 1.5 s; cloud 0.0 s",
         ),
+        (decided(LOCAL, CLOUD, strategy="expected_cost"), granted(), "first by expected cost; next cloud"),
     ],
 )
 def test_every_decision_has_its_reason_in_a_few_words(decision, verdict, words_wanted):

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from actors.analyzer.check import check
-from actors.analyzer.classify import needs_of
+from actors.analyzer.needs import needs_of
 from actors.router.strategies import STRATEGIES
 from messages import JobSubmit
 from scenarios.demo.fleet import FLEET, SETTINGS
@@ -48,8 +48,8 @@ def test_all_kinds_of_work_are_there():
 
 def test_users_ask_for_different_things():
     assert {job.preferred_backend for job in JOBS} == {"", *(member.offer.backend for member in FLEET)}
-    assert sum(not job.allow_cloud for job in JOBS) >= 3
-    assert sum(job.prioritize_speed for job in JOBS) >= 5
+    assert sum(job.allow_cloud is False for job in JOBS) >= 3
+    assert sum(bool(job.prioritize_speed) for job in JOBS) >= 5
     assert sum(job.max_cost_microdollars is not None for job in JOBS) >= 3
     assert sum(job.deadline_seconds is not None for job in JOBS) >= 10
     assert {job.strategy for job in JOBS} >= {"cost_first", "latency_first"}
@@ -61,4 +61,4 @@ def test_users_ask_for_different_things():
 def test_every_job_fits_somewhere():
     for job, needs in zip(JOBS, NEEDS, strict=True):
         able = [m.offer for m in FLEET if set(needs.capabilities) <= set(m.offer.models[0].capabilities)]
-        assert [offer for offer in able if offer.local or job.allow_cloud], job.prompt
+        assert [offer for offer in able if offer.local or job.allow_cloud is not False], job.prompt

@@ -356,18 +356,17 @@ def forgotten_probe() -> Tale:
     return Tale(tell, ALONE, {"breaker": rules}, write=seconds(0.5, X="server_error"))
 
 
-def dearer(*, price_now: Callable[[], None]) -> Tale:
-    """The price changes while the guardrail is down, between the reservation and the verdict."""
+def crash_over_budget() -> Tale:
+    """The front crashes after it had to refuse a job, because the one before it used up the budget."""
 
     async def tell(world: World) -> None:
-        world.watch = At("front-1", "before publish", "granted")
         await world.submit("j")
-        await asyncio.sleep(0.5)
-        world.watch = lambda _: False
-        price_now()
-        await asyncio.sleep(30.0)
+        await world.until_done(["j"])
+        world.watch = At("front-1", "before publish", "granted")
+        await world.submit("k")
+        await asyncio.sleep(20.0)
 
-    return Tale(tell, ALONE, budget("microdollars", 1_000_000))
+    return Tale(tell, ALONE, budget("requests", 1))
 
 
 def view_changes() -> Tale:

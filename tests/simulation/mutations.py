@@ -18,8 +18,8 @@ from actors.analyzer.actor import Analyzer
 from actors.executor.actor import Executor
 from actors.executor.claim import DRAIN_SLOTS, Claimant, Drainer
 from actors.guardrail import breaker as breakers
-from actors.guardrail import limits
 from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Guardrail, Sweeper, settle
+from actors.guardrail.gate import Gate
 from actors.guardrail.ledger import Ledger
 from actors.host import Host
 from actors.roster import Roster
@@ -323,7 +323,10 @@ def the_fold_forgets_its_place(patch: Patch) -> None:
 
 
 def leases_have_no_end(patch: Patch) -> None:
-    patch.setattr(breakers, "lease_is_taken", lambda breaker, now: bool(breaker.probe_job))
+    async def taken(self: Gate, fact: Any, now: float) -> bool:
+        return bool(fact.probe_job)
+
+    patch.setattr(Gate, "_is_probed", taken)
 
 
 def only_grants_are_written(patch: Patch) -> None:
@@ -339,12 +342,12 @@ def only_grants_are_written(patch: Patch) -> None:
 
 def giving_up_is_not_decided(patch: Patch) -> None:
     """The router ends a job at once instead of writing the decision first (A6)."""
-    for name in ("analyzed", "_again"):
+    for name in ("analyzed", "retry", "due"):
         original = getattr(Router, name)
 
         @functools.wraps(original)
-        def mutated(self: Router, message: Any, heard: Any, original: Any = original) -> Any:
-            says = original(self, message, heard)
+        async def mutated(self: Router, message: Any, heard: Any, original: Any = original) -> Any:
+            says = await original(self, message, heard)
             return [
                 end
                 for said in says
@@ -369,20 +372,6 @@ def rejections_are_not_analyzed(patch: Patch) -> None:
             return [end(said, heard[-1]) for said in original(self, *heard)]
 
         patch.setattr(Analyzer, name, mutated)
-
-
-PRICE_FACTOR = {"now": 1}
-
-
-def double_price() -> None:
-    PRICE_FACTOR["now"] = 2
-
-
-def fresh_prices(patch: Patch) -> None:
-    """The guardrail reserves by its own price list of the moment, not by the decision (A8)."""
-    original = limits._amount
-    patch.setitem(PRICE_FACTOR, "now", 1)
-    patch.setattr(limits, "_amount", lambda budget, candidate: original(budget, candidate) * PRICE_FACTOR["now"])
 
 
 def the_sweeper_knows_no_verdicts(patch: Patch) -> None:
