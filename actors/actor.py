@@ -9,6 +9,7 @@ or makes an id.
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import types
 import typing
@@ -154,6 +155,7 @@ def _form(function: Callable[..., Any]) -> Form:
     return Form.ASYNC if inspect.iscoroutinefunction(function) else Form.PLAIN
 
 
+@functools.cache
 def handlers_of(actor: type[Actor]) -> tuple[Handler, ...]:
     """The handlers of an actor class, read from its annotations. Raises TypeError for a handler without usable types."""
     found: list[Handler] = []

@@ -8,7 +8,7 @@ import msgspec
 
 from bus import codec
 from bus.bus import Bus
-from messages import Attempted, Done, Granted, Message
+from messages import Attempted, Done, Granted, Held, Message
 
 M = TypeVar("M", bound=Message)
 
@@ -35,6 +35,15 @@ class Journal:
     async def granted(self, tenant: str, job: str, n: int) -> Granted | None:
         """The verdict on round `n`, if there is one."""
         return await self.read(Granted, tenant=tenant, job=job, n=n)
+
+    async def held(self, tenant: str, job: str) -> Held | None:
+        """The latest word that a job waits for a person, if there is one."""
+        found: Held | None = None
+        channel = Held.channel
+        async for record in self._bus.read(channel.stream, channel.key_of(tenant=tenant, job=job)):
+            one = codec.decode(Held, record.data, record.headers)
+            found = one if found is None or one.n > found.n else found
+        return found
 
     async def submission(self, seq: int) -> bytes | None:
         """The body of a submission as JSON, or None when it is no longer kept."""

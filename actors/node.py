@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
-from collections.abc import Callable, Mapping, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from actors.actor import Actor, Heard
@@ -14,15 +17,29 @@ from actors.executor.actor import Executor, Served
 from actors.executor.claim import Drainer, InHand
 from actors.executor.discover import Discovery
 from actors.explainer.actor import Explainer
-from actors.guardrail.actor import Fold, Guardrail, Sweeper
+from actors.guardrail import (
+    breaker,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+    breaker_hand,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+)
+from actors.guardrail.actor import Guardrail, Sweeper
+from actors.guardrail.fold import Fold
 from actors.guardrail.ledger import Ledger
 from actors.host import Host
 from actors.journal import Journal
 from actors.registry.actor import Registry
+from actors.registry.aside import Aside, NoAnswer
+from actors.registry.gpu import Look, Nvml
+from actors.registry.sensor import GpuSensor
 from actors.room import Room
 from actors.roster import DEAD_AFTER_SECONDS, Roster
+from actors.router import (
+    policyfile,
+    verify,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+)
 from actors.router.actor import Router
-from actors.router.strategies import STRATEGIES
+from actors.router.case import Strategy
+from actors.router.shipped import overrides_from, shipped_policies
+from actors.router.strategies import load_strategies
 from actors.settings import Settings, SettingsError
 from actors.telemetry.actor import Telemetry
 from actors.telemetry.history import History, Offload
@@ -30,7 +47,7 @@ from actors.voice import Boundary
 from bus import codec, topology
 from bus.bus import Bus, Conflict, QueueState
 from bus.topology import work_queue
-from messages import Deployment
+from messages import Deployment, Policy
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "front": ("analyzer", "router", "guardrail", "breaker", "sweeper"),
@@ -38,7 +55,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "router": ("router",),
     "guardrail": ("guardrail", "breaker", "sweeper"),
     "registry": ("registry", "drainer"),
-    "executor": ("executor",),
+    "executor": ("executor", "sensor"),
     "telemetry": ("telemetry",),
     "explainer": ("explainer",),
 }
@@ -52,6 +69,7 @@ ALL_ROOMS = (
     "registry",
     "drainer",
     "executor",
+    "sensor",
     "telemetry",
     "explainer",
 )
@@ -94,6 +112,33 @@ async def beside(call: Callable[[], Any]) -> Any:
     return await asyncio.to_thread(call)
 
 
+Gpus = Callable[[], Awaitable[Look]]
+"""Reads the GPUs of a host; raises NoAnswer, or says in words why it can't."""
+
+
+async def no_hardware() -> Look:
+    """For a simulation: there is nothing to read, and nothing to say about it."""
+    return Look()
+
+
+def this_host() -> str:
+    """The name under which executors and GPUs of this machine find each other."""
+    return socket.gethostname()
+
+
+def gpus_here() -> Gpus:
+    """The GPUs of this machine, read in a thread of its own."""
+    return Aside(Nvml(this_host()).look, what="NVML")
+
+
+async def look_at_gpus() -> Look:
+    """How the GPUs of this machine are, or why that can't be read."""
+    try:
+        return await gpus_here()()
+    except NoAnswer as error:
+        return Look(problem=str(error))
+
+
 def build(
     names: Sequence[str],
     bus: Bus,
@@ -103,8 +148,15 @@ def build(
     history: Path | str = ":memory:",
     offload: Offload[Any] = beside,
     dead_after_seconds: float = DEAD_AFTER_SECONDS,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    gpus: Gpus | None = None,
 ) -> list[Room]:
-    """The rooms of one process, ready for a host. `served` are the executor's backends by name."""
+    """The rooms of one process, ready for a host. `served` are the executor's backends by name; `gpus` reads the GPUs of
+    this machine (absent: no hardware is looked at).
+
+    Raises SettingsError for an environment variable of routing that is wrong, or a strategy of the user's that can't be
+    loaded.
+    """
     apart = settings.rooms == "apart"
     journal, ledger = Journal(bus), Ledger(bus)
     in_hand, drained = InHand(), InHand()
@@ -121,46 +173,86 @@ def build(
 
     bus.on_reconnect(listen_anew)
 
+    policies, strategies = routing(environment)
+
+    def router() -> Router:
+        return Router(keeper=journal, policies=policies, strategies=strategies)
+
     def analyzer() -> Analyzer:
         return Analyzer(
+            policies=policies,
             default_deadline_seconds=settings.jobs.deadline_seconds,
             longest_deadline_seconds=settings.jobs.longest_deadline_seconds,
-            strategies=tuple(STRATEGIES),
+            strategies=tuple(strategies),
         )
 
     def guardrail() -> Guardrail:
-        return Guardrail(journal=journal, ledger=ledger, budgets=settings.budgets, rules=settings.breaker)
+        return Guardrail(
+            journal=journal,
+            ledger=ledger,
+            budgets=settings.budgets,
+            rules=settings.breaker,
+            budgeting=settings.budgeting,
+        )
 
     def executor() -> Executor:
-        return Executor(journal=journal, roster=rosters["executor"], in_hand=in_hand, clock=bus.now, served=known)
+        return Executor(
+            journal=journal, roster=rosters["executor"], in_hand=in_hand, clock=bus.now, served=known,
+            host=this_host() if gpus is not None else "",
+        )  # fmt: skip
 
     def drainer() -> Drainer:
         return Drainer(journal=journal, roster=rosters["drainer"], in_hand=drained, clock=bus.now)
 
     def telemetry() -> Callable[[], Telemetry]:
-        kept = History(history, offload=offload, keep_days=settings.history_days)  # Survives the restart of its actor.
+        # Survives the restart of its actor.
+        kept = History(history, offload=offload, keep_days=settings.history_days, max_mb=settings.history_mb)
         return lambda: Telemetry(history=kept)
 
     router_queues = [(topology.ROUTER_CANCEL, HEADS), (topology.ROUTER, HEADS)]
-    guardrail_queues = [(topology.SETTLE, HEADS)]
+    guardrail_queues = [(topology.SETTLE, HEADS), (topology.RESUME, HEADS)]
     if apart:
         router_queues.append((topology.ROUTER_ANALYZED, HEADS))
         guardrail_queues.append((topology.GUARDRAIL_DECIDED, HEADS))
     makers: dict[str, Callable[[], Room]] = {
         "analyzer": lambda: Room(analyzer, queues=[(topology.ANALYZER, HEADS)]),
-        "router": lambda: Room(Router, queues=router_queues),
+        "router": lambda: Room(router, queues=router_queues),
         "guardrail": lambda: Room(guardrail, queues=guardrail_queues),
         "breaker": lambda: Room(lambda: Fold(rules=settings.breaker), queues=[(topology.FOLD, HEADS)]),
         "sweeper": lambda: Room(lambda: Sweeper(journal=journal, ledger=ledger), queues=[(topology.SWEEP, HEADS)]),
         "registry": lambda: Room(lambda: Registry(queues=ServerQueues(bus), roster=rosters["registry"])),
         "drainer": lambda: Room(drainer),
         "executor": lambda: Room(executor),
+        "sensor": lambda: Room(
+            lambda: GpuSensor(host=this_host() if gpus is not None else "", look=gpus or no_hardware)
+        ),
         "telemetry": lambda: Room(
             telemetry(), queues=[(topology.TELEMETRY, 4 * HEADS), (topology.TELEMETRY_RATE, HEADS)]
         ),
         "explainer": lambda: Room(Explainer, queues=[(topology.EXPLAINER, HEADS)]),
     }
     return [makers[name]() for name in names]
+
+
+@functools.cache
+def installed_strategies() -> Mapping[str, Strategy]:
+    """All strategies, the user's included: looked for once, since it reads what is installed. Raises ValueError."""
+    return load_strategies()
+
+
+def routing(environment: Mapping[str, str]) -> tuple[tuple[Policy, ...], Mapping[str, Strategy]]:
+    """The policies that hold from the start, and all strategies, the user's included. Raises SettingsError."""
+    try:
+        override = overrides_from(environment)
+        strategies = installed_strategies()
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return (*shipped_policies(), *((override,) if override is not None else ())), strategies
+
+
+def read_policy(path: Path, environment: Mapping[str, str]) -> Policy:
+    """A user's policy, checked as the router understands policies. Raises `policyfile.PolicyError`, or SettingsError."""
+    return policyfile.read_policy(path, strategies=routing(environment)[1])
 
 
 async def set_up(bus: Bus, settings: Settings, *, rearrange: bool = False) -> None:
@@ -196,7 +288,7 @@ async def set_up(bus: Bus, settings: Settings, *, rearrange: bool = False) -> No
 def actor_classes() -> tuple[type[Actor], ...]:
     """The actor of every room, in the order of a job's way through them."""
     return (
-        Analyzer, Router, Guardrail, Fold, Sweeper, Registry, Drainer, Executor, Telemetry, Explainer,
+        Analyzer, Router, Guardrail, Fold, Sweeper, Registry, Drainer, Executor, GpuSensor, Telemetry, Explainer,
     )  # fmt: skip
 
 

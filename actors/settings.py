@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
-from bus import topology
+from actors.contradictions import contradictions
 from messages import Model, Value
-
-Scope = Literal["global", "tenant", "backend", "user", "workflow"]
-Unit = Literal["microdollars", "tokens", "requests"]
-Window = Literal["minute", "hour", "day", "month", "total"]
+from messages.attempts import WhenOver
+from messages.fleet import Scope, Unit, Window
 
 
 class SettingsError(ValueError):
@@ -33,34 +31,79 @@ class Section(Value, forbid_unknown_fields=True):
 class Budget(Section):
     """One limit: at most `limit` of `unit` per `window` for each value of `scope`."""
 
+    name: str = ""
+    """Its name; empty: made from the rest, `tenant:acme/microdollars/day`."""
     scope: Scope = "global"
+    """`global`, `tenant`, `workflow`, `step`, `provider`, `backend`, `model`, `user` or `job`."""
     unit: Unit = "microdollars"
+    """`microdollars`, `tokens`, `requests` or `gpu_milliseconds` (on hardware of ours alone)."""
     window: Window = "day"
+    """`minute`, `hour`, `day`, `week`, `month` or `total`, by the calendar of the time zone."""
     limit: Annotated[int, msgspec.Meta(ge=0)]
     """0 admits only what costs 0 of the unit."""
     only: str = ""
-    """Holds for this tenant, backend, user or workflow alone; empty: for each of them."""
+    """Holds for this one of the scope alone (of a step: `<workflow>/<step>`); empty: for each of them."""
+    soft_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
+    """Share of the limit from which on it warns."""
+    time_zone: str = ""
+    """IANA name of the zone whose calendar the windows follow; empty: that of `budgeting`."""
+    on_all_over_budget: WhenOver | None = None
+    """What happens to a job when nobody can run it because of this budget; absent: that of `budgeting`."""
 
-    @property
-    def name(self) -> str:
-        """How people see it: `tenant acme: 5000000 microdollars per day`."""
-        who = f"{self.scope} {self.only}".strip()
-        return f"{who}: {self.limit} {self.unit} per {self.window}"
+    def __post_init__(self) -> None:
+        """Give it a name when it has none."""
+        if not self.name:
+            who = f"{self.scope}:{self.only}" if self.only else self.scope
+            msgspec.structs.force_setattr(self, "name", f"{who}/{self.unit}/{self.window}")
+
+
+class BudgetRules(Section):
+    """What holds for all budgets that do not say otherwise."""
+
+    on_all_over_budget: WhenOver = "fail"
+    """When nobody can run a job because of budgets: `fail`, `wait` for the next window, or `ask` a person."""
+    time_zone: str = "UTC"
+    """IANA name of the zone whose calendar the windows follow."""
+    ceilings: bool = True
+    """Whether the shipped ceilings for providers hold."""
+    longest_gpu_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """An attempt reserves no more GPU time than this; 0: all the time until its deadline. What runs longer than this is
+    counted when it ends."""
 
 
 class BreakerRules(Section):
-    """When a breaker opens and for how long."""
+    """When a breaker opens and for how long, and how often the same backend is asked again."""
 
     failures_in_row: int = 3
+    """Opens after so many, or at the failure share."""
+    failure_share: float = 0.5
+    """Opens when this part of the calls within the window failed."""
+    window_calls: int = 5
+    """With fewer calls in the window, their share says nothing."""
+    window_seconds: float = 600.0
+    """How long calls and failures are remembered, in whole minutes."""
+    slow_seconds: float = 0.0
+    """A call that takes this long counts as a failure, though its answer is used; 0: none does."""
     open_seconds: float = 30.0
     """The first opening; doubles with each further one."""
     longest_open_seconds: float = 300.0
-    account_seconds: float = 3600.0
-    """After an authentication or billing error: repeating can't help until somebody acts."""
-    lease_seconds: float = 120.0
-    """A probe that has not ended by then is given up."""
+    """The time no longer doubles then."""
+    forget_seconds: float = 600.0
+    """One earlier opening is forgotten for each such time without one."""
     jitter: float = 0.2
     """Part of the time that varies, by a hash of the event."""
+    longest_wait_seconds: float = 3600.0
+    """A backend that asks for a longer pause is tried again after this."""
+    account_seconds: float = 3600.0
+    """After an authentication or billing error: when one trial call looks whether somebody has acted."""
+    lease_seconds: float = 40.0
+    """A trial call that has no verdict by then is given up: twice the time of silence after which a call has failed."""
+    repeat_share: float = 0.2
+    """At most this part of the recent calls of a model on a backend are repeats of jobs it has failed."""
+    repeat_floor: int = 3
+    """So many repeats are always allowed."""
+    repeat_seconds: float = 60.0
+    """What counts as recent for repeats."""
 
 
 class NatsSettings(Section):
@@ -93,8 +136,18 @@ class BackendSettings(Section):
     url: str
     local: bool = False
     provider: str = ""
-    priority: int = 1
-    slots: int = 4
+    priority: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """1 is the most preferred."""
+    slots: Annotated[int, msgspec.Meta(ge=1)] = 4
+    """Attempts at once."""
+    exclusive_group: str = ""
+    """Backends of one group share hardware: one of them is active at a time. Empty: none."""
+    active: bool = True
+    """Whether it is the active one of its group; an inactive one takes no work."""
+    vram_total_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """GPU memory in MiB; absent: that of its GPU."""
+    gpu: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Which GPU of this host a local backend uses, as `nvidia-smi` counts them; absent: the only one, or unknown."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; empty: none is sent."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -115,9 +168,12 @@ class Settings(Section):
     nats: NatsSettings = NatsSettings()
     jobs: JobSettings = JobSettings()
     breaker: BreakerRules = BreakerRules()
+    budgeting: BudgetRules = BudgetRules()
     budgets: tuple[Budget, ...] = ()
     backends: tuple[BackendSettings, ...] = ()
     history_days: float = 30.0
+    history_mb: float = 512.0
+    """The history is kept for so many days, and as long as it needs no more than this; the oldest goes first."""
     drain_seconds: float = 10.0
     """How long a stopping process waits for work in hand."""
 
@@ -167,28 +223,10 @@ def load(
     except msgspec.ValidationError as error:
         text = f"settings{where}: {error}"
         raise SettingsError(text) from error
-    for problem in _contradictions(settings):
+    for problem in contradictions(settings):
         text = f"settings{where}: {problem}"
         raise SettingsError(text)
     return settings
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """What can't hold although every value has the right type."""
-    longest, kept = settings.jobs.longest_deadline_seconds, topology.IN.max_age_seconds / 2
-    if not 0 < longest <= kept:
-        yield f"jobs.longest_deadline_seconds is {longest:g}: use more than 0 and at most {kept:g}, half of what jobs are kept"
-    if not 0 < settings.jobs.deadline_seconds <= longest:
-        yield f"jobs.deadline_seconds is {settings.jobs.deadline_seconds:g}: use more than 0 and at most {longest:g}"
-    for number, budget in enumerate(settings.budgets):
-        if budget.limit < 0:
-            yield f"budgets[{number}].limit is {budget.limit}: use 0 (only what is free) or more"
-        if budget.only and budget.scope == "global":
-            yield f"budgets[{number}].only is {budget.only!r}: a global budget is for all; choose another scope or leave it out"
-    names = [backend.name for backend in settings.backends]
-    for name in names:
-        if names.count(name) > 1 or not name:
-            yield f"backends.name is {name!r}: give every backend a name of its own"
 
 
 def _put(tree: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

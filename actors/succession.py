@@ -11,7 +11,9 @@ NEVER_SPENT = ("not_started",)
 FINAL = ("bad_request",)
 """The request itself is wrong: no other backend would take it either."""
 NOT_AGAIN = ("account", "unknown_model")
-"""This backend can't serve the job at all, however often it is asked."""
+"""This backend, or this model of it, can't serve the job at all, however often it is asked."""
+WHOLE_BACKEND = ("connection_error", "account", "executor_lost")
+"""Outcomes that tell against every model of a backend; the others tell against the one that was asked."""
 
 
 def spent(attempts: tuple[Attempt, ...]) -> int:
@@ -32,6 +34,12 @@ def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
 def first_problem(attempts: tuple[Attempt, ...]) -> Problem | None:
     """The first attempt's own error: what the caller gets to see when all fail (requirement D2)."""
     return next((a.problem for a in attempts if a.problem and a.outcome not in NEVER_SPENT), None)
+
+
+def exclusion(failed: Attempt | Attempted) -> Exclusion:
+    """Who the job must not be sent to again after this attempt."""
+    model = "" if failed.outcome in WHOLE_BACKEND else failed.model
+    return Exclusion(backend=failed.backend, model=model, until=0.0, reason=failed.outcome)
 
 
 def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
@@ -61,7 +69,7 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
         )  # fmt: skip
     excluded = work.excluded
     if attempted.outcome not in NEVER_SPENT:
-        excluded = (*excluded, Exclusion(backend=work.backend, until=0.0, reason=attempted.outcome))
+        excluded = (*excluded, exclusion(attempted))
     cause = attempted.problem or Problem(reason=attempted.outcome, message=f"{work.backend}: {attempted.outcome}")
     return Retry(
         tenant=slip.tenant, job=slip.job, n=work.n + 1, slip=slip, attempts=attempts, excluded=excluded,

@@ -66,7 +66,7 @@ class Voice:
         subject = message.subject
         msg_id = self.message_id(message, subject, heard)
         named: Any = message
-        trace = heard.trace or codec.trace_id(named.tenant, named.job)
+        trace = heard.trace or codec.trace_id(getattr(named, "tenant", ""), getattr(named, "job", subject))
         headers = codec.headers(message, msg_id=msg_id, source=self.source, now=heard.now, trace=trace)
         put = await self.bus.publish(
             subject, codec.encode(message), msg_id=msg_id, headers=headers, first_writer=channel.first_writer

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from messages import Analyzed, Attempted, Decided, Done, Due, Expired, JobCancel, JobRate, JobSubmit, Retry
+from messages import Analyzed, Attempted, Decided, Done, Due, Expired, JobCancel, JobRate, JobResume, JobSubmit, Retry
 from messages.message import token
 
 DAY_SECONDS = 86_400.0
@@ -57,8 +57,10 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
 
 IN = Stream(
-    name="IN", subjects=("job.submit.*", "job.cancel.*.*", "job.rate.*.*"), max_age_seconds=3 * DAY_SECONDS
-)  # fmt: skip
+    name="IN",
+    subjects=("job.submit.*", "job.cancel.*.*", "job.rate.*.*", "job.resume.*.*"),
+    max_age_seconds=3 * DAY_SECONDS,
+)
 EV = Stream(
     name="EV",
     subjects=("ev.>", "sched.>"),
@@ -86,15 +88,16 @@ ANALYZER = _queue("analyzer", JobSubmit)
 ROUTER_CANCEL = _queue("router-cancel", JobCancel)
 ROUTER = _queue("router", Retry, Due, Expired)
 SETTLE = _queue("guardrail", Attempted, patience_seconds=0.02)
+RESUME = _queue("guardrail-resume", JobResume)
 FOLD = _queue("breaker", Attempted, max_in_flight=256, patience_seconds=0.02)
 SWEEP = Queue(stream="LEDGER", name="sweeper", filters=("ledger.>",), ack_wait_seconds=60.0, max_in_flight=4096)
 TELEMETRY = _queue("telemetry", Analyzed, Attempted, Done, patience_seconds=0.05)
 TELEMETRY_RATE = _queue("telemetry-rate", JobRate)
-EXPLAINER = _queue("explainer", Decided, patience_seconds=0.05)
+EXPLAINER = _queue("explainer", Decided, Done, patience_seconds=0.05)
 ROUTER_ANALYZED = _queue("router-analyzed", Analyzed)
 GUARDRAIL_DECIDED = _queue("guardrail-decided", Decided)
 
-QUEUES = (ANALYZER, ROUTER_CANCEL, ROUTER, SETTLE, FOLD, SWEEP, TELEMETRY, TELEMETRY_RATE, EXPLAINER)
+QUEUES = (ANALYZER, ROUTER_CANCEL, ROUTER, SETTLE, RESUME, FOLD, SWEEP, TELEMETRY, TELEMETRY_RATE, EXPLAINER)
 APART = (ROUTER_ANALYZED, GUARDRAIL_DECIDED)
 """Heard in memory inside a front; consumers of their own only when the rooms live apart."""
 

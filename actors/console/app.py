@@ -37,6 +37,18 @@ _ORDER = (
     "watch",
     "jobs",
     "backends",
+    "decide",
+    "quote",
+    "estimate",
+    "recommend",
+    "policy",
+    "budget",
+    "preferences",
+    "budget",
+    "breaker",
+    "prices",
+    "rebalance",
+    "verify",
     "sim-backend",
     "run",
     "setup",
@@ -153,6 +165,8 @@ def play(work: Coroutine[Any, Any, int]) -> int:
 
 def _known(error: BaseException) -> Complaint | None:
     """What an error that can be expected means to the person; None for a bug."""
+    import sqlite3
+
     from bus.bus import BusError, BusUnavailable, PayloadTooLarge
     from bus.server import ServerError
 
@@ -166,6 +180,8 @@ def _known(error: BaseException) -> Complaint | None:
         return Complaint(str(error), hint="is the server still running? `turnout doctor` looks", code=3)
     if isinstance(error, BusError | ServerError):
         return Complaint(str(error))
+    if isinstance(error, sqlite3.Error):
+        return Complaint(f"the history: {error}", hint="move history.db out of the data directory, or free some space")
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -42,12 +41,8 @@ async def _doctor(settings: Settings, where: Where) -> int:
     _python()
     await _binary()
     _data(Path(settings.data_dir))
-    gpu = shutil.which("nvidia-smi")
-    _say(
-        SO,
-        "GPU",
-        "nvidia-smi is there" if gpu else "no nvidia-smi: no NVIDIA GPU, or no driver; hosted models need none",
-    )
+    await _gpus()
+    _prices(settings)
     runs = await _bus(settings, where)
     usable = await _backends(settings)
     out.print()
@@ -97,6 +92,31 @@ def _data(data: Path) -> None:
         _say(BAD, "data", f"{data.absolute()}: {error.strerror}", "--data-dir names another directory")
         return
     _say(GOOD, "data", f"{data.absolute()}{'' if data.exists() else ' (comes with the first `turnout dev`)'}")
+
+
+def _prices(settings: Settings) -> None:
+    """Show what is wrong with the price lists, if anything is."""
+    from actors.console.prices import warning
+
+    said, to_do = warning(settings)
+    if said:
+        _say(BAD, "prices", said, to_do)
+
+
+async def _gpus() -> None:
+    """Show the GPUs of this machine, or why none can be read."""
+    seen = await node.look_at_gpus()
+    if seen.problem:
+        _say(SO, "GPU", seen.problem, "hosted models need none")
+    for gpu in seen.gpus:
+        what = f"{gpu.index}: {gpu.name or 'without a name'}"
+        if gpu.problem:
+            _say(BAD, "GPU", f"{what}: {gpu.problem}")
+            continue
+        memory = "memory unknown"
+        if gpu.memory_total_mb is not None:
+            memory = f"{gpu.memory_free_mb:,} of {gpu.memory_total_mb:,} MB free"
+        _say(GOOD, "GPU", f"{what}, {memory}, driver {gpu.driver or 'unknown'}")
 
 
 async def _bus(settings: Settings, where: Where) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 
@@ -24,7 +25,7 @@ def job_of(fields: Mapping[str, Any]) -> JobSubmit:
         job = msgspec.convert(dict(fields), JobSubmit, strict=True)
     except msgspec.ValidationError as error:
         raise ValueError(in_words(str(error), fields)) from None
-    if not job.prompt.strip() and not job.messages:
+    if not job.prompt.strip() and not job.messages and not job.graph:
         raise ValueError("prompt: it is missing; write what should be generated, in prompt or in messages")
     if job.prompt and job.messages:
         raise ValueError("prompt: give either prompt or messages, not both")
@@ -96,17 +97,34 @@ def _objects(lines: Iterable[str], faults: list[str]) -> Iterator[tuple[int, dic
         yield number, value
 
 
-def microdollars(text: str | float) -> int:
-    """Dollars as people write them (`0.05`, `$0.05`) in micro-dollars. Raises Wrong."""
+def microdollars(text: str | float, flag: str = "--max-cost") -> int:
+    """Dollars as people write them (`0.05`, `$0.05`) in micro-dollars. Raises Wrong that names the flag."""
     try:
         value = float(str(text).strip().removeprefix("$"))
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise Wrong(f"--max-cost is {text!r}: give dollars, 0 or more, for example 0.05")
+        raise Wrong(f"{flag} is {text!r}: give dollars, 0 or more, for example 0.05")
     return round(value * 1e6)
 
 
+def graph_of(name: str) -> dict[str, Any]:
+    """A ComfyUI graph in API form, from a file. Raises Wrong."""
+    try:
+        value: Any = msgspec.json.decode(Path(name).read_bytes())
+    except OSError as error:
+        raise Wrong(f"{name}: {error.strerror or error}", "--graph FILE names a ComfyUI graph in API form") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Wrong(f"{name}: it is no JSON: {error}", "--graph FILE names a ComfyUI graph in API form") from None
+    if not isinstance(value, dict) or not value:
+        raise Wrong(f"{name}: it is no graph: {one_line(str(cast('object', value)), 60)}", _EXPORT)
+    graph = cast("dict[str, Any]", value)
+    if isinstance(graph.get("nodes"), list):
+        raise Wrong(f"{name}: it is a graph in the form of ComfyUI's editor", _EXPORT)
+    return graph
+
+
+_EXPORT = "export it from ComfyUI with `Export (API)`"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?\Z")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 

@@ -27,6 +27,7 @@ from actors.console.screen import (
     since,
     table,
 )
+from actors.price_words import in_words
 from bus import codec
 from bus.bus import FactEntry
 from messages import Backend, Breaker, JobRow, JobsAre, JobsOf, Load, Message, Model, Stats
@@ -116,7 +117,7 @@ class Fleet:
             case Breaker():
                 others = [known for known in self.breakers[fact.backend] if known.model != fact.model]
                 self.breakers[fact.backend] = [*others, fact]
-            case Stats() if fact.workflow == "-":
+            case Stats() if fact.scope == "-":
                 self.stats[fact.backend, fact.model] = fact
             case _:
                 pass
@@ -212,7 +213,5 @@ def state(backend: Backend, model: str, fleet: Fleet, now: float) -> Text:
 
 
 def price(model: Model) -> str:
-    """Dollars per million tokens, in and out."""
-    if model.price.input_per_mtok == 0 and model.price.output_per_mtok == 0:
-        return "free"
-    return f"{dollars(model.price.input_per_mtok)} / {dollars(model.price.output_per_mtok)}"
+    """Dollars per million tokens, in and out, and for what is not counted in tokens."""
+    return in_words(model.price)

@@ -92,7 +92,9 @@ async def serve(
     ready: Coroutine[Any, Any, None],
 ) -> int:
     """Run these rooms until the process is asked to stop or can't go on; the exit code. `ready` runs once they hear."""
-    rooms = node.build(names, bus, settings, served=discovery.served, history=history)
+    rooms = node.build(
+        names, bus, settings, served=discovery.served, history=history, environment=os.environ, gpus=node.gpus_here(),
+    )  # fmt: skip
     host = node.host(bus, rooms, settings, instance=instance_name(settings), boot=secrets.token_hex(6))
     await host.open()
     node.spare_collector()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from rich.console import RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from actors.console.screen import ENDINGS, clean, clock, count, day_and_clock, dollars, one_line, seconds, table
+from actors.console.rounds import head, line, tell_decision
+from actors.console.screen import ENDINGS, clean, clock, count, day_and_clock, dollars, one_line, seconds
 from messages import (
     Analyzed,
     Attempted,
-    Candidate,
     DeadLetter,
     Decided,
     Done,
@@ -30,8 +28,6 @@ from messages import (
 )
 
 OUTPUT_CHARACTERS = 2_000
-_POINTS = re.compile(r"^[\d.]+ points: ")
-"""A score in front of its parts; it has a column of its own."""
 
 
 def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[RenderableType]:
@@ -43,36 +39,27 @@ def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[Render
             case Analyzed():
                 yield from _analyzed(event)
             case Decided():
-                yield from _decided(event, explained.get(event.n), verbose=verbose)
+                yield from tell_decision(event, explained.get(event.n), verbose=verbose)
             case Granted():
                 yield from _granted(event)
             case Started() if verbose or event.purpose == "drain":
-                yield _line("started", "cyan", f"on {event.instance} at {clock(event.at)}")
+                yield line("started", "cyan", f"on {event.instance} at {clock(event.at)}")
             case Attempted():
                 yield from _attempted(event)
             case Retry() if event.not_before > event.at:
-                yield _line("waits", "yellow", f"{seconds(event.not_before - event.at)} before the next round")
+                yield line("waits", "yellow", f"{seconds(event.not_before - event.at)} before the next round")
             case Rerouted():
-                yield _line("rerouted", "yellow", reroute_in_words(event))
+                yield line("rerouted", "yellow", reroute_in_words(event))
             case Refused():
-                yield _line("refused", "red", f"a second submission under this id: {event.problem.message}")
+                yield line("refused", "red", f"a second submission under this id: {event.problem.message}")
             case DeadLetter():
-                yield _line("unreadable", "red", f"{event.problem.message}; it began with {event.head!r}")
+                yield line("unreadable", "red", f"{event.problem.message}; it began with {event.head!r}")
             case Done():
                 yield from _done(event)
             case _:
                 pass
     if not any(isinstance(event, Done) for event in told):
         yield Text("It has not ended yet: `turnout watch` shows what comes.", style="bold yellow")
-
-
-def _line(word: str, style: str, rest: str, rest_style: str = "") -> RenderableType:
-    """A word and what belongs to it, wrapped beside the word."""
-    made = Table.grid(padding=(0, 0, 0, 2))
-    made.add_column(width=10, no_wrap=True)
-    made.add_column(overflow="fold")
-    made.add_row(Text(word, style), Text(clean(rest), rest_style))
-    return made
 
 
 def reroute_in_words(event: Rerouted) -> str:
@@ -82,32 +69,31 @@ def reroute_in_words(event: Rerouted) -> str:
     return f"{way}; {'; '.join(event.changes)}" if event.changes else way
 
 
-def _head(text: str) -> RenderableType:
-    return Text(f"\n{text}", style="bold")
-
-
 def _analyzed(event: Analyzed) -> Iterator[RenderableType]:
     if event.slip is None:
-        yield _head(f"Not accepted at {day_and_clock(event.at)}")
+        yield head(f"Not accepted at {day_and_clock(event.at)}")
         if event.rejected:
             yield from _problem(event.rejected)
         return
     slip = event.slip
-    yield _head(f"Accepted at {day_and_clock(slip.submitted_at)}")
-    yield _line("needs", "cyan", needs_in_words(slip.needs))
+    yield head(f"Accepted at {day_and_clock(slip.submitted_at)}")
+    yield line("needs", "cyan", needs_in_words(slip.needs))
     for why in slip.needs.why:
-        yield _line("", "", why, "dim")
-    yield _line(
+        yield line("", "", why, "dim")
+    yield line(
         "deadline", "cyan", f"{clock(slip.deadline_at)} ({seconds(slip.deadline_at - slip.submitted_at)} in all)"
     )
 
 
 def needs_in_words(needs: Needs) -> str:
     """What a job needs on one line."""
-    parts = [f"{needs.task}, {needs.quality}, {needs.complexity} (score {needs.complexity_score:g})"]
+    parts = [] if needs.asset == "text" else [needs.asset]
+    parts.append(f"{needs.task}, {needs.quality}, {needs.complexity} (score {needs.complexity_score:g})")
     parts.append(f"~{count(needs.input_tokens, 'token')} in, at most {needs.max_output_tokens:,} out")
     parts += [f"must have {', '.join(needs.capabilities)}"] if needs.capabilities else []
     parts += [f"model {needs.model}"] if needs.model else []
+    parts += [f"would like {', '.join(needs.preferred)}"] if needs.preferred else []
+    parts += [f"prefers {needs.preferred_model}"] if needs.preferred_model else []
     parts += [f"prefers {needs.preferred_backend}"] if needs.preferred_backend else []
     parts += [] if needs.allow_cloud else ["local only"]
     parts += ["speed first"] if needs.prioritize_speed else []
@@ -116,60 +102,18 @@ def needs_in_words(needs: Needs) -> str:
     return "; ".join(parts)
 
 
-def _decided(event: Decided, explained: Explained | None, *, verbose: bool) -> Iterator[RenderableType]:
-    yield _head(f"Round {event.n} · {event.strategy} · policy {event.policy} · {clock(event.at)}")
-    if event.ranking or event.others:
-        yield Padding(_candidates(event), (0, 0, 0, 2))
-    if event.gave_up:
-        yield _line("gave up", "red", event.gave_up.message)
-    elif not event.ranking:
-        yield _line("held back", "yellow", f"{event.reason}; looks again after {seconds(event.wait_seconds)}")
-    else:
-        yield _line("because", "cyan", event.reason)
-    if explained:
-        shown = explained.why if verbose else [why for why in explained.why if " than " in why or " against " in why]
-        for why in shown:
-            yield _line("", "", why, "dim")
-        for suggestion in explained.suggestions:
-            yield _line("hint", "magenta", suggestion)
-
-
-def _candidates(event: Decided) -> RenderableType:
-    made = table("", "backend", "model", "score", "expected", "price", "ahead", "reason", right=("score", "expected"))
-    for place, candidate in enumerate(event.ranking, 1):
-        style = "bold green" if place == 1 else ""
-        reason = _POINTS.sub("", clean(candidate.reason))
-        made.add_row(str(place), *_cells(candidate, f"{candidate.score:.1f}"), Text(reason), style=style)
-    for candidate in event.others:
-        made.add_row("✘", *_cells(candidate, "-"), Text(clean(candidate.reason)), style="dim")
-    return made
-
-
-def _cells(candidate: Candidate, score: str) -> list[Text]:
-    figures = candidate.features
-    expected = figures.get("service_seconds", 0.0) + figures.get("wait_seconds", 0.0)
-    return [
-        Text(clean(candidate.backend)),
-        Text(clean(candidate.model)),
-        Text(score),
-        Text(seconds(expected)),
-        Text(dollars(figures.get("price_microdollars"))),
-        Text(f"{figures.get('ahead', 0.0):.0f}"),
-    ]
-
-
 def _granted(event: Granted) -> Iterator[RenderableType]:
     for skipped in event.skipped:
-        yield _line("passed", "yellow", f"{skipped.backend}: {skipped.reason}")
+        yield line("passed", "yellow", f"{skipped.backend}: {skipped.reason}")
     if event.verdict == "candidate":
         held = sum(reservation.amount for reservation in event.reserved if reservation.unit == "microdollars")
         probe = ", as the trial call of its breaker" if event.probe else ""
         reserved = f", {dollars(held)} reserved" if held else ""
-        yield _line("granted", "cyan", f"{event.backend}/{event.model}{reserved}{probe}")
+        yield line("granted", "cyan", f"{event.backend}/{event.model}{reserved}{probe}")
     elif event.verdict == "refused":
-        yield _line("refused", "yellow", "no candidate may run now")
+        yield line("refused", "yellow", "no candidate may run now")
     else:
-        yield _line("void", "dim", "the job had ended meanwhile")
+        yield line("void", "dim", "the job had ended meanwhile")
 
 
 def _attempted(event: Attempted) -> Iterator[RenderableType]:
@@ -182,21 +126,21 @@ def _attempted(event: Attempted) -> Iterator[RenderableType]:
         read = f"{usage.input_tokens:,}" if usage.input_tokens is not None else "?"
         parts.append(f"{read} tokens in, {usage.output_tokens:,} out")
     parts.append(f"billed {dollars(event.billed_microdollars)}" if event.billed_microdollars else "free")
-    yield _line("attempt", "green" if good else "red", ", ".join(parts))
+    yield line("attempt", "green" if good else "red", ", ".join(parts))
     if event.problem:
         yield from _problem(event.problem)
     if event.partial:
-        yield _line("", "", f"before that it had written: {one_line(event.partial, 300)}")
+        yield line("", "", f"before that it had written: {one_line(event.partial, 300)}")
 
 
 def _problem(problem: Problem) -> Iterator[RenderableType]:
     """A problem whole: sentence, field, status, and the backend's own words."""
-    yield _line("problem", "red", problem.message)
+    yield line("problem", "red", problem.message)
     details = [f"field {problem.field}"] if problem.field else []
     details += [f"HTTP {problem.status}"] if problem.status else []
     details += [f"asked to wait {seconds(problem.retry_after_seconds)}"] if problem.retry_after_seconds else []
     if details:
-        yield _line("", "", ", ".join(details))
+        yield line("", "", ", ".join(details))
     if problem.body:
         yield Padding(Text(clean(problem.body), style="dim"), (0, 0, 0, 12))
 
@@ -205,16 +149,16 @@ def _done(event: Done) -> Iterator[RenderableType]:
     took = f" after {seconds(event.at - event.submitted_at)}" if event.submitted_at is not None else ""
     yield Text.assemble("\n", (f"{event.ending}{took}", f"bold {ENDINGS.get(event.ending, 'red')}"))
     if event.backend:
-        yield _line("by", "cyan", f"{event.backend}/{event.model}")
+        yield line("by", "cyan", f"{event.backend}/{event.model}")
     if event.cost_microdollars is not None:
         attempts = f" for {count(len(event.attempts), 'attempt')}" if event.attempts else ""
-        yield _line("cost", "cyan", f"{dollars(event.cost_microdollars)}{attempts}")
+        yield line("cost", "cyan", f"{dollars(event.cost_microdollars)}{attempts}")
     if event.problem and event.ending != "succeeded":
         yield from _problem(event.problem)
     if event.result and event.result.text:
         text = clean(event.result.text)
         cut = f"{text[:OUTPUT_CHARACTERS]} … ({len(text):,} characters)" if len(text) > OUTPUT_CHARACTERS else text
-        yield _line("answer", "cyan", "")
+        yield line("answer", "cyan", "")
         yield Padding(Text(cut), (0, 0, 0, 4))
     elif event.result and event.result.ref:
-        yield _line("answer", "cyan", f"{event.result.ref.size_bytes:,} bytes, kept as {event.result.ref.key}")
+        yield line("answer", "cyan", f"{event.result.ref.size_bytes:,} bytes, kept as {event.result.ref.key}")

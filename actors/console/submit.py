@@ -12,12 +12,12 @@ import msgspec
 from cyclopts import Parameter
 
 from actors.console.app import play
-from actors.console.intake import job_of, jobs_of_lines, microdollars, span
+from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span
 from actors.console.reach import HERE, Where
 from actors.console.screen import STDIN, Wrong
 from actors.console.send import Options, fresh_id, send
 from messages import JobSubmit
-from messages.values import Quality, Task
+from messages.values import Asset, Quality, Task
 
 
 @Parameter(name="*", group="The job")
@@ -30,40 +30,75 @@ class Job:
     model: Annotated[str, Parameter(help="Model that must be used. [any that fits]")] = ""
     task: Annotated[Task | None, Parameter(help="Kind of work. [inferred]")] = None
     quality: Annotated[Quality | None, Parameter(help="How good it must be. [inferred]")] = None
+    preferred_model: Annotated[str, Parameter(help="Model to use unless it can't be.")] = ""
     capability: Annotated[tuple[str, ...], Parameter(help="Capability a backend must have; may be repeated.")] = ()
+    prefer: Annotated[tuple[str, ...], Parameter(help="Capability it should have; may be repeated.")] = ()
     max_tokens: Annotated[int | None, Parameter(help="Cap on generated tokens.")] = None
     temperature: Annotated[float | None, Parameter(help="0 to 2.")] = None
     seed: Annotated[int | None, Parameter(help="For repeatable answers, where the backend heeds it.")] = None
     json: Annotated[bool, Parameter(help="The answer must be JSON.", negative="")] = False
     deadline: Annotated[str | None, Parameter(help="It must have ended by then: 90, 90s, 2m, 1h.")] = None
     max_cost: Annotated[str | None, Parameter(help="Limit in dollars over all attempts, such as 0.05.")] = None
-    prefer: Annotated[str, Parameter(help="Backend to use unless it can't.")] = ""
-    local_only: Annotated[bool, Parameter(help="Keep it off the cloud.", negative="")] = False
-    fast: Annotated[bool, Parameter(help="Speed counts more than cost.", negative="")] = False
+    value_per_hour: Annotated[str | None, Parameter(help="What an hour of waiting costs you, in dollars.")] = None
+    preferred_backend: Annotated[str, Parameter(help="Backend to use unless it can't; `auto`: none.")] = ""
+    local_only: Annotated[
+        bool | None, Parameter(help="Keep it off the cloud, or (--cloud) not. [as preferred]", negative="--cloud")
+    ] = None
+    fast: Annotated[bool | None, Parameter(help="Speed counts more than cost. [as preferred]")] = None
     strategy: Annotated[str, Parameter(help="How to rank the backends, by name. [the policy's]")] = ""
+    role: Annotated[str, Parameter(help="Role in a larger work: classifier, writer, …")] = ""
+    mode: Annotated[str, Parameter(help="Mode of the role: full_mimic for style_refiner.")] = ""
+    style: Annotated[str, Parameter(help="The wanted style in words.")] = ""
+    product: Annotated[str, Parameter(help="Kind of product it is for: landing, card, …")] = ""
     workflow: Annotated[str, Parameter(help="Name of the workflow it belongs to.")] = ""
+    step: Annotated[str, Parameter(help="The workflow's step.")] = ""
     batch: Annotated[str, Parameter(help="Label for jobs that belong together.")] = ""
     user: Annotated[str, Parameter(help="On whose behalf.")] = ""
     tenant: Annotated[str, Parameter(help="Whose job it is.")] = "default"
     id: Annotated[str, Parameter(help="Your own id; the same id again joins the job. [made up]")] = ""
 
 
-def fields_of(job: Job) -> dict[str, Any]:
+@Parameter(name="*", group="Images, video, sound")
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What is wanted beside text."""
+
+    asset: Annotated[Asset | None, Parameter(help="What is made. [inferred]")] = None
+    width: Annotated[int | None, Parameter(help="Pixels.")] = None
+    height: Annotated[int | None, Parameter(help="Pixels.")] = None
+    steps: Annotated[int | None, Parameter(help="Sampling steps.")] = None
+    frames: Annotated[int | None, Parameter(help="Frames of a video.")] = None
+    fps: Annotated[float | None, Parameter(help="Frames per second.")] = None
+    seconds: Annotated[float | None, Parameter(help="Length of a video or sound.")] = None
+    count: Annotated[int | None, Parameter(help="How many images.")] = None
+    lora: Annotated[tuple[str, ...], Parameter(help="LoRA by name; may be repeated.")] = ()
+    graph: Annotated[str, Parameter(help="File with a ComfyUI graph in API form.")] = ""
+
+
+def fields_of(job: Job, picture: Picture | None = None) -> dict[str, Any]:
     """The fields of a submission that the flags give. Raises Wrong."""
+    look = picture or Picture()
     given: dict[str, Any] = {
         "prompt": job.prompt, "system": job.system, "model": job.model, "task": job.task, "quality": job.quality,
         "capabilities": list(job.capability), "max_output_tokens": job.max_tokens, "temperature": job.temperature,
         "seed": job.seed, "response_format": {"type": "json_object"} if job.json else None,
         "deadline_seconds": span(job.deadline) if job.deadline is not None else None,
         "max_cost_microdollars": microdollars(job.max_cost) if job.max_cost is not None else None,
-        "preferred_backend": job.prefer, "strategy": job.strategy, "workflow": job.workflow, "batch": job.batch,
-        "user": job.user, "tenant": job.tenant or "default", "id": job.id,
+        "value_per_hour_microdollars": (
+            microdollars(job.value_per_hour, "--value-per-hour") if job.value_per_hour is not None else None
+        ),
+        "preferred_model": job.preferred_model, "preferred_capabilities": list(job.prefer),
+        "preferred_backend": job.preferred_backend, "strategy": job.strategy, "role": job.role, "mode": job.mode,
+        "style": job.style, "product": job.product, "workflow": job.workflow, "step": job.step, "batch": job.batch,
+        "user": job.user, "tenant": job.tenant or "default", "id": job.id, "asset": look.asset, "width": look.width,
+        "height": look.height, "steps": look.steps, "frames": look.frames, "fps": look.fps, "seconds": look.seconds,
+        "count": look.count, "loras": list(look.lora), "graph": graph_of(look.graph) if look.graph else None,
     }  # fmt: skip
     found = {name: value for name, value in given.items() if value not in (None, "", [])}
-    if job.local_only:
-        found["allow_cloud"] = False
-    if job.fast:
-        found["prioritize_speed"] = True
+    if job.local_only is not None:
+        found["allow_cloud"] = not job.local_only
+    if job.fast is not None:
+        found["prioritize_speed"] = job.fast
     return found
 
 
@@ -75,6 +110,7 @@ def submit(
     output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per job, for machines.")] = "text",
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only answers and errors.", negative="")] = False,
     job: Job | None = None,
+    picture: Picture | None = None,
     where: Where = HERE,
 ) -> int:
     """Send one job or many, show how they go, and end with their answers.
@@ -89,9 +125,10 @@ def submit(
     if file is not None:
         if words or wish.prompt or wish.id:
             raise Wrong("--file brings its own texts and ids", "leave out the text, --prompt and --id")
-        jobs = _from_file(file, fields_of(wish))
+        jobs = _from_file(file, fields_of(wish, picture))
     else:
-        jobs = [_from_words(words or wish.prompt or _piped(), fields_of(wish))]
+        fields = fields_of(wish, picture)
+        jobs = [_from_words(words or wish.prompt or ("" if "graph" in fields else _piped()), fields)]
     own_ids = any(job.id for job in jobs)
     jobs = [job if job.id else msgspec.structs.replace(job, id=fresh_id()) for job in jobs]
     show = Options(quiet=quiet, machine=output == "json", wait=wait, show_answers=answers, own_ids=own_ids)
@@ -105,7 +142,7 @@ def _piped() -> str:
 
 def _from_words(words: str, fields: dict[str, Any]) -> JobSubmit:
     text = _read_stdin() if words == STDIN else words
-    if not text.strip():
+    if not text.strip() and "graph" not in fields:
         raise Wrong("there is no prompt", "turnout submit 'write a haiku about trains'")
     try:
         return job_of({**fields, "prompt": text})

@@ -16,6 +16,7 @@ from actors.console.follow import Track, why_waiting
 from actors.console.process import Stop
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
+from actors.console.rounds import plain
 from actors.console.screen import OK, clean, clock, count, dollars, err, one_line, out, seconds
 from actors.console.story import needs_in_words
 from bus import codec
@@ -103,8 +104,10 @@ def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[Rend
         case Refused():
             yield _line(event.at, event.job, Text(f"✘ refused  {one_line(event.problem.message)}", "red"))
         case Explained() if verbose:
-            for text in (*event.why, *(f"hint: {text}" for text in event.suggestions)):
-                yield _line(None, "", Text(one_line(text), "magenta" if text.startswith("hint") else "dim"))
+            for reason in event.reasons:
+                yield _line(None, "", Text(one_line(reason.text), "dim"))
+            for suggestion in event.suggestions:
+                yield _line(None, "", Text(one_line(f"hint: {suggestion}"), "magenta"))
         case Analyzed() if verbose and event.slip:
             yield _line(event.at, event.job, Text(f"needs {needs_in_words(event.slip.needs)}", "dim"))
         case Granted() if event.skipped or (verbose and event.verdict == "candidate"):
@@ -152,7 +155,8 @@ def _decided(event: Decided, *, verbose: bool) -> Iterator[RenderableType]:
         yield _line(event.at, event.job, to.append(f"  {one_line(event.reason, 300)}"))
     if verbose:
         for candidate in event.ranking[1:]:
-            yield _line(None, "", Text(f"  then {candidate.backend}/{candidate.model}: {one_line(candidate.reason)}"))
+            said = f"  then {candidate.backend}/{candidate.model}: {plain(candidate.score)} {candidate.reason}"
+            yield _line(None, "", Text(one_line(said).rstrip()))
         for candidate in event.others:
             yield _line(
                 None, "", Text(f"  not {candidate.backend}/{candidate.model}: {one_line(candidate.reason)}", "dim")

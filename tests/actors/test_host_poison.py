@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.analyzer.classify import needs_of
+from actors.analyzer.needs import needs_of
 from actors.settings import Budget, Settings
 from bus import codec, simloop
 from messages import DeadLetter, Done, JobSubmit

@@ -72,7 +72,12 @@ def test_every_other_part_runs_in_both_arrangements(part: str) -> None:
 
 def test_rooms_of_several_parts_come_once_and_in_one_order() -> None:
     assert node.check_parts([*reversed(list(node.PARTS))], APART_SETTINGS) == node.ALL_ROOMS
-    assert node.check_parts(["executor", "registry", "executor"], TOGETHER) == ("registry", "drainer", "executor")
+    assert node.check_parts(["executor", "registry", "executor"], TOGETHER) == (
+        "registry",
+        "drainer",
+        "executor",
+        "sensor",
+    )
     assert node.check_parts([], TOGETHER) == ()
 
 

@@ -3,9 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.settings import ENVIRONMENT, Budget, Settings, SettingsError, load
+from messages import Model, Price, Rate
+
+MODEL = '[[backends]]\nname = "a"\nurl = "u"\n[[backends.models]]\nname = "m"\n'
 
 
 def written(path: Path, text: str) -> Path:
@@ -41,8 +45,100 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
     assert settings.rooms == "apart"
     assert settings.nats.port == 0
     assert settings.budgets == (Budget(scope="tenant", only="acme", limit=5_000_000),)
-    assert settings.budgets[0].name == "tenant acme: 5000000 microdollars per day"
+    assert settings.budgets[0].name == "tenant:acme/microdollars/day"
     assert settings.backends[0].models[0].price.input_per_mtok == 5
+
+
+def test_a_model_has_everything_that_decisions_use(tmp_path: Path) -> None:
+    text = """
+        capabilities = ["text", "image"]
+        context_tokens = 8192
+        max_output_tokens = 4096
+        quality_tier = 4
+        tokens_per_second = 50
+        first_token_seconds = 0.2
+        seconds_per_job = 10
+        parameters_billion = 7.6
+        vram_mb = 6000
+        swap_seconds = 12
+        loras = ["film"]
+        [backends.models.price]
+        input_per_mtok = 1
+        output_per_mtok = 2
+        per_request = 3
+        per_image = 4
+        per_second = 5
+        cached_input_per_mtok = 6
+        cache_write_per_mtok = 7
+        long_above_tokens = 8
+        long_input_per_mtok = 9
+        long_output_per_mtok = 10
+        long_cached_input_per_mtok = 11
+        long_cache_write_per_mtok = 12
+        per_gpu_second = 13
+        image_rates = [{ up_to_pixels = 1, microdollars = 14 }]
+        second_rates = [{ quality = "hd", microdollars = 15 }]
+        source = "us"
+        as_of = "2026-11-21"
+        unknown = true
+    """
+    (backend,) = load(written(tmp_path, MODEL + text)).backends
+    assert backend.models == (
+        Model(
+            name="m", capabilities=("text", "image"), context_tokens=8192, max_output_tokens=4096, quality_tier=4,
+            tokens_per_second=50.0, first_token_seconds=0.2, seconds_per_job=10.0, parameters_billion=7.6, vram_mb=6000,
+            swap_seconds=12.0, loras=("film",),
+            price=Price(
+                input_per_mtok=1, output_per_mtok=2, per_request=3, per_image=4, per_second=5, unknown=True,
+                cached_input_per_mtok=6, cache_write_per_mtok=7, long_above_tokens=8, long_input_per_mtok=9,
+                long_output_per_mtok=10, long_cached_input_per_mtok=11, long_cache_write_per_mtok=12, per_gpu_second=13,
+                image_rates=(Rate(up_to_pixels=1, microdollars=14),), second_rates=(Rate(quality="hd", microdollars=15),),
+                source="us", as_of="2026-11-21",
+            ),
+        ),
+    )  # fmt: skip
+    assert set(msgspec.structs.asdict(backend.models[0])) == set(Model.__struct_fields__)
+    assert not [name for name in Model.__struct_fields__ if name not in {"name", "price"} and f"{name} =" not in text]
+    assert not [name for name in Price.__struct_fields__ if f"{name} =" not in text]
+
+
+def test_the_fleet_of_the_seed_002_can_be_written_down(tmp_path: Path) -> None:
+    fleet = [("local", 1, 10, 0), ("cloud", 2, 20, 7_000), ("gemini", 3, 5, 80_000)]
+    text = "".join(
+        f"""
+        [[backends]]
+        name = "{name}"
+        url = "http://127.0.0.1:8300/v1"
+        local = {str(name == "local").lower()}
+        priority = {priority}
+        [[backends.models]]
+        name = "{name}-image"
+        seconds_per_job = {seconds}
+        price = {{ per_request = {cost} }}
+        """
+        for name, priority, seconds, cost in fleet
+    )
+    backends = load(written(tmp_path, text)).backends
+    found = [(b.name, b.priority, b.models[0].seconds_per_job, b.models[0].price.cost(1000, 1000)) for b in backends]
+    assert found == fleet
+
+
+def test_the_fleet_of_the_seed_004_has_one_active_model_on_its_gpu(tmp_path: Path) -> None:
+    text = """
+        [[backends]]
+        name = "vllm-qwen"
+        url = "http://127.0.0.1:8001/v1"
+        exclusive_group = "gpu"
+        vram_total_mb = 12288
+        [[backends]]
+        name = "vllm-dolphin"
+        url = "http://127.0.0.1:8002/v1"
+        exclusive_group = "gpu"
+        active = false
+    """
+    one, other = load(written(tmp_path, text)).backends
+    assert (one.exclusive_group, one.active, one.vram_total_mb) == ("gpu", True, 12288)
+    assert (other.exclusive_group, other.active, other.vram_total_mb) == ("gpu", False, None)
 
 
 def test_environment_outweighs_the_file_and_flags_outweigh_both(tmp_path: Path) -> None:
@@ -75,6 +171,15 @@ def test_every_variable_names_a_setting(place: tuple[str, ...]) -> None:
         ("[breaker]\nopen_second = 1", ["breaker.open_second", "Did you mean breaker.open_seconds?"]),
         ("[[budgets]]\nlimitt = 1", ["budgets.limitt", "Did you mean budgets.limit?"]),
         ('[[backends]]\nname = "a"\nurl = "u"\n[[backends.models]]\nnmae = "m"', ["backends.models.nmae", "name?"]),
+        (MODEL + "price = { per_reqest = 1 }", ["backends.models.price.per_reqest", "price.per_request?"]),
+        (
+            MODEL + "second_per_job = 1",
+            ["backends.models.second_per_job", "Did you mean backends.models.seconds_per_job?"],
+        ),
+        (MODEL + "vram = 1", ["backends.models.vram", "Did you mean backends.models.vram_mb?"]),
+        ('[[backends]]\nname = "a"\nurl = "u"\nexclusive_grop = "g"', ["Did you mean backends.exclusive_group?"]),
+        ('[[backends]]\nname = "a"\nurl = "u"\nvram_total_mb = 0', ["$.backends[0].vram_total_mb", ">= 1"]),
+        ('[[backends]]\nname = "a"\nurl = "u"\nslots = 0', ["$.backends[0].slots", ">= 1"]),
         ("zzzz = 1", ["zzzz is not a setting", "Known:", "rooms"]),
         ('[nats]\nport = "many"', ["$.nats.port", "int"]),
         ("nats = 5", ["$.nats"]),
@@ -116,3 +221,17 @@ def test_a_wrong_variable_names_the_key(environment: dict[str, str], words: str)
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         load().rooms = "apart"  # type: ignore[misc]
+
+
+def test_the_guide_is_a_settings_file(tmp_path: Path) -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "settings.md"
+    text = guide.read_text(encoding="utf-8")
+    settings = load(written(tmp_path, text.partition("```toml")[2].partition("```")[0]))
+    assert [backend.name for backend in settings.backends] == ["workstation", "cloud", "vllm-qwen", "vllm-dolphin"]
+    table = text.partition("What can be said of a model")[2].partition("## Failover")[0]
+    prices = guide.with_name("prices.md").read_text(encoding="utf-8")
+    assert [name for name in Model.__struct_fields__ if f"`{name}" not in table] == []
+    assert [
+        name for name in Price.__struct_fields__ if f"`{name}" not in table + prices and not name.startswith("long_")
+    ] == []
+    assert [name for name in ENVIRONMENT if f"`{name}`" not in text] == []

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from actors.succession import FINAL, NEVER_SPENT, NOT_AGAIN, first_problem, history, spent, successor
+from actors.succession import (
+    FINAL,
+    NEVER_SPENT,
+    NOT_AGAIN,
+    WHOLE_BACKEND,
+    exclusion,
+    first_problem,
+    history,
+    spent,
+    successor,
+)
 from messages import Attempt, Attempted, Done, Exclusion, Failover, Problem, Result, Retry, Work
 from messages.values import Outcome
 from tests.messages.samples import T0, attempted, slip, work
@@ -109,7 +119,31 @@ def test_what_never_started_is_not_spent_and_excludes_nobody(end: tuple[Work, At
             assert follows.not_before == 0.0
             assert follows.excluded == item.excluded
     elif isinstance(follows, Retry):
-        assert follows.excluded == (*item.excluded, Exclusion(backend="a", until=0.0, reason=ended.outcome))
+        assert follows.excluded == (*item.excluded, exclusion(ended))
+
+
+MODELS_FAULT: list[Outcome] = [
+    "server_error", "timeout", "overloaded", "rate_limited", "invalid_structure", "missing_field", "empty",
+    "unknown_model",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", MODELS_FAULT)
+def test_what_a_model_did_is_held_against_the_model_alone(outcome: Outcome) -> None:
+    follows = successor(work(), attempted(outcome=outcome))
+    assert isinstance(follows, Retry)
+    assert follows.excluded == (Exclusion(backend="a", model="m", until=0.0, reason=outcome),)
+
+
+@pytest.mark.parametrize("outcome", WHOLE_BACKEND)
+def test_what_a_backend_did_is_held_against_all_its_models(outcome: Outcome) -> None:
+    follows = successor(work(), attempted(outcome=outcome))
+    assert isinstance(follows, Retry)
+    assert follows.excluded == (Exclusion(backend="a", model="", until=0.0, reason=outcome),)
+
+
+def test_every_failure_that_is_tried_again_tells_against_somebody() -> None:
+    assert {*MODELS_FAULT, *WHOLE_BACKEND} == set(FAILURES) - {*FINAL, *NEVER_SPENT}
 
 
 @pytest.mark.parametrize("outcome", FINAL)

@@ -87,21 +87,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_a_job_and_its_story(data: Path) -> None:
-    sent = turnout(data, "submit", "hello", "there", "--prefer", "good", "--id", "one")
+    sent = turnout(data, "submit", "hello", "there", "--preferred-backend", "good", "--id", "one")
     assert sent.returncode == 0, sent.stderr
     assert sent.stdout.startswith("[simulated by good]")
     assert "succeeded  good/m" in sent.stderr
     story = turnout(data, "why", "one")
     assert story.returncode == 0, story.stderr
-    for expected in ("Job one of tenant default", "Round 1", "good is the preferred backend", "succeeded after"):
+    for expected in ("Job one of tenant default", "Round 1", "because the job prefers it", "succeeded after"):
         assert expected in story.stdout
     events = [json.loads(line) for line in turnout(data, "why", "one", "--output", "json").stdout.splitlines()]
     assert [event["event"]["type"] for event in events][-1] in {"turnout.done", "turnout.explained"}
 
 
 def test_the_same_id_joins_and_another_body_is_refused(data: Path) -> None:
-    first = turnout(data, "submit", "hello", "--id", "two", "-q", "--prefer", "good")
-    again = turnout(data, "submit", "hello", "--id", "two", "-q", "--prefer", "good")
+    first = turnout(data, "submit", "hello", "--id", "two", "-q", "--preferred-backend", "good")
+    again = turnout(data, "submit", "hello", "--id", "two", "-q", "--preferred-backend", "good")
     assert (first.returncode, first.stdout) == (again.returncode, again.stdout)
     other = turnout(data, "submit", "something else", "--id", "two")
     assert other.returncode == 1
@@ -112,7 +112,7 @@ def test_the_same_id_joins_and_another_body_is_refused(data: Path) -> None:
 def test_many_jobs_with_reroutes(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "jobs.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"job {n}"}) + "\n" for n in range(6)))
-    sent = turnout(data, "submit", "--file", str(file), "--prefer", "bad", "--output", "json")
+    sent = turnout(data, "submit", "--file", str(file), "--preferred-backend", "bad", "--output", "json")
     assert sent.returncode == 0, sent.stderr
     rows = [json.loads(line) for line in sent.stdout.splitlines()]
     assert [row["ending"] for row in rows] == ["succeeded"] * 6
@@ -124,10 +124,10 @@ def test_many_jobs_with_reroutes(data: Path, tmp_path: Path) -> None:
 
 
 def test_text_from_the_standard_input(data: Path) -> None:
-    sent = turnout(data, "submit", "-", "--prefer", "good", "-q", stdin="hello from a pipe\n")
+    sent = turnout(data, "submit", "-", "--preferred-backend", "good", "-q", stdin="hello from a pipe\n")
     assert sent.returncode == 0, sent.stderr
     assert sent.stderr == ""
-    piped = turnout(data, "submit", "--prefer", "good", "-q", stdin="hello from a pipe\n")
+    piped = turnout(data, "submit", "--preferred-backend", "good", "-q", stdin="hello from a pipe\n")
     assert piped.returncode == 0, piped.stderr
     assert piped.stdout.startswith("[simulated by good]")
 
@@ -148,7 +148,7 @@ def test_too_large(data: Path) -> None:
 
 
 def test_cancel(data: Path) -> None:
-    sent = turnout(data, "submit", "hi", "--prefer", "good", "--id", "three", "-q")
+    sent = turnout(data, "submit", "hi", "--preferred-backend", "good", "--id", "three", "-q")
     assert sent.returncode == 0
     late = turnout(data, "cancel", "three")
     assert late.returncode == 1

@@ -1,8 +1,11 @@
 """From flags and lines to submissions."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from actors.console.intake import job_of, jobs_of_lines, microdollars, span
+from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span
 from actors.console.screen import Wrong
 from messages import JobSubmit
 
@@ -80,6 +83,39 @@ def test_dollars(text: str, value: int) -> None:
 def test_no_dollars(text: str) -> None:
     with pytest.raises(Wrong, match="--max-cost"):
         microdollars(text)
+
+
+def test_the_flag_of_dollars_is_named() -> None:
+    with pytest.raises(Wrong, match="--value-per-hour"):
+        microdollars("-1", "--value-per-hour")
+
+
+def test_a_graph_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "graph.json"
+    graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+    file.write_text(json.dumps(graph))
+    assert graph_of(str(file)) == graph
+    assert job_of({"graph": graph}).graph == graph
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ("{", "it is no JSON"),
+        ("[1]", "it is no graph"),
+        ("{}", "it is no graph"),
+        ('{"nodes": []}', "ComfyUI's editor"),
+    ],
+)
+def test_no_graph(tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "graph.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(Wrong) as wrong:
+        graph_of(str(file))
+    assert str(file) in wrong.value.text
+    assert said in wrong.value.text
 
 
 @pytest.mark.parametrize(("text", "value"), [("90", 90), ("90s", 90), ("2m", 120), ("1h", 3600), ("1.5 min", 90)])

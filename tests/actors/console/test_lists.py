@@ -35,7 +35,7 @@ def breaker(**changes: Any) -> Breaker:
 
 def stats(**changes: Any) -> Stats:
     given: dict[str, Any] = {
-        "backend": "a", "model": "m", "workflow": "-", "attempts": 20, "successes": 19, "latency_seconds": 2.5,
+        "backend": "a", "model": "m", "scope": "-", "attempts": 20, "successes": 19, "latency_seconds": 2.5,
         "first_token_seconds": 0.3, "tokens_per_second": 48.0, "cost_microdollars": 80.5, "at": NOW,
     }  # fmt: skip
     return Stats(**{**given, **changes})
@@ -59,7 +59,14 @@ def test_the_state_of_a_backend(changes, facts, said):
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [(Price(), "free"), (Price(input_per_mtok=150_000, output_per_mtok=600_000), "$0.15 / $0.6")],
+    [
+        (Price(), "free"),
+        (Price(input_per_mtok=150_000, output_per_mtok=600_000), "$0.15 / $0.6"),
+        (Price(unknown=True), "unknown"),
+        (Price(per_image=40_000), "$0.04 per image"),
+        (Price(per_request=5_000, per_second=100_000), "$0.005 per request, $0.1 per second"),
+        (Price(output_per_mtok=600_000, per_request=1), "free / $0.6, $0.000001 per request"),
+    ],
 )
 def test_the_price_of_a_model(given, said):
     assert price(Model(name="m", price=given)) == said
@@ -67,7 +74,7 @@ def test_the_price_of_a_model(given, said):
 
 def test_backends_on_a_narrow_screen():
     two = samples.backend(models=(Model(name="m"), Model(name="n")), slots=4)
-    known = fleet(two, Load(backend="a", waiting=2, running=3, at=NOW), stats(), stats(workflow="site", attempts=1))
+    known = fleet(two, Load(backend="a", waiting=2, running=3, at=NOW), stats(), stats(scope="acme/site", attempts=1))
     head, first, second, *rest = rendered(_backends_table([two], known, NOW), 100)
     assert head.split() == (
         [

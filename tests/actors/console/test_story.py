@@ -3,13 +3,14 @@
 import io
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
 from actors.console.board import One
 from actors.console.endings import end_line, record
 from actors.console.follow import Track, Tracks
-from actors.console.story import tell
+from actors.console.story import needs_in_words, tell
 from actors.console.watch import lines
 from messages import (
     Analyzed,
@@ -21,11 +22,13 @@ from messages import (
     Done,
     Explained,
     Failover,
+    Features,
     Granted,
     JobSubmit,
     Message,
     Needs,
     Problem,
+    Reason,
     Rerouted,
     Result,
     Skipped,
@@ -40,15 +43,16 @@ NEEDS = Needs(
 )  # fmt: skip
 SLIP = Slip(**WHO, submitted_at=100.0, deadline_at=160.0, input_seq=1, needs=NEEDS)
 PROBLEM = Problem(reason="server_error", message="left: it broke", status=500, body='{"error": "whole\x1b[31m"}')
+PARTS = ("priority", "cost", "speed", "queue")
 LEFT = Candidate(
-    backend="left", model="m1", permitted=True, reason="80.0 points: speed 10.0", score=80.0,
-    features={"service_seconds": 2.0, "wait_seconds": 1.0, "price_microdollars": 4200.0, "ahead": 3.0},
+    backend="left", model="m1", score=80.0, parts=(40.0, 20.0, 12.5, 7.5),
+    features=Features(service_seconds=2.0, wait_seconds=1.0, price_microdollars=4200.0, ahead=3.0),
 )  # fmt: skip
-RIGHT = Candidate(backend="right", model="m2", permitted=False, reason="is unhealthy: no answer")
+RIGHT = Candidate(backend="right", model="m2", barred="unhealthy", reason="is unhealthy: no answer")
 
 
 def decided(n: int = 1, **more: object) -> Decided:
-    fields: dict[str, Any] = {"ranking": (LEFT,), "others": (RIGHT,), "reason": "left leads", **more}
+    fields: dict[str, Any] = {"ranking": (LEFT,), "others": (RIGHT,), "reason": "left leads", "parts": PARTS, **more}
     return Decided(
         **WHO, n=n, slip=SLIP, strategy="weighted_score", policy="default@1", failover=Failover(), at=101.0, **fields
     )
@@ -69,6 +73,7 @@ DONE = Done(
         Attempt(n=2, backend="right", model="m2", outcome="ok", billed_microdollars=1500),
     ),
 )  # fmt: skip
+FASTER = Reason(kind="speed", text="left is faster")
 OPENED = Breaker(backend="left", model="m1", times_opened=1, open_until=130.0, reason="3 in a row")
 
 
@@ -93,13 +98,25 @@ def test_the_whole_story() -> None:
     said = drawn(list(tell(events)))
     for expected in (
         "code, final, simple (score 12.5)", "local only", "at most $0", "about 30 input tokens", "60.0 s in all",
-        "Round 1 · weighted_score · policy default@1", "80.0", "3.0 s", "$0.0042", "speed 10.0", "is unhealthy: no answer",
-        "left leads", "cheap: over budget", "server_error", "left: it broke", "HTTP 500", '{"error": "whole�[31m"}',
+        "Round 1 · weighted_score · policy default@1", "80.0", "3.0 s", "$0.0042", "12.5", "right/m2 is unhealthy: no answer",
+        "(unhealthy)", "left leads", "cheap: over budget", "server_error", "left: it broke", "HTTP 500",
+        '{"error": "whole�[31m"}',
         "before that it had written: half an", "left → right; model m1 -> m2", "succeeded after 4.0 s", "$0.0015 for 2 attempts",
         "the answer",
     ):  # fmt: skip
         assert expected in said, expected
     assert "not ended yet" not in said
+
+
+def test_needs_on_one_line() -> None:
+    wanted = msgspec.structs.replace(
+        NEEDS, asset="image", capabilities=("lora",), model="flux", preferred=("vision",), preferred_model="flux-dev",
+        preferred_backend="left", prioritize_speed=True, max_cost_microdollars=1500,
+    )  # fmt: skip
+    assert needs_in_words(wanted) == (
+        "image; code, final, simple (score 12.5); ~30 tokens in, at most 500 out; must have lora; model flux; would like vision; "
+        "prefers flux-dev; prefers left; local only; speed first; at most $0.0015"
+    )
 
 
 def test_a_rejection_names_the_field() -> None:
@@ -143,9 +160,15 @@ def test_watch_says_one_line(event: Message, said: str) -> None:
 
 
 def test_watch_says_more_when_asked() -> None:
-    explained = Explained(**WHO, n=1, chosen="left/m1", summary="s", why=("faster",), suggestions=("look after right",))
+    explained = Explained(
+        **WHO, n=1, chosen="left/m1", summary="s", reasons=(FASTER,), suggestions=("look after right",)
+    )
     assert list(lines(explained, now=0.0)) == []
-    assert "hint: look after right" in drawn(list(lines(explained, now=0.0, verbose=True)))
+    told = drawn(list(lines(explained, now=0.0, verbose=True)))
+    assert "left is faster" in told
+    assert "hint: look after right" in told
+    third = decided(ranking=(LEFT, msgspec.structs.replace(LEFT, backend="third", score=70.25)))
+    assert "then third/m1: 70.25" in drawn(list(lines(third, now=0.0, verbose=True)))
     assert "not right/m2: is unhealthy" in drawn(list(lines(decided(), now=0.0, verbose=True)))
 
 

@@ -1,5 +1,6 @@
 """From the command line to submissions: flags, arguments, the standard input."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from actors.console.screen import Wrong
-from actors.console.submit import Job, fields_of
+from actors.console.submit import Job, Picture, fields_of
 
 NOBODY = ("--nats", "nats://127.0.0.1:1")
 
@@ -64,6 +65,38 @@ def test_only_what_is_given_becomes_a_field():
         "deadline_seconds": 120.0, "max_cost_microdollars": 50_000, "allow_cloud": False, "prioritize_speed": True,
         "temperature": 0.0, "seed": 0, "tenant": "acme",
     }  # fmt: skip
+    given = Job(
+        prefer=("vision",), preferred_model="m", preferred_backend="gpu-1", value_per_hour="$3.60", mode="full_mimic",
+        role="style_refiner", style="like Klee", product="card", workflow="w", step="s", local_only=False, fast=False,
+    )  # fmt: skip
+    assert fields_of(given) == {
+        "tenant": "default", "preferred_capabilities": ["vision"], "preferred_model": "m", "preferred_backend": "gpu-1",
+        "value_per_hour_microdollars": 3_600_000, "mode": "full_mimic", "role": "style_refiner", "style": "like Klee",
+        "product": "card", "workflow": "w", "step": "s", "allow_cloud": True, "prioritize_speed": False,
+    }  # fmt: skip
+    with pytest.raises(Wrong, match="--value-per-hour"):
+        fields_of(Job(value_per_hour="much"))
     assert fields_of(Job(max_cost="0"))["max_cost_microdollars"] == 0
     with pytest.raises(Wrong, match="--deadline"):
         fields_of(Job(deadline="0"))
+
+
+def test_a_picture_from_flags_and_a_graph_from_a_file(tmp_path, monkeypatch):
+    from actors.console import app
+    from actors.console import submit as module
+
+    sent = []
+    monkeypatch.setattr(module, "send", lambda jobs, options, where: sent.extend(jobs))
+    monkeypatch.setattr(module, "play", lambda work: 0)
+    flags = ["--asset", "video", "--width", "832", "--height", "480", "--steps", "20", "--frames", "81", "--fps", "16"]
+    flags += ["--seconds", "5", "--count", "1", "--lora", "ink", "--lora", "film"]
+    assert app.run(["submit", "a fox", *flags]) == 0
+    (video,) = sent
+    assert (video.asset, video.width, video.height, video.steps, video.frames) == ("video", 832, 480, 20, 81)
+    assert (video.fps, video.seconds, video.count, video.loras) == (16.0, 5.0, 1, ("ink", "film"))
+    graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+    (tmp_path / "graph.json").write_text(json.dumps(graph))
+    sent.clear()
+    assert app.run(["submit", "--graph", str(tmp_path / "graph.json")]) == 0
+    assert (sent[0].graph, sent[0].prompt) == (graph, "")
+    assert fields_of(Job(), Picture()) == {"tenant": "default"}

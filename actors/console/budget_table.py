@@ -1,0 +1,100 @@
+"""Budgets on the screen: amounts as people type and read them, and a table with bars."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+from rich.text import Text
+
+from actors.console.screen import Wrong, clean, day_and_clock, table
+from messages import BudgetsAre, BudgetState, Limit
+from messages.fleet import Unit
+
+UNITS: dict[str, Unit] = {
+    "dollars": "microdollars", "microdollars": "microdollars", "tokens": "tokens", "requests": "requests",
+    "gpu-seconds": "gpu_milliseconds", "gpu_milliseconds": "gpu_milliseconds",
+}  # fmt: skip
+"""Units as they are typed, and as they are counted."""
+FACTORS: dict[Unit, tuple[int, str]] = {
+    "microdollars": (1_000_000, "dollars"), "gpu_milliseconds": (1_000, "GPU-seconds"), "tokens": (1, "tokens"),
+    "requests": (1, "requests"),
+}  # fmt: skip
+"""How many of the counted unit one of the shown is, and its name."""
+BAR = 24
+"""Characters of a bar."""
+
+
+def amount_of(text: str, unit: Unit) -> int:
+    """A limit as it is typed, in the counted unit. Raises Wrong.
+
+    Dollars (`5.00`, `$5`, down to a millionth) and GPU-seconds (down to a thousandth) may have a fraction.
+    """
+    factor, name = FACTORS[unit]
+    plain = text.strip().replace(",", "").replace("_", "")
+    if unit == "microdollars":
+        plain = plain.removeprefix("$")
+    try:
+        value = Decimal(plain) * factor
+    except InvalidOperation:
+        raise Wrong(f"--limit is {text!r}: give {name}, 0 or more, for example {_example(unit)}") from None
+    if not value.is_finite() or value < 0:
+        raise Wrong(f"--limit is {text!r}: use 0 (only what is free) or more; to end a budget, `turnout budget remove`")
+    if value != value.to_integral_value() or value >= 2**53:
+        raise Wrong(f"--limit is {text!r}: that is too fine or too large; give {name}, for example {_example(unit)}")
+    return int(value)
+
+
+def _example(unit: Unit) -> str:
+    return "5.00" if unit == "microdollars" else "3600"
+
+
+def shown(amount: float, unit: Unit) -> str:
+    """An amount as people read it: `$4.50`, `12,000`, `36 s`."""
+    if unit == "microdollars":
+        text = f"{Decimal(amount) / 1_000_000:,.6f}".rstrip("0")
+        whole, _, part = text.partition(".")
+        return f"${whole}.{part:0<2}".replace("$-", "-$")
+    return f"{amount / 1000:,.1f} s" if unit == "gpu_milliseconds" else f"{amount:,.0f}"
+
+
+def unit_of(text: str) -> Unit:
+    """A unit as it is typed. Raises Wrong."""
+    found = UNITS.get(text.lower())
+    if found is None:
+        raise Wrong(f"--unit is {text!r}: use dollars, tokens, requests or gpu-seconds")
+    return found
+
+
+def budgets_table(answer: BudgetsAre) -> object:
+    """One row per budget and holder; budgets that nobody has used in their present window have one row without bar."""
+    made = table("budget", "for", "spent", "held", "limit", "", "used", "window", "set by", right=(
+        "spent", "held", "limit", "used"))  # fmt: skip
+    for limit in answer.limits:
+        states = [state for state in answer.states if state.budget == limit.name]
+        for state in states or [None]:
+            made.add_row(*_row(limit, state))
+    return made
+
+
+def _row(limit: Limit, state: BudgetState | None) -> tuple[Text | str, ...]:
+    spent, held = (state.spent, state.reserved) if state else (0, 0)
+    who = state.holder if state else (limit.only or ("all" if limit.scope == "global" else f"each {limit.scope}"))
+    share = (spent + held) / limit.limit if limit.limit else 0.0
+    style = "red" if spent + held >= limit.limit > 0 else "yellow" if share >= limit.soft_share else "green"
+    rolls = f" until {day_and_clock(state.ends_at)}" if state and state.ends_at else ""
+    by = f"{clean(limit.by)}, {day_and_clock(limit.at)}" if limit.at else "the settings"
+    unit = "" if limit.unit in ("microdollars", "gpu_milliseconds") else f" {limit.unit}"
+    return (
+        Text(clean(limit.name), "bold"), clean(who), shown(spent, limit.unit), shown(held, limit.unit),
+        shown(limit.limit, limit.unit) + unit, Text(bar(spent, held, limit.limit), style), f"{share:.0%}",
+        f"{limit.window}{rolls}", by,
+    )  # fmt: skip
+
+
+def bar(spent: int, held: int, limit: int, width: int = BAR) -> str:
+    """Spent (█), held (▒) and left (░), in proportion; whatever is more than nothing is seen."""
+    if limit <= 0:
+        return "█" * width if spent + held > 0 else "░" * width
+    first = min(width, max(round(width * spent / limit), 1)) if spent > 0 else 0
+    second = min(width - first, max(round(width * held / limit), 1)) if held > 0 else 0
+    return "█" * first + "▒" * second + "░" * (width - first - second)

@@ -1,0 +1,277 @@
+"""`turnout policy`: check, show, compare, apply and remove the policies that decide where jobs go."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+from rich.text import Text
+
+from actors import node
+from actors.console.app import play
+from actors.console.publish import check_there
+from actors.console.reach import HERE, Where, ask, reach
+from actors.console.rebalance import user
+from actors.console.screen import FAILED, OK, Complaint, Wrong, clean, count, day_and_clock, err, out, table
+from bus import codec
+from bus.bus import Bus, Conflict
+from messages import PoliciesAre, PoliciesOf, Policy
+
+Action = Literal["check", "show", "diff", "apply", "remove"]
+_NEEDS: dict[Action, tuple[int, int, str]] = {
+    "check": (1, 1_000, "the files, as in: turnout policy check mine.toml"),
+    "show": (0, 1, "one name, or none for all, as in: turnout policy show roles"),
+    "diff": (1, 1, "one file, as in: turnout policy diff mine.toml"),
+    "apply": (1, 1, "one file, as in: turnout policy apply mine.toml"),
+    "remove": (1, 1, "one name, as in: turnout policy remove mine"),
+}
+PATIENCE_SECONDS = 3.0
+"""So long the router has to take up what was stored."""
+
+
+def policy(
+    action: Annotated[Action, Parameter(help="check FILE..., show [NAME], diff FILE, apply FILE, or remove NAME.")],
+    *names: Annotated[str, Parameter(help="Files, or the name of a policy.")],
+    toml: Annotated[bool, Parameter(help="show: as a file that `apply` takes.", negative="")] = False,
+    by: Annotated[str, Parameter(help="apply, remove: who does it, for the record. [your user name]")] = "",
+    where: Where = HERE,
+) -> int:
+    """Check, show, compare, apply or remove policies. All but `check` ask the router of the running deployment.
+
+    A file that is wrong is refused with file, line and field, and what is in force stays. Exit codes: 0 fine, 1 refused,
+    2 wrong usage, 3 no bus.
+    """
+    least, most, wanted = _NEEDS[action]
+    if not least <= len(names) <= most:
+        raise Wrong(f"`policy {action}` got {count(len(names), 'argument')}", wanted)
+    if toml and action != "show":
+        raise Wrong(f"--toml is for `policy show`, not for `policy {action}`")
+    if by and action not in ("apply", "remove"):
+        raise Wrong(f"--by is for `policy apply` and `policy remove`, not for `policy {action}`")
+    match action:
+        case "check":
+            return check([Path(name) for name in names])
+        case "show":
+            return play(_show(names[0] if names else "", where, toml=toml))
+        case "diff":
+            return play(_diff(Path(names[0]), where))
+        case "apply":
+            return play(_apply(Path(names[0]), by or user(), where))
+        case "remove":
+            return play(_remove(names[0], by or user(), where))
+
+
+def check(files: Sequence[Path]) -> int:
+    """Say what is wrong in the files, and what is odd; no bus is needed."""
+    others, _ = node.routing(os.environ)
+    code = OK
+    for file in files:
+        try:
+            found = node.read_policy(file, os.environ)
+        except node.policyfile.PolicyError as error:
+            for fault in error.faults:
+                out.print(clean(str(fault)), soft_wrap=True)
+            code = FAILED
+            continue
+        odd = _warn(found, others, file)
+        out.print(
+            clean(f"{file}: ok: policy {found.policy}") + (f", {count(odd, 'warning')}" if odd else ""), soft_wrap=True
+        )
+        others = (*others, found)
+    return code
+
+
+def _warn(found: Policy, others: Sequence[Policy], file: Path) -> int:
+    """Print what is odd about a policy; how many warnings these are."""
+    odd = node.policyfile.warnings(found, others, file=str(file), text=file.read_text(encoding="utf-8-sig"))
+    for warning in odd:
+        err.print(Text.assemble(("warning: ", "yellow"), clean(str(warning))), soft_wrap=True)
+    return len(odd)
+
+
+def _read(file: Path, *, stays: str = "") -> Policy:
+    """A file's policy, with where it comes from. Raises Complaint that lists its faults."""
+    try:
+        found = node.read_policy(file, os.environ)
+    except node.policyfile.PolicyError as error:
+        faults = "\n  ".join(str(fault) for fault in error.faults)
+        raise Complaint(f"{count(len(error.faults), 'fault')}{stays}\n  {faults}") from None
+    return found if found.source else msgspec.structs.replace(found, source=file.name)
+
+
+# ------------------------------------------------------------------------------------------------ what holds
+
+
+async def _held(bus: Bus) -> tuple[Policy, ...]:
+    """All policies in force, in the order they speak."""
+    await check_there(bus)
+    return (await ask(bus, PoliciesOf(), PoliciesAre)).policies
+
+
+def _named(name: str, held: Sequence[Policy]) -> Policy:
+    """The policy of this name. Raises Complaint with the nearest one."""
+    for one in held:
+        if one.policy == name:
+            return one
+    known = [one.policy for one in held]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"in force are {', '.join(known)}" if known else "none is in force"
+    raise Complaint(f"no policy called {name!r} is in force: {hint}")
+
+
+async def _show(name: str, where: Where, *, toml: bool) -> int:
+    async with reach(where) as bus:
+        held = await _held(bus)
+    if name:
+        held = (_named(name, held),)
+    elif toml and len(held) != 1:
+        raise Wrong("--toml shows one policy", f"turnout policy show {held[0].policy if held else 'NAME'} --toml")
+    if toml:
+        out.file.write(node.policyfile.to_toml(held[0]))
+    elif name:
+        _show_one(held[0])
+    elif held:
+        _show_all(held)
+    else:
+        err.print("no policy is in force")
+    return OK
+
+
+def _show_all(held: Sequence[Policy]) -> None:
+    made = table(
+        "policy",
+        "version",
+        "order",
+        "strategy",
+        "rules",
+        "chains",
+        "models",
+        "from",
+        "applied",
+        right=("version", "order", "rules", "chains", "models"),
+    )
+    for one in held:
+        made.add_row(
+            Text(clean(one.policy), "bold"), str(one.version), str(one.order), clean(one.strategy or "-"),
+            str(len(one.rules)), str(len(one.chains)), str(len(one.models)), clean(one.source or "-"), _applied(one),
+        )  # fmt: skip
+    out.print(made)
+    err.print("the first to say something about a matter decides it; `turnout policy show NAME` shows one", style="dim")
+
+
+def _applied(one: Policy) -> str:
+    if not one.applied_at:
+        return "shipped"
+    by = f" by {clean(one.applied_by)}" if one.applied_by else ""
+    return f"{day_and_clock(one.applied_at)}{by}"
+
+
+def _show_one(one: Policy) -> None:
+    source = f", from {one.source}" if one.source else ""
+    out.print(
+        Text(clean(f"{one.policy}@{one.version}, order {one.order}{source}, applied: {_applied(one)}"), "bold"),
+        soft_wrap=True,
+    )
+    if one.rules:
+        made = table("rule", "for", "strategy", "pool", "fallbacks", right=("fallbacks",))
+        for rule in one.rules:
+            wanted = msgspec.to_builtins(rule.match)
+            made.add_row(
+                clean(rule.name),
+                clean("; ".join(f"{field} {', '.join(values)}" for field, values in wanted.items()) or "all"),
+                clean(rule.strategy or "-"),
+                clean(", ".join(rule.pool) or "everybody") + (" only" if rule.strict else ""),
+                str(rule.fallbacks) if rule.pool else "-",
+            )
+        out.print(made)
+    rest = node.policyfile.to_toml(msgspec.structs.replace(one, rules=()))
+    out.print(clean(rest), end="", soft_wrap=True)
+
+
+# --------------------------------------------------------------------------------------------------- changes
+
+
+async def _diff(file: Path, where: Where) -> int:
+    new = _read(file)
+    async with reach(where) as bus:
+        held = await _held(bus)
+    _warn(new, held, file)
+    _print_changes(next((one for one in held if one.policy == new.policy), None), new)
+    return OK
+
+
+def _print_changes(old: Policy | None, new: Policy) -> bool:
+    """Print what is different; whether anything is."""
+    found = node.policyfile.differences(old or Policy(policy=new.policy), new)
+    if old is None:
+        out.print(clean(f"{new.policy} is new"), style="bold")
+    elif not found:
+        out.print(clean(f"{new.policy} is in force like this already, as version {old.version}"))
+    for change in found:
+        out.print(clean(f"  {change}"), soft_wrap=True)
+    return old is None or bool(found)
+
+
+async def _apply(file: Path, by: str, where: Where) -> int:
+    new = _read(file, stays="; nothing is applied, and what is in force stays in force:")
+    async with reach(where) as bus:
+        held = await _held(bus)
+        _warn(new, held, file)
+        old = next((one for one in held if one.policy == new.policy), None)
+        if not _print_changes(old, new):
+            return OK
+        stored = await _store(bus, new, old, by)
+        return await _confirm(bus, stored)
+
+
+async def _remove(name: str, by: str, where: Where) -> int:
+    async with reach(where) as bus:
+        old = _named(name, await _held(bus))
+        stored = await _store(bus, msgspec.structs.replace(old, removed=True), old, by)
+        return await _confirm(bus, stored)
+
+
+async def _store(bus: Bus, new: Policy, old: Policy | None, by: str) -> Policy:
+    """Write the version after `old`, which is in force, unless somebody else was quicker. Raises Complaint."""
+    text = f"somebody else changed {new.policy} at this moment; nothing is applied, and theirs is in force"
+    quicker = Complaint(text, hint="look at it with `turnout policy diff`, then once more")
+    record = await bus.last(Policy.channel.stream, new.subject)
+    version, seq = old.version if old else 0, record.seq if record else 0
+    if record is not None and record.data:  # A deleted one has none.
+        try:
+            there = codec.decode(Policy, record.data, record.headers)
+        except codec.Undecodable:  # From another version of turnout, or damaged: the next one replaces it.
+            err.print(clean(f"what was stored as {new.policy} can't be read, and is replaced"), style="yellow")
+        else:
+            if (None if there.removed else there.version) != (old.version if old else None):
+                raise quicker
+            version = there.version
+    stored = msgspec.structs.replace(new, version=version + 1, applied_at=bus.now(), applied_by=by)
+    try:
+        await bus.put_fact(stored.subject, codec.encode(stored), expected_revision=seq)
+    except Conflict:
+        raise quicker from None
+    return stored
+
+
+async def _confirm(bus: Bus, stored: Policy) -> int:
+    """Wait until the router has taken it up."""
+    patience = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while True:
+        held = (await ask(bus, PoliciesOf(name=stored.policy), PoliciesAre)).policies
+        versions = [one.version for one in held]
+        if (not versions) if stored.removed else (versions and versions[0] >= stored.version):
+            break
+        if asyncio.get_running_loop().time() > patience:
+            text = f"{stored.policy} is stored as version {stored.version}, but the router has not taken it up yet"
+            raise Complaint(text, hint="turnout policy show")
+        await asyncio.sleep(0.05)
+    what = "removed" if stored.removed else "applied"
+    out.print(clean(f"{what} {stored.policy}, version {stored.version}, by {stored.applied_by}"), soft_wrap=True)
+    return OK
