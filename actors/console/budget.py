@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from actors.console.app import play
-from actors.console.budget_table import FACTORS, amount_of, budgets_table, shown, unit_of
+from actors.console.budget_table import FACTORS, amount_of, budgets_table, shown, unit_of, unused_ceilings
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
 from actors.console.rebalance import user
@@ -124,7 +124,13 @@ async def _list(name: str, where: Where, *, machine: bool) -> int:
             row = {**msgspec.to_builtins(limit), "states": msgspec.to_builtins(states)}
             out.file.write(msgspec.json.encode(row).decode() + "\n")
     elif answer.limits:
-        out.print(budgets_table(answer))
+        hidden = 0 if name else unused_ceilings(answer)
+        if hidden < len(answer.limits):
+            out.print(budgets_table(answer, ceilings=bool(name)))
+        if hidden:
+            err.print(
+                f"{count(hidden, 'shipped ceiling')} for cloud providers not used yet: `turnout budget list --json`"
+            )
         soft = [state for state in answer.states if state.soft]
         if soft:
             err.print(f"{count(len(soft), 'budget')} over the soft share", style="yellow")

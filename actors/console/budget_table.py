@@ -20,8 +20,10 @@ FACTORS: dict[Unit, tuple[int, str]] = {
     "requests": (1, "requests"),
 }  # fmt: skip
 """How many of the counted unit one of the shown is, and its name."""
-BAR = 24
+BAR = 12
 """Characters of a bar."""
+CEILING = "ceiling-"
+"""How the names of shipped ceilings begin."""
 
 
 def amount_of(text: str, unit: Unit) -> int:
@@ -65,12 +67,25 @@ def unit_of(text: str) -> Unit:
     return found
 
 
-def budgets_table(answer: BudgetsAre) -> object:
-    """One row per budget and holder; budgets that nobody has used in their present window have one row without bar."""
-    made = table("budget", "for", "spent", "held", "limit", "", "used", "window", "set by", right=(
+def unused_ceilings(answer: BudgetsAre) -> int:
+    """How many shipped ceilings nobody has used in their present window."""
+    used = {state.budget for state in answer.states}
+    return sum(limit.name.startswith(CEILING) and limit.name not in used for limit in answer.limits)
+
+
+def budgets_table(answer: BudgetsAre, *, ceilings: bool = True) -> object:
+    """One row per budget and holder; one that nobody has used in its present window has no bar.
+
+    Without `ceilings` the shipped ones that nobody has used are left out.
+    """
+    made = table("budget", "for", "spent", "held", "limit", "used", "", "window", "set by", right=(
         "spent", "held", "limit", "used"))  # fmt: skip
+    for column in made.columns[2:6]:
+        column.min_width = 5
     for limit in answer.limits:
         states = [state for state in answer.states if state.budget == limit.name]
+        if not states and limit.name.startswith(CEILING) and not ceilings:
+            continue
         for state in states or [None]:
             made.add_row(*_row(limit, state))
     return made
@@ -81,14 +96,20 @@ def _row(limit: Limit, state: BudgetState | None) -> tuple[Text | str, ...]:
     who = state.holder if state else (limit.only or ("all" if limit.scope == "global" else f"each {limit.scope}"))
     share = (spent + held) / limit.limit if limit.limit else 0.0
     style = "red" if spent + held >= limit.limit > 0 else "yellow" if share >= limit.soft_share else "green"
-    rolls = f" until {day_and_clock(state.ends_at)}" if state and state.ends_at else ""
-    by = f"{clean(limit.by)}, {day_and_clock(limit.at)}" if limit.at else "the settings"
+    rolls = f", to {_short(state.ends_at)}" if state and state.ends_at else ""
+    by = clean(limit.by) if limit.at else "shipped" if limit.name.startswith(CEILING) else "settings"
     unit = "" if limit.unit in ("microdollars", "gpu_milliseconds") else f" {limit.unit}"
     return (
         Text(clean(limit.name), "bold"), clean(who), shown(spent, limit.unit), shown(held, limit.unit),
-        shown(limit.limit, limit.unit) + unit, Text(bar(spent, held, limit.limit), style), f"{share:.0%}",
+        shown(limit.limit, limit.unit) + unit, f"{share:.0%}", Text(bar(spent, held, limit.limit) if state else "", style),
         f"{limit.window}{rolls}", by,
     )  # fmt: skip
+
+
+def _short(at: float) -> str:
+    """The time of day, or the day when it is midnight here."""
+    day, _, clock = day_and_clock(at).partition(" ")
+    return day if clock == "00:00:00" else clock
 
 
 def bar(spent: int, held: int, limit: int, width: int = BAR) -> str:

@@ -31,6 +31,7 @@ from actors.price_words import in_words
 from bus import codec
 from bus.bus import FactEntry
 from messages import Backend, Breaker, JobRow, JobsAre, JobsOf, Load, Message, Model, Stats
+from messages.fleet import ALL_MODELS
 from messages.jobs import Ending
 
 
@@ -204,10 +205,16 @@ def state(backend: Backend, model: str, fleet: Fleet, now: float) -> Text:
         return Text("gone", "dim")
     if not backend.healthy:
         return Text(f"unhealthy: {one_line(backend.health_reason, 80)}", "red")
-    for breaker in fleet.breakers.get(backend.backend, []):
-        if breaker.model == model and now < breaker.open_until:
-            return Text(f"paused {seconds(breaker.open_until - now)}: {one_line(breaker.reason, 80)}", "yellow")
-        if breaker.model == model and breaker.times_opened:
+    if backend.exclusive_group and not backend.active:
+        return Text(f"inactive: group {clean(backend.exclusive_group)}", "dim")
+    breakers = [b for b in fleet.breakers.get(backend.backend, []) if b.model in (ALL_MODELS, model)]
+    for breaker in sorted(breakers, key=lambda b: -b.open_until):
+        if now < breaker.open_until:
+            until = (
+                "until somebody acts" if breaker.cause in ("account", "manual") else seconds(breaker.open_until - now)
+            )
+            return Text(f"paused {until}: {one_line(breaker.reason, 80)}", "yellow")
+        if breaker.times_opened:
             return Text("on trial: the next job decides", "yellow")
     return Text("ready", "green")
 

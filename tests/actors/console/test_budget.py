@@ -78,7 +78,7 @@ def test_budgets_are_listed_with_their_use(there: Guarded, capsys: pytest.Captur
     capsys.readouterr()
     assert there.run("budget", "list") == 0
     shown_now = capsys.readouterr().out
-    for text in ("daily", "acme", "$1.25", "$5.00", "▒▒▒▒▒▒", "25%", "the settings"):
+    for text in ("daily", "acme", "$1.25", "$5.00", "▒▒▒", "25%", "settings"):
         assert text in shown_now
     assert "calls" not in shown_now
     assert there.run("budget", "show", "daily", "--json") == 0
