@@ -20,6 +20,8 @@ MOST_TOKENS = 1_000_000_000
 """Beyond it a number is a mistake, and too large for the counters and figures made from it."""
 MOST_MICRODOLLARS = 1_000_000_000_000_000
 MOST_STYLE = 4_000
+MOST_REASON = 1_000
+"""Characters of a decoder's message that are told: the end of a job must fit into an event."""
 ROLES = ("system", "developer", "user", "assistant", "tool")
 NAMES = (
     "id", "user", "workflow", "step", "batch", "role", "mode", "product", "model", "preferred_model",
@@ -147,14 +149,16 @@ def undecodable(reason: str) -> Problem:
     """A problem from a decoder's message, with the field it points at and the nearest name for an unknown one."""
     unknown = _UNKNOWN.search(reason)
     if unknown:
-        known = [name for name in JobSubmit.__struct_fields__ if name != "tenant"]
+        known, name = [name for name in JobSubmit.__struct_fields__ if name != "tenant"], unknown[1][:MAX_ID]
         return Problem(
             reason="invalid",
-            field=unknown[1],
-            message=f"{unknown[1]} is not a field of a job.{nearest(unknown[1], known)} Known: {', '.join(known)}.",
+            field=name,
+            message=f"{name} is not a field of a job.{nearest(name, known)} Known: {', '.join(known)}.",
         )
     path = _PATH.search(reason)
-    field = path[1] if path else ""
+    field = path[1][:MAX_ID] if path else ""
+    if len(reason) > MOST_REASON:  # It repeats the value; where it lies comes last.
+        reason = f"{reason[: MOST_REASON // 2]} … {reason[-MOST_REASON // 2 :]}"
     kind = "invalid" if field else "undecodable"
     text = f"{field}: {reason}" if field else f"the body is not a job in JSON: {reason}"
     return Problem(reason=kind, field=field, message=text)

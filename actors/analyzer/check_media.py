@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from actors.analyzer.graph import asks_of
 from actors.analyzer.problem import invalid
 from messages import JobSubmit, Problem
 from messages.values import Asset
@@ -11,6 +12,8 @@ from messages.values import Asset
 MOST_LORAS = 32
 MOST_NODES = 5_000
 MOST_NAME = 256
+MOST_NAMES = 32_768
+"""Characters of all names in a graph together: they travel with every event of the job."""
 MOST: dict[str, int] = {
     "count": 1_000, "width": 16_384, "height": 16_384, "steps": 10_000, "frames": 100_000, "fps": 240, "seconds": 86_400,
 }  # fmt: skip
@@ -95,6 +98,21 @@ def _check_graph(submit: JobSubmit) -> Problem | None:
     for key, node in graph.items():
         if problem := _check_node(f"graph.{key[:60]}", node, graph):
             return problem
+    return _check_asked(graph)
+
+
+def _check_asked(graph: dict[str, Any]) -> Problem | None:
+    """A graph is bounded as the job's own fields are: what it asks for is reckoned with, and stands in events."""
+    asked = asks_of(graph).media
+    for field, most in MOST.items():
+        value: float = getattr(asked, "images" if field == "count" else field)
+        if value > most:
+            return invalid("graph", f"{value:g}", f"it asks for that as its {field}; use at most {most:,}.")
+    names = (*asked.checkpoints, *asked.loras, *asked.node_types)
+    length = sum(map(len, names))
+    if length > MOST_NAMES:
+        right = f"the names of its models, LoRAs and node classes are too long together; use at most {MOST_NAMES:,}."
+        return invalid("graph", f"{length:,} characters", right)
     return None
 
 

@@ -79,8 +79,8 @@ def _adjust(row: Row, case: Case, wished: tuple[str, ...], models: Mapping[str, 
                 continue
             changed[name] = value
             changes.append(f"{needs.quality}: {name} {value}" + (f" instead of {asked}" if asked else ""))
-    variant = own.variants.get(row.model) or plan.preset.variants.get(row.model)
-    if variant and variant in models and variant != needs.model:
+    variant = _variant(row.model, {**plan.preset.variants, **own.variants}, models, needs.model)
+    if variant:
         changed["model"] = variant
         _as_variant(row, models[variant])
         changes.append(f"{needs.quality}: variant {variant} instead of {row.model}")
@@ -104,6 +104,21 @@ def _adjust(row: Row, case: Case, wished: tuple[str, ...], models: Mapping[str, 
         row.parameters = Parameters(**changed)  # pyright: ignore[reportArgumentType]
     row.changes = tuple(changes)
     return tokens
+
+
+def _variant(model: str, of: Mapping[str, str], models: Mapping[str, Row], asked: str) -> str:
+    """What runs in the model's place; empty: itself.
+
+    Variants of variants are followed to their end, so that who stands in for others stands as it is: then neither the order of
+    the rows nor that they were fitted before matters. In a circle nobody stands in for anybody.
+    """
+    found, seen = model, {model}
+    while (after := of.get(found, "")) and after in models and after != asked:
+        if after in seen:
+            return ""
+        seen.add(after)
+        found = after
+    return "" if found == model else found
 
 
 def _as_variant(row: Row, variant: Row) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from actors.router.case import Case, Row
-from actors.router.strategies.pool import places
+from actors.router.strategies.pool import crowd, places
 from actors.succession import NEVER_SPENT, WHOLE_BACKEND
 from messages import Attempt
 
@@ -90,7 +90,7 @@ def arrange(
     `rows` come ordered by name: equal scores go by fewer jobs ahead per slot, then by name. `explored` leads its group. `began`
     is the row of the attempt that failed first.
     """
-    order = sorted(range(len(rows)), key=lambda i: (group_of[i], -rows[i].score, _crowd(rows[i])))
+    order = sorted(range(len(rows)), key=lambda i: (group_of[i], -rows[i].score, crowd(rows[i])))
     if not order:
         return []
     _give_reasons(rows, group_of, case)
@@ -113,11 +113,6 @@ def arrange(
         elif began is not None and _premium(began) and hops > 0:
             order = _cloud_first(order, hops, group_of, rows, case)
     return [rows[i] for i in order]
-
-
-def _crowd(row: Row) -> float:
-    """Jobs ahead per slot. Among equal scores the emptier one: a flood outgrows the scores' anchors, and would all go to one."""
-    return row.features.ahead / max(1, row.known.slots)
 
 
 def _premium(row: Row) -> bool:

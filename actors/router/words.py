@@ -9,6 +9,8 @@ from messages import Plan, Problem
 
 MOST_REASONS = 12
 """So many candidates are named when nobody may run a job."""
+MOST_OF_POOL = 64
+"""So many of an exhausted pool: every model of a usual one, and still short enough for an event."""
 
 
 def reason_of(ranking: Sequence[Row], strategy: Strategy, case: Case, *, explored: bool) -> str:
@@ -47,4 +49,5 @@ def exhausted(rows: Sequence[Row], plan: Plan, role: str) -> Problem:
         there = [row for row in rows if row.is_called(name)]
         skipped += [f"{name} ({row.backend}/{row.model}) {row.reason}" for row in there]
         skipped += [] if there else [f"{name} is served by nobody"]
-    return Problem(reason="no_backend", message=f"{what} is exhausted: {'; '.join(skipped)}")
+    more = f"; and {len(skipped) - MOST_OF_POOL} more" if len(skipped) > MOST_OF_POOL else ""
+    return Problem(reason="no_backend", message=f"{what} is exhausted: {'; '.join(skipped[:MOST_OF_POOL])}{more}")

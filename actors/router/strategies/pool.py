@@ -46,5 +46,10 @@ def squash(value: float, half: float) -> float:
 
 
 def leader(rows: Sequence[Row], scores: Sequence[float], among: Sequence[int]) -> int:
-    """The best of the rows `among`, equal scores by name; `among` must not be empty."""
-    return min(among, key=lambda i: (-scores[i], rows[i].backend, rows[i].model))
+    """The best of the rows `among`, equal scores as the ranking takes them: by `crowd`, then by name. Must not be empty."""
+    return min(among, key=lambda i: (-scores[i], crowd(rows[i]), rows[i].backend, rows[i].model))
+
+
+def crowd(row: Row) -> float:
+    """Jobs ahead per slot. Among equal scores the emptier one: a flood outgrows the scores' anchors, and would all go to one."""
+    return row.features.ahead / max(1, row.known.slots)

@@ -152,6 +152,16 @@ def test_a_body_that_is_no_job_says_why(body: bytes, reason: str, field: str, wo
     assert words in problem.message
 
 
+@pytest.mark.parametrize("body", [b'{"%b":1}' % (b"x" * 400_000), b'{"quality":"%b"}' % (b"x" * 400_000)])
+def test_a_long_value_does_not_make_a_long_problem(body: bytes) -> None:
+    with pytest.raises(codec.Undecodable) as caught:
+        codec.decode(JobSubmit, body)
+    problem = undecodable(str(caught.value))
+    assert problem.reason == "invalid"
+    assert problem.field in ("quality", "x" * 128)
+    assert len(msgspec.json.encode(problem)) < 4_000
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [(b'{"id":"j-1","promt":1}', "j-1"), (b'{"id":5}', ""), (b"[]", ""), (b"{", ""), (b"\xff", ""), (b"{}", "")],

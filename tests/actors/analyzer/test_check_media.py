@@ -81,6 +81,37 @@ def test_a_bad_submission_names_the_field_and_what_would_be_right(
     assert words in problem.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "inputs", "field"),
+    [
+        ("KSampler", {"steps": 1e300}, "steps"),
+        ("EmptyLatentImage", {"width": 1e300, "height": 1e300}, "width"),
+        ("EmptyLatentImage", {"batch_size": 1_001}, "count"),
+        ("WanImageToVideo", {"length": 10**30}, "frames"),
+        ("CreateVideo", {"fps": 241}, "fps"),
+    ],
+)
+def test_a_graph_may_ask_for_no_more_than_a_job(kind: str, inputs: dict[str, Any], field: str) -> None:
+    problem = check_media(JobSubmit(graph={"1": {"class_type": kind, "inputs": inputs}}))
+    assert problem is not None
+    assert (problem.reason, problem.field) == ("invalid", "graph")
+    assert f"as its {field}; use at most {MOST[field]:,}." in problem.message
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"1": {"class_type": "CheckpointLoader", "inputs": {"ckpt_name": "m" * 40_000}}},
+        {str(n): {"class_type": f"{n:0250d}"} for n in range(200)},
+    ],
+)
+def test_the_names_of_a_graph_fit_into_an_event(graph: dict[str, Any]) -> None:
+    problem = check_media(JobSubmit(graph=graph))
+    assert problem is not None
+    assert problem.field == "graph"
+    assert "too long together" in problem.message
+
+
 def test_every_field_of_media_is_looked_at() -> None:
     assert set(MOST) < set(MAKES)
     assert set(MAKES) <= set(JobSubmit.__struct_fields__)

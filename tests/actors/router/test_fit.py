@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from actors.router.verify import check
 from messages import Candidate, Change, Match, Media, Message, Model, Parameters, Policy, Preset, Price, Rule, Stats
 from tests.actors.router.fleets import Job, choice, facts, jobs, view_of
 from tests.messages.samples import T0, backend, slip
@@ -107,6 +108,28 @@ def test_a_variant_runs_where_the_backend_serves_both() -> None:
     assert "draft: variant m-turbo instead of m" in found["m"].changes
     assert found["m-turbo"].parameters.model == ""
     assert only(model(), POLICY, quality="draft").parameters.model == ""
+
+
+def test_variants_of_variants_are_followed_to_their_end() -> None:
+    prices = {"m": 9_000_000, "n": 5_000_000, "o": 1_000_000}
+    served = tuple(Model(name=name, price=Price(output_per_mtok=each)) for name, each in prices.items())
+    policy = Policy(policy="p", presets={"draft": Preset(variants={"m": "n", "n": "o"})})
+    made = choice(view_of(backend("a", models=served), policy), Job(slip(needs={"quality": "draft"})))
+    found = {c.model: c for c in made.everything()}
+    assert [found[name].parameters.model for name in prices] == ["o", "o", ""]
+    assert {c.known.price.output_per_mtok for c in found.values()} == {1_000_000}
+    assert check(made.decided) == ""
+
+
+def test_models_that_stand_in_for_each_other_stay_themselves() -> None:
+    served = (Model(name="m", price=Price(per_request=9)), Model(name="n", price=Price(per_request=1)))
+    policy = Policy(policy="p", presets={"draft": Preset(variants={"m": "n", "n": "m"})})
+    made = choice(view_of(backend("a", models=served), policy), Job(slip(needs={"quality": "draft"})))
+    assert {c.model: (c.parameters.model, c.known.price.per_request) for c in made.everything()} == {
+        "m": ("", 9),
+        "n": ("", 1),
+    }
+    assert check(made.decided) == ""
 
 
 # ----------------------------------------------------------------------------------------------------- wishes

@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from messages import Attempt, Backend, CatalogueEntry, Decided, FailoverRules, Match, Message, Model, Policy, Rule
+from messages import (
+    Attempt,
+    Backend,
+    BackendRule,
+    CatalogueEntry,
+    Decided,
+    FailoverRules,
+    Load,
+    Match,
+    Message,
+    Model,
+    Policy,
+    Rule,
+)
 from tests.actors.router.fleets import decision, failed, gone_from, view_of
 from tests.messages.samples import T0, backend
 
@@ -231,3 +244,11 @@ def test_routing_switched_off_is_the_fixed_order_and_then_priority() -> None:
 def test_an_attempt_is_not_needed_in_the_fleet_any_more() -> None:
     past = (Attempt(n=1, backend="gone", model="x", outcome="timeout", billed_microdollars=0),)
     assert order(one("a"), one("b"), attempts=past, n=2) == ["a", "b"]
+
+
+def test_prior_shares_hold_although_an_emptier_one_has_the_same_score() -> None:
+    shares = {"a": BackendRule(routing_weight=9), "b": BackendRule(routing_weight=1)}
+    policy = Policy(policy="p", strategy="adaptive", backends=shares)
+    view = view_of(backend("a"), backend("b"), Load(backend="a", waiting=0, running=1, at=T0), policy)
+    led = [decision(view, job=f"j-{number}").ranking[0].backend for number in range(200)]
+    assert 160 <= led.count("a") < 200

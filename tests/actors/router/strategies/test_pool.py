@@ -25,3 +25,9 @@ def test_the_leader_is_the_best_and_then_the_first_by_name() -> None:
     rows = [row("b"), row("a/n"), row("a/m"), row("c")]
     assert leader(rows, [1.0, 1.0, 1.0, 0.0], range(4)) == 2
     assert leader(rows, [1.0, 1.0, 1.0, 2.0], [0, 1]) == 1
+
+
+def test_among_equal_scores_the_emptier_one_leads_as_in_the_ranking() -> None:
+    rows = [row("a", ahead=2.0), row("b", ahead=2.0, known={"slots": 16}), row("c", ahead=1.0)]
+    assert leader(rows, [1.0, 1.0, 1.0], range(3)) == 1
+    assert leader(rows, [1.0, 0.0, 1.0], range(3)) == 2
