@@ -77,6 +77,10 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     """What this process wanted to say when another message was first."""
 
 
+class CantAnswer(Exception):
+    """A question can't be answered now; the text says why. Who asked hears that instead, and nothing has crashed."""
+
+
 class Form(enum.Enum):
     """How a handler is called."""
 
@@ -175,7 +179,12 @@ def handlers_of(actor: type[Actor]) -> tuple[Handler, ...]:
 
 
 class Actor:
-    """A room's mind. Subclasses add handlers; the host does everything else."""
+    """A room's mind. Subclasses add handlers; the host does everything else.
+
+    An actor that writes something down outside the bus has `async def kept(self)`: once that returns it is safe, and only
+    then the host acknowledges what was heard. With `async def closing(self)` it hears of the end of its process, and with
+    `def forget(self, message)` that a fact it has heard is deleted.
+    """
 
     room: ClassVar[str]
     """The room's name, as in subjects, queues and settings."""

@@ -8,11 +8,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from actors.actor import Again, Form, Handler, Heard, Later, Stored
+from actors.actor import Again, CantAnswer, Form, Handler, Heard, Later, Stored
 from actors.room import CRASH_LIMIT, CRASH_WINDOW_SECONDS, Crashed, Room
 from actors.voice import FactLost, Voice, together
 from bus import codec
@@ -20,6 +20,14 @@ from bus.bus import Bus, BusError, FactEntry
 from messages import Kind, Message
 
 log = logging.getLogger("turnout.host")
+
+
+class Call(NamedTuple):
+    """A handler of a room, and the name under which its calls are counted."""
+
+    room: Room
+    handler: Handler
+    name: str
 
 
 class Chain:
@@ -34,14 +42,15 @@ class Chain:
         self.failed: asyncio.Future[str] | None = None
         """Set to the reason when a room crashes too often."""
         self._facts: dict[str, Message] = {}
-        self._by_type: dict[tuple[str, type[Message]], tuple[Handler, ...]] = {}
-        self._by_handed_type: dict[tuple[str, type[Message]], tuple[Handler, ...]] = {}
+        """Their latest values, until they are deleted: some are named by clients."""
+        self._hearing: dict[tuple[str, type[Message]], tuple[Call, ...]] = {}
+        self._handing: dict[tuple[str, type[Message]], tuple[Call, ...]] = {}
 
     async def hear(self, room: Room, message: Message, heard: Heard) -> float | None:
         """Let one room hear a message and say what it has to say; the delay, when it wants to hear it again later."""
         again: float | None = None
-        for handler in self._handlers(room, type(message)):
-            self.counts[f"{room.name}.{handler.name}"] += 1
+        for _, handler, name in self._calls(room, type(message)):
+            self.counts[name] += 1
             if handler.form is Form.STEPS:
                 wanted = await self.steps(room, handler, message, heard)
             else:
@@ -49,30 +58,31 @@ class Chain:
             again = wanted if wanted is not None else again
         return again
 
-    def _handlers(self, room: Room, kind: type[Message]) -> tuple[Handler, ...]:
+    def _calls(self, room: Room, kind: type[Message]) -> tuple[Call, ...]:
+        """The room's handlers of a type."""
         key = (room.name, kind)
-        found = self._by_type.get(key)
+        found = self._hearing.get(key)
         if found is None:
-            found = self._by_type[key] = tuple(room.on(kind))
+            found = tuple(Call(room, handler, f"{room.name}.{handler.name}") for handler in room.on(kind))
+            self._hearing[key] = found
         return found
 
-    def _handed(self, room: Room, other: Room, kind: type[Message]) -> tuple[Handler, ...]:
-        """The handlers of `other` for what `room` said: none when it has a queue for that, so that nobody hears it twice."""
-        if other is room:
-            return self._handlers(room, kind)
-        if not self.hand_on:
-            return ()
-        key = (other.name, kind)
-        found = self._by_handed_type.get(key)
+    def _handed(self, room: Room, kind: type[Message]) -> tuple[Call, ...]:
+        """All handlers for what `room` said, of other rooms too: but of none that has a queue for it, so that nobody hears
+        it twice.
+        """
+        key = (room.name, kind)
+        found = self._handing.get(key)
         if found is None:
-            queued = kind.channel.pattern in other.filters
-            found = self._by_handed_type[key] = () if queued else self._handlers(other, kind)
+            pattern = kind.channel.pattern
+            hear = [one for one in self.rooms if one is room or (self.hand_on and pattern not in one.filters)]
+            found = self._handing[key] = tuple(call for one in hear for call in self._calls(one, kind))
         return found
 
     async def call(self, room: Room, handler: Handler, message: Message, heard: Heard) -> float | None:
         """A handler that decides. A refused compared fact lets it decide again on the fresh value."""
         while True:
-            says = self.guard(room, handler.name, lambda: room.call(handler, message, heard))
+            says = self.called(room, handler, message, heard)
             if handler.form is Form.ASYNC:
                 says = await self.guarded(room, handler.name, says)
             try:
@@ -82,7 +92,7 @@ class Chain:
 
     async def steps(self, room: Room, handler: Handler, message: Message, heard: Heard) -> float | None:
         """A handler with steps: say what it yields, and answer with what is stored."""
-        steps = self.guard(room, handler.name, lambda: room.call(handler, message, heard))
+        steps = self.called(room, handler, message, heard)
         reply: Any = None
         again: float | None = None
         try:
@@ -143,20 +153,19 @@ class Chain:
         again: float | None = None
         beside: list[asyncio.Task[float | None]] = []
         try:
-            for other in self.rooms:
-                for handler in self._handed(room, other, type(message)):
-                    self.counts[f"{other.name}.{handler.name}"] += 1
-                    if handler.form is Form.STEPS:
-                        wanted = await self.steps(other, handler, message, heard)
-                    elif handler.form is Form.ASYNC:
-                        wanted = await self.call(other, handler, message, heard)
-                    else:
-                        says = self.guard(other, handler.name, lambda o=other, h=handler: o.call(h, message, heard))
-                        if says and all(isinstance(said, Later) for said in says):
-                            beside.append(asyncio.ensure_future(self.say_all(other, says, heard)))
-                            continue
-                        wanted = await self.say_all(other, says, heard)
-                    again = wanted if wanted is not None else again
+            for other, handler, name in self._handed(room, type(message)):
+                self.counts[name] += 1
+                if handler.form is Form.STEPS:
+                    wanted = await self.steps(other, handler, message, heard)
+                elif handler.form is Form.ASYNC:
+                    wanted = await self.call(other, handler, message, heard)
+                else:
+                    says = self.called(other, handler, message, heard)
+                    if says and all(isinstance(said, Later) for said in says):
+                        beside.append(asyncio.ensure_future(self.say_all(other, says, heard)))
+                        continue
+                    wanted = await self.say_all(other, says, heard)
+                again = wanted if wanted is not None else again
             for task in beside:
                 await task
         finally:
@@ -167,9 +176,12 @@ class Chain:
     # ------------------------------------------------------------------------------------------------ facts
 
     async def on_fact(self, entry: FactEntry) -> None:
-        """Take in a fact as the bus tells it."""
+        """Take in a fact as the bus tells it. One without a value was deleted, or is about to be."""
         kind = codec.type_at(entry.subject)
-        if kind is None or entry.data is None:
+        if kind is None:
+            return
+        if not entry.data:
+            self._forget(entry.subject, entry.revision)
             return
         try:
             message = codec.decode(kind, entry.data)
@@ -188,22 +200,50 @@ class Chain:
             now=self.bus.now(), instance=self.voice.instance, boot=self.voice.boot, run="fact", subject=subject
         )
         for room in self.rooms:
-            if self._handlers(room, type(message)):
+            if self._calls(room, type(message)):
                 try:
                     await self.hear(room, message, heard)
                 except Crashed as crash:
                     self.restart(crash.room)
 
+    def _forget(self, subject: str, revision: int) -> None:
+        """A fact is deleted: rooms that keep something of it may forget that too, with `def forget(self, message)`."""
+        if revision < self.voice.revisions.get(subject, 0):
+            return
+        self.voice.revisions.pop(subject, None)
+        message = self._facts.pop(subject, None)
+        if message is None:
+            return
+        for room in self.rooms:
+            forget = getattr(room.actor, "forget", None)
+            if forget is not None and self._calls(room, type(message)):
+                try:
+                    self.guard(room, "forget", lambda call=forget: call(message))
+                except Crashed as crash:
+                    self.restart(crash.room)
+
     async def refresh(self, subject: str) -> Message | None:
-        """Read a fact anew and let everybody here know it."""
+        """Read a fact anew and let everybody here know it; None when it is deleted."""
         record = await self.bus.last("KV_facts", subject)
         if record is None:
-            self.voice.revisions[subject] = 0
+            self._forget(subject, self.voice.revisions.get(subject, 0))
             return None
         await self.on_fact(FactEntry(subject, record.seq, record.data))
+        if not record.data:  # It still lies there: a compared one is written over it.
+            self.voice.revisions[subject] = record.seq
         return self._facts.get(subject)
 
     # ---------------------------------------------------------------------------------------------- crashes
+
+    def called(self, room: Room, handler: Handler, *arguments: Any) -> Any:
+        """What a handler of the present actor returns. Raises Crashed for whatever it raises."""
+        try:
+            return getattr(room.actor, handler.name)(*arguments)
+        except CantAnswer:
+            raise
+        except Exception as error:
+            log.exception("%s.%s crashed", room.name, handler.name)
+            raise Crashed(room, handler.name) from error
 
     def guard(self, room: Room, name: str, call: Callable[[], Any]) -> Any:
         """Call into an actor. Raises Crashed for whatever it raises."""
@@ -217,11 +257,16 @@ class Chain:
         """Wait for an actor. Raises Crashed for whatever it raises, but for the bus's errors."""
         try:
             return await waiting
-        except (StopAsyncIteration, BusError, FactLost, asyncio.CancelledError):  # The bus's errors are no crashes.
+        except (StopAsyncIteration, BusError, FactLost, CantAnswer, asyncio.CancelledError):  # No crashes.
             raise
         except Exception as error:
             log.exception("%s.%s crashed", room.name, name)
             raise Crashed(room, name) from error
+
+    async def kept(self, room: Room) -> None:
+        """Wait until what the actor keeps outside the bus is safe. Raises Crashed."""
+        keeper: Any = room.actor
+        await self.guarded(room, "kept", self.guard(room, "kept", keeper.kept))
 
     def restart(self, room: Room, *, counts: bool = True) -> None:
         """A fresh actor that knows the facts. Too many crashes in a short time end the process: its supervisor's turn."""
@@ -237,6 +282,6 @@ class Chain:
         room.actor = fresh
         heard = Heard(now=self.bus.now(), instance=self.voice.instance, boot=self.voice.boot, run="fact")
         for message in list(self._facts.values()):
-            for handler in self._handlers(room, type(message)):
+            for _, handler, _ in self._calls(room, type(message)):
                 if handler.form is Form.PLAIN:
                     room.call(handler, message, heard)

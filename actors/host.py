@@ -1,43 +1,32 @@
-"""The host runs actors on a bus: subscribe, decode, call, publish what was said and wait for the server's word, and only
-then acknowledge what was heard. It owns timers, the hand-over in memory, the holding of long work, restarts and the drain.
+"""The host runs actors on a bus: it subscribes, pulls from their queues, hears signals and questions, and owns the timers and
+the drain. What becomes of a queue's messages stands in `heads`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from actors.actor import Form, Handler, Heard, Way
+from actors.actor import CantAnswer, Form, Handler, Heard, Way
 from actors.chain import Chain
+from actors.heads import Heads
 from actors.room import Crashed, Room
 from actors.voice import Boundary, FactLost, Voice
 from bus import codec
-from bus.bus import (
-    Bus,
-    BusClosed,
-    BusError,
-    BusUnavailable,
-    Consuming,
-    Delivery,
-    PayloadTooLarge,
-    QueueFull,
-    Signal,
-    Subscription,
-)
+from bus.bus import Bus, BusClosed, BusError, BusUnavailable, Consuming, Signal, Subscription
 from bus.topology import Queue
-from messages import Kind, Message, Problem, untoken
+from messages import Kind
 
 log = logging.getLogger("turnout.host")
 
 HOLD_EVERY_SECONDS = 2.0
 """How often the acknowledgement wait of work in hand starts anew (rule 7)."""
-MAX_DELIVERIES = 12
-"""A message whose handling crashed this often in this process becomes a dead letter."""
 
 
 class Host:
@@ -57,16 +46,14 @@ class Host:
         self.instance, self.boot = instance, boot
         self.voice = Voice(bus, instance=instance, boot=boot, boundary=boundary)
         self.chain = Chain(bus, self.rooms, self.voice, hand_on=hand_on)
-        self.boundary = boundary
-        self._runs = 0
-        self._walking: dict[tuple[str, str, int], Delivery] = {}
-        self._crashes: Counter[tuple[str, str, int]] = Counter()
-        self._gates: dict[float, asyncio.Event] = {}
+        self.heads = Heads(bus, self.chain, self.voice)
         self._subscriptions: list[Subscription] = []
         self._pulls: list[Consuming] = []
         self._ending: dict[Consuming, Queue] = {}  # Paused, and stopped once nothing of them is in hand.
+        self._unheard: set[Queue] = set()  # Complained of once.
         self._draining = False
-        self._rung = asyncio.Event()
+        self._bells: dict[asyncio.Future[None], None] = {}
+        """What the timers wait for, in the order in which they began to."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -107,16 +94,24 @@ class Host:
         for queue in [queue for queue in room.pulling if queue not in wanted]:
             await self.unpull(queue, room.pulling.pop(queue))
         for queue, slots in wanted.items():
-            if queue not in room.pulling:
+            if queue in room.pulling:
+                continue
+            try:
                 room.pulling[queue] = await self.pull(room, queue, slots)
+            except ValueError:  # What can't be heard must not end what can; it is tried again at the next look.
+                if queue not in self._unheard:
+                    log.exception("%s: the queue %s can't be heard with %s slots", room.name, queue.name, slots)
+                self._unheard.add(queue)
+            else:
+                self._unheard.discard(queue)
 
     async def pull(self, room: Room, queue: Queue, slots: int) -> Consuming:
         """Let a room hear one more queue."""
-
-        async def on_delivery(delivery: Delivery) -> None:
-            await self._walk(room, queue, delivery)
-
-        pull = await self.bus.consume(queue, on_delivery, slots=slots)
+        if queue.patience_seconds:
+            together = functools.partial(self.heads.walk_together, room, queue)
+            pull = await self.bus.consume_together(queue, together, slots=slots)
+        else:
+            pull = await self.bus.consume(queue, functools.partial(self.heads.walk, room, queue), slots=slots)
         self._pulls.append(pull)
         return pull
 
@@ -128,7 +123,7 @@ class Host:
 
     async def _stop_ended(self) -> None:
         """Stop the paused pulls of which nothing is in hand any more."""
-        busy = {(stream, name) for stream, name, _ in self._walking}
+        busy = self.heads.queues
         for pull, queue in list(self._ending.items()):
             if (queue.stream, queue.name) not in busy:
                 del self._ending[pull]
@@ -157,9 +152,11 @@ class Host:
         for pull in list(self._pulls):
             await pull.pause()
         waited = 0.0
-        while self._walking and waited < patience_seconds:
-            await asyncio.sleep(0.05)
+        while waited < patience_seconds:
+            await asyncio.sleep(0.05)  # First of all: what lay is only just handed over.
             waited += 0.05
+            if not self.in_hand:
+                return
 
     async def close(self) -> None:
         """End at once. Unacknowledged messages go to others after their wait."""
@@ -177,92 +174,14 @@ class Host:
     @property
     def in_hand(self) -> int:
         """Messages being handled now."""
-        return len(self._walking)
-
-    # ------------------------------------------------------------------------------------------- hearing
-
-    async def _walk(self, room: Room, queue: Queue, delivery: Delivery) -> None:
-        """One chain: from a head to its acknowledgement."""
-        key = (queue.stream, queue.name, delivery.seq)
-        if key in self._walking:
-            return  # Redelivered while this process still handles it: neither acknowledged nor begun again.
-        self._walking[key] = delivery
-        try:
-            if queue.patience_seconds:
-                await self._lie(queue.patience_seconds)
-            heard = self._heard(delivery)
-            again = await self._head(room, delivery, heard)
-            if again is not None:
-                await delivery.nak(again)
-                return
-            if self.boundary:
-                await self.boundary("before acknowledge", delivery.subject)
-            await delivery.ack()
-            self._crashes.pop(key, None)
-        except Crashed as crash:
-            # The same message again is no further reason to give the process up.
-            self.chain.restart(crash.room, counts=not self._crashes[key])
-            await self._not_handled(room, key, delivery)
-        except BusClosed:
-            return
-        except (BusUnavailable, QueueFull) as error:
-            log.warning("%s: %s could not be handled now: %s", room.name, delivery.subject, error)
-            with contextlib.suppress(BusClosed, BusUnavailable):
-                await delivery.nak(1.0)
-        except Exception:  # What is said is too large or can't be addressed, or what is stored is not understood.
-            log.exception("%s: %s can't be handled", room.name, delivery.subject)
-            await self._not_handled(room, key, delivery)
-        finally:
-            self._walking.pop(key, None)
-
-    async def _lie(self, seconds: float) -> None:
-        """Wait for the next common moment; those who wait go on in the order in which they came."""
-        gate = self._gates.get(seconds)
-        if gate is None:
-            gate = self._gates[seconds] = asyncio.Event()
-            asyncio.get_running_loop().call_later(seconds, self._open_gate, seconds)
-        await gate.wait()
-
-    def _open_gate(self, seconds: float) -> None:
-        self._gates.pop(seconds).set()
-
-    def _heard(self, delivery: Delivery) -> Heard:
-        self._runs += 1
-        return Heard(
-            now=self.bus.now(), stream=delivery.stream, seq=delivery.seq, stored_at=delivery.time,
-            deliveries=delivery.deliveries, instance=self.instance, boot=self.boot, run=str(self._runs),
-            trace=codec.trace_of(delivery.headers) or "", body=delivery.data, subject=delivery.subject,
-        )  # fmt: skip
-
-    async def _head(self, room: Room, delivery: Delivery, heard: Heard) -> float | None:
-        kind = codec.type_at(delivery.subject)
-        message: Message | None = None
-        try:
-            if kind is None:
-                text = f"no message type lies on {delivery.subject}"
-                raise codec.Undecodable(text)
-            data, headers = codec.body_of(delivery.data, delivery.headers)
-            message = codec.decode(kind, data, headers)
-            if codec.is_msgpack(headers):
-                heard = msgspec.structs.replace(heard, body=codec.as_json(data, headers))
-        except codec.Undecodable as error:
-            undecodable = getattr(room.actor, "undecodable", None)
-            problem = Problem(reason="undecodable", message=f"{delivery.subject}: {error}")
-            if undecodable is None:
-                tenant, job = whose(delivery)
-                await self.voice.dead_letter(heard, problem, tenant=tenant, job=job)
-                return None
-            heard = msgspec.structs.replace(heard, undecodable=str(error))
-            says = self.chain.guard(room, "undecodable", lambda: undecodable(heard))
-            return await self.chain.say_all(room, says, heard)
-        return await self.chain.hear(room, message, heard)
+        return self.heads.in_hand
 
     # -------------------------------------------------------------------------------- facts, signals, questions
 
     async def _overhear(self, room: Room, handler: Handler, signal: Signal) -> None:
         assert handler.hears is not None
         heard = Heard(
-            now=self.bus.now(), instance=self.instance, boot=self.boot, run=f"signal:{self._next_run()}",
+            now=self.bus.now(), instance=self.instance, boot=self.boot, run=f"signal:{self.heads.next_run()}",
             trace=codec.trace_of(signal.headers) or "", subject=signal.subject,
         )  # fmt: skip
         try:
@@ -285,12 +204,14 @@ class Host:
         heard = Heard(now=self.bus.now(), instance=self.instance, boot=self.boot, run="ask", subject=signal.subject)
         try:
             question = codec.decode(handler.hears, signal.data, signal.headers)
-            answer = self.chain.guard(room, handler.name, lambda: room.call(handler, question, heard))
+            answer = self.chain.called(room, handler, question, heard)
             if handler.form is Form.ASYNC:
                 answer = await self.chain.guarded(room, handler.name, answer)
             data = codec.encode(answer)
         except codec.Undecodable as error:
             data = msgspec.json.encode({"problem": {"reason": "undecodable", "message": str(error)}})
+        except CantAnswer as error:
+            data = msgspec.json.encode({"problem": {"reason": "unavailable", "message": str(error)}})
         except Crashed:
             self.chain.restart(room)
             return
@@ -302,10 +223,10 @@ class Host:
     async def _timer(self, room: Room, handler: Handler) -> None:
         while True:
             heard = Heard(
-                now=self.bus.now(), instance=self.instance, boot=self.boot, run=f"timer:{self._next_run()}"
+                now=self.bus.now(), instance=self.instance, boot=self.boot, run=f"timer:{self.heads.next_run()}"
             )  # fmt: skip
             try:
-                says = self.chain.guard(room, handler.name, lambda h=heard: room.call(handler, h))
+                says = self.chain.called(room, handler, heard)
                 if handler.form is Form.ASYNC:
                     says = await self.chain.guarded(room, handler.name, says)
                 await self.chain.say_all(room, says, heard)
@@ -320,66 +241,33 @@ class Host:
                 log.warning("%s: the timer's word was not said: %s", room.name, error)
             except Exception:  # It must ring again, whatever it was.
                 log.exception("%s.%s: the timer's word was not said", room.name, handler.name)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(float(getattr(room.actor, handler.period))):
-                    await self._rung.wait()
+            await self._until_rung(float(getattr(room.actor, handler.period)))
+
+    async def _until_rung(self, seconds: float) -> None:
+        """Until the time is over, or all timers ring."""
+        loop = asyncio.get_running_loop()
+        bell: asyncio.Future[None] = loop.create_future()
+        self._bells[bell] = None
+        timer = loop.call_later(seconds, _strike, bell)
+        try:
+            await bell
+        finally:
+            timer.cancel()
+            del self._bells[bell]
 
     async def _ring(self) -> None:
         """The connection is back: every timer rings at once, so that heartbeats and loads are known again soon."""
-        self._rung.set()
-        self._rung = asyncio.Event()
+        for bell in list(self._bells):
+            _strike(bell)
 
     async def _hold(self) -> None:
         while True:
             await asyncio.sleep(HOLD_EVERY_SECONDS)
-            for delivery in list(self._walking.values()):
-                with contextlib.suppress(BusClosed, BusUnavailable):
-                    await delivery.in_progress()
+            await self.heads.hold()
             with contextlib.suppress(BusClosed, BusUnavailable):
                 await self._stop_ended()
 
-    def _next_run(self) -> int:
-        self._runs += 1
-        return self._runs
 
-    async def _not_handled(self, room: Room, key: tuple[str, str, int], delivery: Delivery) -> None:
-        """Later again; after too many times it goes out of the way."""
-        self._crashes[key] += 1
-        with contextlib.suppress(BusClosed, BusUnavailable):
-            if self._crashes[key] < MAX_DELIVERIES:
-                await delivery.nak(min(0.1 * 2 ** self._crashes[key], 10.0))
-                return
-            await self._put_away(room, delivery)
-            await delivery.ack()
-            del self._crashes[key]
-
-    async def _put_away(self, room: Room, delivery: Delivery) -> None:
-        """A dead letter, and the end of the job where the room can say one without having understood the message."""
-        heard = self._heard(delivery)
-        text = f"{room.name} could not handle it {MAX_DELIVERIES} times"
-        problem = Problem(reason="crashed", message=text)
-        tenant, job = whose(delivery)
-        undecodable = getattr(room.actor, "undecodable", None)
-        if undecodable is not None:
-            try:
-                await self.chain.say_all(room, undecodable(msgspec.structs.replace(heard, undecodable=text)), heard)
-            except (BusClosed, BusUnavailable):
-                raise
-            except Exception:  # The job stands already, and ends at its deadline; or it can't be named.
-                log.exception("%s: %s has no end of its own", room.name, delivery.subject)
-            else:
-                return
-        try:
-            await self.voice.dead_letter(heard, problem, tenant=tenant, job=job)
-        except (PayloadTooLarge, BusClosed, BusUnavailable):
-            raise
-        except BusError:  # Its names are too long for a subject.
-            await self.voice.dead_letter(heard, problem, tenant="-", job=f"{delivery.stream}-{delivery.seq}")
-
-
-def whose(delivery: Delivery) -> tuple[str, str]:
-    """The tenant and the job a message is about, as its subject tells; `-` for what it does not tell."""
-    kind = codec.type_at(delivery.subject)
-    keys = kind.channel.keys if kind else ()
-    told = dict(zip(reversed(keys), map(untoken, reversed(delivery.subject.split("."))), strict=False))
-    return told.get("tenant", "-"), told.get("job", f"in-{delivery.seq}" if delivery.stream == "IN" else "-")
+def _strike(bell: asyncio.Future[None]) -> None:
+    if not bell.done():
+        bell.set_result(None)

@@ -7,7 +7,8 @@ from typing import TypeVar
 import msgspec
 
 from bus import codec
-from bus.bus import Bus
+from bus.bus import Bus, Kept, Object, Pieces
+from bus.topology import INPUTS
 from messages import Attempted, Done, Granted, Held, Message
 
 M = TypeVar("M", bound=Message)
@@ -19,7 +20,7 @@ class Journal:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def read(self, kind: type[M], **keys: object) -> M | None:
+    async def read(self, kind: type[M], /, **keys: object) -> M | None:
         """The event of this type with these keys, or None."""
         record = await self._bus.last(kind.channel.stream, kind.channel.key_of(**keys))
         return codec.decode(kind, record.data, record.headers) if record else None
@@ -53,6 +54,22 @@ class Journal:
     async def keep(self, key: str, data: bytes) -> None:
         """Put a result aside that is too large for an event."""
         await self._bus.put_object(key, data)
+
+    async def keep_once(self, key: str, data: bytes) -> None:
+        """The same under a key that names its content: nothing else can lie there, which saves two round trips."""
+        await self._bus.put_object(key, data, once=True)
+
+    async def keep_file(self, key: str, pieces: Pieces) -> Kept:
+        """Put a file aside that was made, piece by piece. The same key again replaces it."""
+        return await self._bus.put_object(key, pieces)
+
+    async def open(self, key: str) -> Object | None:
+        """A file that a job brings along, or that an earlier one made; None when it is not kept (any more)."""
+        return await self._bus.open_object(key, bucket=INPUTS) or await self._bus.open_object(key)
+
+    async def forget(self, key: str) -> None:
+        """Remove a file that nobody will ask for."""
+        await self._bus.remove_object(key)
 
 
 def empty(raw: msgspec.Raw) -> bool:

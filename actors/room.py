@@ -27,6 +27,8 @@ class Room:
         """Its durable consumers, each with how many messages it takes in hand at once."""
         self.filters = frozenset(pattern for queue, _ in self.queues for pattern in queue.filters)
         self.handlers = handlers_of(type(self.actor))
+        self.keeps = hasattr(self.actor, "kept")
+        """Whether its actor keeps something outside the bus, which must be safe before anything is acknowledged."""
         self.crashes: deque[float] = deque(maxlen=CRASH_LIMIT)
         self.pulling: dict[Queue, Consuming] = {}
         """Queues that come and go with the actor's wish."""

@@ -9,7 +9,7 @@ from typing import Any
 from actors.actor import Heard, Later, Stored
 from bus import codec
 from bus.bus import Bus, Conflict
-from messages import DeadLetter, Kind, Message, Refused
+from messages import DeadLetter, JobSubmit, Kind, Message, Refused, token
 
 Boundary = Callable[[str, str], Awaitable[None]]
 """Called at every step boundary with the point (`before publish`, `after publish`, `before acknowledge`) and the event's name."""
@@ -34,7 +34,7 @@ class Voice:
         self.source = f"/turnout/{instance}"
         self.boundary = boundary
         self.revisions: dict[str, int] = {}
-        """Latest known revision of every fact."""
+        """Latest known revision of every fact that is there."""
 
     def message_id(self, message: Message, subject: str, heard: Heard) -> str:
         """The id under which a repetition is recognised.
@@ -46,6 +46,8 @@ class Voice:
             return f"{subject}/{self.instance}/{self.boot}/{heard.run}"
         if isinstance(message, _REPEATED):
             return f"{subject}/{heard.stream}:{heard.seq}"
+        if isinstance(message, JobSubmit):  # Its subject is the tenant's: what makes it one is its id.
+            return f"submit/{token(message.tenant)}/{token(message.id)}"
         return subject
 
     async def say(self, message: Message, heard: Heard) -> Stored:

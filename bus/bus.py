@@ -7,15 +7,19 @@ answer stays out; a publish that raised it may or may not have been stored, and 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+from bus.topology import RESULTS
 
 if TYPE_CHECKING:
     from bus.topology import Queue, Topology
 
 Headers = Mapping[str, str]
+Pieces = bytes | Iterable[bytes] | AsyncIterable[bytes]
+"""The bytes of an object, in pieces of any size."""
 
 
 class BusError(Exception):
@@ -153,8 +157,25 @@ class FactEntry(msgspec.Struct, frozen=True):
 
 
 OnDelivery = Callable[[Delivery], Awaitable[None]]
+OnDeliveries = Callable[[Sequence[Delivery]], Awaitable[None]]
 OnSignal = Callable[[Signal], Awaitable[None]]
 OnFact = Callable[[FactEntry], Awaitable[None]]
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put into the object store."""
+
+    size_bytes: int
+    sha256: str
+    """In hexadecimal."""
+
+
+class Object(Kept, frozen=True, kw_only=True):
+    """An object of the store, to be read once."""
+
+    pieces: AsyncIterator[bytes]
+    """Its bytes in order, never more than some megabytes at once. Raises BusError at its end when they don't fit the digest:
+    what came before is not to be trusted then. It may have been replaced meanwhile: open it again."""
 
 
 class QueueState(msgspec.Struct, frozen=True):
@@ -229,6 +250,13 @@ class Bus(Protocol):
         """
         ...
 
+    async def consume_together(self, queue: Queue, on_deliveries: OnDeliveries, *, slots: int) -> Consuming:
+        """The same, but what comes within the queue's `patience_seconds` is handed over together, in one task.
+
+        The slots of all of them are free again when the callback returns. `pause` hands over at once what lies and waits.
+        """
+        ...
+
     async def last(self, stream: str, subject: str) -> Record | None:
         """The latest message on a subject, or None."""
         ...
@@ -264,12 +292,28 @@ class Bus(Protocol):
         """
         ...
 
-    async def put_object(self, key: str, data: bytes) -> None:
-        """Keep a large object. Storing the same key again replaces it."""
+    async def purge(self, stream: str, subject: str, *, before_seq: int = 0) -> None:
+        """Remove the messages on a subject, or those before a sequence. A counter of which nothing is left begins at 0."""
         ...
 
-    async def get_object(self, key: str) -> bytes | None:
-        """A kept object, or None."""
+    async def put_object(self, key: str, pieces: Pieces, *, bucket: str = RESULTS, once: bool = False) -> Kept:
+        """Keep a large object, for as long as events are kept. Storing the same key again replaces it.
+
+        An object is there as a whole or not at all. What `pieces` raises is raised, and nothing is kept then. `once`: the
+        key names the content, so nothing else can lie there; a small object takes a single round trip then.
+        """
+        ...
+
+    async def get_object(self, key: str, *, bucket: str = RESULTS) -> bytes | None:
+        """A kept object, checked against its digest, or None. For what is known to be small."""
+        ...
+
+    async def open_object(self, key: str, *, bucket: str = RESULTS) -> Object | None:
+        """A kept object to be read piece by piece, or None."""
+        ...
+
+    async def remove_object(self, key: str, *, bucket: str = RESULTS) -> None:
+        """Forget an object; nothing happens when it is not there."""
         ...
 
     def on_reconnect(self, call: Callable[[], Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from bus.bus import BusError, FactEntry, Headers, OnFact
 from bus.jetstream_api import Api
 from bus.link import Link, LinkClosed, LinkDown, NoAnswer, NoResponders
 from bus.topology import FACTS
-from bus.wire import Frame, decode_headers
+from bus.wire import Frame, HeaderBlock
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Hearing:
         ends.append(self)
 
     def _on_frame(self, frame: Frame) -> None:
-        if frame.status and not frame.data:
+        if not frame.data and frame.status:
             return
         if len(self._frames) >= _SIGNALS_KEPT:
             if not self._lost:
@@ -105,7 +105,7 @@ class Watch:
         self._wake.set()
 
     def _on_frame(self, frame: Frame) -> None:
-        headers = decode_headers(frame.head)
+        headers = HeaderBlock(frame.head)
         subject, seq = headers.get("Nats-Subject"), headers.get("Nats-Sequence")
         if subject is None or seq is None:
             return  # Not from the stream.

@@ -7,7 +7,6 @@ delay. nats-py's own JetStream code is not used: it parses slowly and its waitin
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import secrets
 import time
@@ -25,10 +24,14 @@ from bus.bus import (
     Conflict,
     Consuming,
     Headers,
+    Kept,
+    Object,
+    OnDeliveries,
     OnDelivery,
     OnFact,
     OnSignal,
     PayloadTooLarge,
+    Pieces,
     Put,
     QueueFull,
     QueueState,
@@ -55,7 +58,7 @@ from bus.jetstream_setup import check_server, consumer_config, stream_config
 from bus.link import Credentials, Link, LinkClosed, LinkDown, NoAnswer, NoResponders
 from bus.puller import Puller
 from bus.topology import FACTS, RESULTS, STREAMS, Queue, Topology
-from bus.wire import Frame, check_subject, decode_headers, encode_headers
+from bus.wire import Frame, HeaderBlock, check_subject, encode_headers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,7 +166,8 @@ class JetStreamBus:
         for stream in topology.streams:
             self._api.streams[stream.name] = stream.subjects
             await self._set_up_stream(stream_config(stream, self._replicas or 1))
-        await self._set_up_stream(objects.stream_config(RESULTS, self._replicas or 1))
+        for bucket in objects.BUCKETS:
+            await self._set_up_stream(objects.stream_config(bucket, self._replicas or 1))
         for queue in topology.queues:
             await self.set_up_queue(queue)
         await self.measure_clock()
@@ -203,7 +207,6 @@ class JetStreamBus:
 
     # Publishing
 
-    @_raised
     async def publish(
         self, subject: str, data: bytes, *, msg_id: str, headers: Headers | None = None, first_writer: bool = False
     ) -> Put:
@@ -214,20 +217,23 @@ class JetStreamBus:
         if headers:
             extra.update(headers)
         head = encode_headers(extra)
-        while True:
-            ack = await self._api.store(subject, data, head)
-            fault = ack.error
-            if fault is None:
-                return Put(seq=ack.seq, ours=True)
-            if fault.full and not fault.queued:
-                raise QueueFull(f"{subject}: {fault.description}")
-            if not fault.queued and not (first_writer and fault.lost):
-                raise ApiError(subject, fault)
-            stored = await self._api.holder(subject, fault)
-            if stored is not None:
-                ours = fault.queued or stored.headers.get("Nats-Msg-Id") == msg_id
-                return Put(seq=stored.seq, ours=ours, stored=None if ours else stored)
-            # What held the subject is gone again: once more.
+        try:
+            while True:
+                ack = await self._api.store(subject, data, head)
+                fault = ack.error
+                if fault is None:
+                    return Put(seq=ack.seq, ours=True)
+                if fault.full and not fault.queued:
+                    raise QueueFull(f"{subject}: {fault.description}")
+                if not fault.queued and not (first_writer and fault.lost):
+                    raise ApiError(subject, fault)
+                stored = await self._api.holder(subject, fault)
+                if stored is not None:
+                    ours = fault.queued or stored.headers.get("Nats-Msg-Id") == msg_id
+                    return Put(seq=stored.seq, ours=ours, stored=None if ours else stored)
+                # What held the subject is gone again: once more.
+        except (LinkClosed, LinkDown, NoAnswer, NoResponders) as fault:
+            raise _promised(fault) from None
 
     @_raised
     async def schedule(
@@ -263,7 +269,6 @@ class JetStreamBus:
 
     # Core messages
 
-    @_raised
     async def signal(self, subject: str, data: bytes, *, headers: Headers | None = None) -> None:
         """Publish without storing."""
         head = encode_headers(headers) if headers else b""
@@ -271,8 +276,13 @@ class JetStreamBus:
         if size > self.max_payload:
             raise PayloadTooLarge(subject, size, self.max_payload)
         check_subject(subject)
-        with contextlib.suppress(LinkDown):
+        try:
             self._link.send(subject, data, head)
+        except LinkDown:
+            return
+        except LinkClosed as fault:
+            raise _promised(fault) from None
+        if self._link.is_full:
             await self._link.drain_out()
 
     @_raised
@@ -282,9 +292,7 @@ class JetStreamBus:
         self._check_open()
 
         async def hear(frame: Frame) -> None:
-            await on_signal(
-                Signal(frame.subject.decode(), frame.data, decode_headers(frame.head), frame.reply.decode())
-            )
+            await on_signal(Signal(frame.subject.decode(), frame.data, HeaderBlock(frame.head), frame.reply.decode()))
 
         hearing = Hearing(self._link, pattern, hear, self._ends)
         try:
@@ -324,17 +332,30 @@ class JetStreamBus:
     @_raised
     async def consume(self, queue: Queue, on_delivery: OnDelivery, *, slots: int) -> Consuming:
         """Pull from a durable consumer. `stop` cancels callbacks that still run: drain with `pause` first."""
+        return self._pull(Puller(self._link, queue.stream, queue.name, on_delivery, slots=slots))
+
+    @_raised
+    async def consume_together(self, queue: Queue, on_deliveries: OnDeliveries, *, slots: int) -> Consuming:
+        """The same; what comes within the queue's patience is handed over together."""
+        puller = Puller(
+            self._link, queue.stream, queue.name, on_deliveries=on_deliveries, slots=slots,
+            patience_seconds=queue.patience_seconds,
+        )  # fmt: skip
+        return self._pull(puller)
+
+    def _pull(self, puller: Puller) -> Puller:
         self._check_open()
-        puller = Puller(self._link, queue.stream, queue.name, on_delivery, slots=slots)
         self._ends.append(puller)
         puller.on_end = lambda: self._ends.remove(puller)
         puller.start()
         return puller
 
-    @_raised
     async def last(self, stream: str, subject: str) -> Record | None:
         """The latest message on a subject, or None."""
-        return await self._api.last(stream, subject)
+        try:
+            return await self._api.last(stream, subject)
+        except (LinkClosed, LinkDown, NoAnswer, NoResponders) as fault:
+            raise _promised(fault) from None
 
     @_raised
     async def get(self, stream: str, seq: int) -> Record | None:
@@ -386,19 +407,34 @@ class JetStreamBus:
     # Objects
 
     @_raised
-    async def put_object(self, key: str, data: bytes) -> None:
+    async def put_object(self, key: str, pieces: Pieces, *, bucket: str = RESULTS, once: bool = False) -> Kept:
         """Keep a large object."""
-        await objects.put(self, RESULTS, key, data)
+        if once and isinstance(pieces, bytes) and 0 < len(pieces) <= objects.CHUNK_BYTES:
+            return await objects.put_once(self, bucket, key, pieces)
+        return await objects.put(self, bucket, key, pieces)
 
     @_raised
-    async def get_object(self, key: str) -> bytes | None:
+    async def get_object(self, key: str, *, bucket: str = RESULTS) -> bytes | None:
         """A kept object, or None."""
-        return await objects.get(self, RESULTS, key)
+        return await objects.get(self, bucket, key)
 
     @_raised
-    async def purge(self, stream: str, subject: str) -> None:
-        """Remove the messages on a subject. Not part of the contract."""
-        await self._api.call(f"STREAM.PURGE.{stream}", {"filter": subject}, Answer)
+    async def open_object(self, key: str, *, bucket: str = RESULTS) -> Object | None:
+        """A kept object to be read piece by piece, or None."""
+        return await objects.open_object(self, bucket, key)
+
+    @_raised
+    async def remove_object(self, key: str, *, bucket: str = RESULTS) -> None:
+        """Forget an object."""
+        await objects.remove(self, bucket, key)
+
+    @_raised
+    async def purge(self, stream: str, subject: str, *, before_seq: int = 0) -> None:
+        """Remove the messages on a subject, or those before a sequence."""
+        request: dict[str, Any] = {"filter": subject}
+        if before_seq:
+            request["seq"] = before_seq
+        await self._api.call(f"STREAM.PURGE.{stream}", request, Answer)
 
     # The connection
 

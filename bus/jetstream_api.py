@@ -222,10 +222,14 @@ class Api:
         async def once() -> Frame:
             return await self._link.ask(subject, data, timeout=TRY_SECONDS)
 
-        frame = await self._read_on(once)
-        if not frame.status:
+        try:  # The usual way: one question, one answer.
+            frame = await self._link.ask(subject, data, timeout=TRY_SECONDS)
+        except (LinkDown, NoAnswer, NoResponders):
+            frame = await self._read_on(once)
+        status = frame.status
+        if not status:
             return record(frame)[0]
-        if frame.status == b"404":
+        if status == b"404":
             return None
         raise BusError(f"reading {stream} {request}: {frame.head.decode('utf-8', 'replace').strip()}")
 

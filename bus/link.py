@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 _ACKS_KEPT = 10_000
 _CLOSE_SECONDS = 2.0
+_FULL_BYTES = 1_000_000
+_LOOK_SECONDS = 0.05
+"""How often questions without an answer are looked for: none waits longer than this beyond its time."""
 
 
 class LinkDown(Exception):
@@ -99,7 +102,8 @@ class Link(Client):
         self._ps = cast("Any", Parser(self))
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[int, Callable[[Frame], None]] = {}
-        self._waiting: dict[bytes, tuple[asyncio.Future[Frame], asyncio.TimerHandle, str]] = {}
+        self._waiting: dict[bytes, tuple[asyncio.Future[Frame], float, str]] = {}  # Until when, and where it was asked.
+        self._looks = False
         self._many: dict[bytes, _Many] = {}
         self._trips: set[asyncio.Future[Any]] = set()
         self._out: list[bytes] = []
@@ -210,9 +214,9 @@ class Link(Client):
         self._check()
         self._emit(publication(subject, reply, data, head))
 
-    def send_later(self, subject: str, data: bytes) -> None:
+    def send_later(self, subject: bytes, data: bytes) -> None:
         """Say something small now or, when not connected, after the reconnect (an acknowledgement stays valid)."""
-        message = publication(subject, "", data, b"")
+        message = b"PUB %b %d\r\n%b\r\n" % (subject, len(data), data)
         if self.is_up:
             self._emit(message)
         elif not self._shut and len(self._kept) < _ACKS_KEPT:
@@ -225,7 +229,10 @@ class Link(Client):
         serial = str(self._serial)
         key = serial.encode()
         answer: asyncio.Future[Frame] = self._loop.create_future()
-        self._waiting[key] = answer, self._loop.call_later(timeout, self._expire, key), subject
+        self._waiting[key] = answer, self._loop.time() + timeout, subject
+        if not self._looks:  # One timer for all of them: nearly every answer comes in time.
+            self._looks = True
+            self._loop.call_later(_LOOK_SECONDS, self._look_after)
         self._emit(publication(subject, self._inbox + serial, data, head))
         return answer
 
@@ -246,13 +253,18 @@ class Link(Client):
             self._many.pop(serial.encode(), None)
         return many.frames, status
 
+    @property
+    def is_full(self) -> bool:
+        """Whether too much lies in the buffer of the socket."""
+        writer = getattr(self._transport, "_io_writer", None)
+        return writer is not None and writer.transport.get_write_buffer_size() > _FULL_BYTES
+
     async def drain_out(self) -> None:
-        """Wait while too much lies in the buffer of the socket."""
-        if self.is_up:
-            writer = getattr(self._transport, "_io_writer", None)
-            if writer is not None and writer.transport.get_write_buffer_size() > 1_000_000:
-                with contextlib.suppress(OSError, RuntimeError):
-                    await writer.drain()
+        """Wait until less lies there."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if self.is_up and writer is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                await writer.drain()
 
     async def round_trip(self, timeout: float) -> None:
         """Return once the server has seen all that was sent. Raises as `ask` does."""
@@ -350,8 +362,7 @@ class Link(Client):
         key = frame.subject[self._inbox_size :]
         entry = self._waiting.pop(key, None)
         if entry is not None:
-            answer, timer, _ = entry
-            timer.cancel()
+            answer = entry[0]
             if not answer.done():
                 if frame.head and frame.status == b"503":
                     answer.set_exception(NoResponders())
@@ -366,10 +377,16 @@ class Link(Client):
         elif not many.done.done():
             many.done.set_result(frame.status)
 
-    def _expire(self, key: bytes) -> None:
-        entry = self._waiting.pop(key, None)
-        if entry is not None and not entry[0].done():
-            entry[0].set_exception(NoAnswer())
+    def _look_after(self) -> None:
+        """Give up what has waited for too long."""
+        now = self._loop.time()
+        for key in [key for key, entry in self._waiting.items() if entry[1] <= now]:
+            answer = self._waiting.pop(key)[0]
+            if not answer.done():
+                answer.set_exception(NoAnswer())
+        self._looks = bool(self._waiting)
+        if self._looks:
+            self._loop.call_later(_LOOK_SECONDS, self._look_after)
 
     # What nats-py calls; an exception here would end its reading or reconnecting for ever.
 
@@ -467,8 +484,7 @@ class Link(Client):
 
     def _fail(self, fault: type[Exception]) -> None:
         waiting, self._waiting = self._waiting, {}
-        for answer, timer, _ in waiting.values():
-            timer.cancel()
+        for answer, _, _ in waiting.values():
             if not answer.done():
                 answer.set_exception(fault())
         for trip in [*self._trips, *(many.done for many in self._many.values())]:

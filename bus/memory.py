@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
+from bus import objects
 from bus.bus import (
     BusClosed,
     BusError,
@@ -18,10 +20,14 @@ from bus.bus import (
     Conflict,
     Consuming,
     Headers,
+    Kept,
+    Object,
+    OnDeliveries,
     OnDelivery,
     OnFact,
     OnSignal,
     PayloadTooLarge,
+    Pieces,
     Put,
     QueueFull,
     QueueState,
@@ -33,7 +39,7 @@ from bus.memory_hearing import MemoryConsuming, MemoryListening, MemoryWatch
 from bus.memory_link import ROUGH, Faults, Link, Listener
 from bus.memory_server import Broker
 from bus.memory_stream import Answer
-from bus.topology import Queue, Topology
+from bus.topology import RESULTS, Queue, Topology
 from bus.wire import check_address, check_subject, encode_headers
 
 __all__ = ["ROUGH", "Faults", "MemoryBus", "MemoryServer"]
@@ -393,8 +399,14 @@ class MemoryBus:
 
     async def consume(self, queue: Queue, on_delivery: OnDelivery, *, slots: int) -> Consuming:
         """Pull from a durable consumer."""
+        return self._begin(MemoryConsuming(self, queue, on_delivery, slots=slots))
+
+    async def consume_together(self, queue: Queue, on_deliveries: OnDeliveries, *, slots: int) -> Consuming:
+        """The same; what comes within the queue's patience is handed over together."""
+        return self._begin(MemoryConsuming(self, queue, slots=slots, on_deliveries=on_deliveries))
+
+    def _begin(self, consuming: MemoryConsuming) -> MemoryConsuming:
         self._check_open()
-        consuming = MemoryConsuming(self, queue, on_delivery, slots)
         self._consuming.append(consuming)
         if self.connected:
             consuming.ask()
@@ -462,13 +474,31 @@ class MemoryBus:
             raise BusError(f"{subject}: the increment {msg_id} is gone")
         return int(stored.data[len(b'{"val":"') : -len(b'"}')])
 
-    async def put_object(self, key: str, data: bytes) -> None:
-        """Keep a large object."""
-        await self._ask(self.server.put_object, key, data)
+    async def purge(self, stream: str, subject: str, *, before_seq: int = 0) -> None:
+        """Remove the messages on a subject, or those before a sequence."""
+        await self._ask(self.server.purge, stream, subject, before_seq)
 
-    async def get_object(self, key: str) -> bytes | None:
+    async def put_object(self, key: str, pieces: Pieces, *, bucket: str = RESULTS, once: bool = False) -> Kept:
+        """Keep a large object."""
+        del once  # Here everything takes a single round trip.
+        data = b"".join([chunk async for chunk in objects.evenly(pieces)])
+        await self._ask(self.server.put_object, bucket, key, data)
+        return Kept(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    async def get_object(self, key: str, *, bucket: str = RESULTS) -> bytes | None:
         """A kept object."""
-        return await self._look(self.server.get_object, key)
+        return await self._look(self.server.get_object, bucket, key)
+
+    async def open_object(self, key: str, *, bucket: str = RESULTS) -> Object | None:
+        """A kept object to be read piece by piece."""
+        data = await self.get_object(key, bucket=bucket)
+        if data is None:
+            return None
+        return Object(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), pieces=objects.evenly(data))
+
+    async def remove_object(self, key: str, *, bucket: str = RESULTS) -> None:
+        """Forget an object."""
+        await self._ask(self.server.remove_object, bucket, key)
 
 
 def _quietly(function: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from bus.bus import FactEntry, Headers, OnDelivery, OnFact, OnSignal, Record, Signal, Subscription
+from bus.bus import FactEntry, Headers, OnDeliveries, OnDelivery, OnFact, OnSignal, Record, Signal, Subscription
 from bus.memory_link import Listener
 from bus.memory_stream import Pull
 from bus.topology import FACTS, Queue
 
 if TYPE_CHECKING:
     from bus.memory import MemoryBus
+
+T = TypeVar("T")
 
 
 class MemoryDelivery:
@@ -71,10 +75,22 @@ class MemoryDelivery:
 class MemoryConsuming:
     """A pull on a durable consumer, renewed after every reconnect."""
 
-    def __init__(self, bus: MemoryBus, queue: Queue, on_delivery: OnDelivery, slots: int) -> None:
-        self._bus, self._queue, self._on_delivery = bus, queue, on_delivery
+    def __init__(
+        self,
+        bus: MemoryBus,
+        queue: Queue,
+        on_delivery: OnDelivery | None = None,
+        *,
+        slots: int,
+        on_deliveries: OnDeliveries | None = None,
+    ) -> None:
+        if slots < 1:
+            raise ValueError("a pull needs at least one slot")
+        self._bus, self._queue = bus, queue
+        self._on_delivery, self._on_deliveries = on_delivery, on_deliveries
         self._slots = slots
         self._in_hand = 0
+        self._lying: list[MemoryDelivery] = []
         self._open = True
         self._stopped = False
         self._pull: Pull | None = None
@@ -96,17 +112,33 @@ class MemoryConsuming:
         self._bus.down.send(self._take, record, deliveries)
 
     def _take(self, record: Record, deliveries: int) -> None:
-        if not self._stopped:
-            self._in_hand += 1
-            self._bus.spawn(self._handle(MemoryDelivery(self._bus, self._queue, record, deliveries)))
+        if self._stopped:
+            return
+        self._in_hand += 1
+        delivery = MemoryDelivery(self._bus, self._queue, record, deliveries)
+        if self._on_delivery is not None:
+            self._bus.spawn(self._handle(self._on_delivery, delivery, delivery.subject, 1))
+            return
+        self._lying.append(delivery)
+        if not self._open:
+            self._hand_over()  # It was on its way when the pull was paused.
+        elif len(self._lying) == 1:
+            asyncio.get_running_loop().call_later(self._queue.patience_seconds, self._hand_over)
 
-    async def _handle(self, delivery: MemoryDelivery) -> None:
+    def _hand_over(self) -> None:
+        """Handle together what has come so far."""
+        lying, self._lying = self._lying, []
+        if lying and self._on_deliveries is not None and not self._stopped and not self._bus.closed:
+            self._bus.spawn(self._handle(self._on_deliveries, lying, lying[0].subject, len(lying)))
+
+    async def _handle(self, handle: Callable[[T], Awaitable[None]], what: T, subject: str, count: int) -> None:
         try:
-            await self._bus.guard(self._on_delivery(delivery), delivery.subject)
+            await self._bus.guard(handle(what), subject)
         finally:
-            self._in_hand -= 1  # A pull opened after a reconnect was opened without the slots then in use.
+            self._in_hand -= count  # A pull opened after a reconnect was opened without the slots then in use.
             if self._open and self._pull is not None and not self._bus.closed:
-                self._bus.tell(self._bus.server.ask_more, self._queue.stream, self._queue.name, self._pull)
+                for _ in range(count):
+                    self._bus.tell(self._bus.server.ask_more, self._queue.stream, self._queue.name, self._pull)
 
     async def pause(self) -> None:
         """Take no more; what is in hand goes on."""
@@ -114,6 +146,7 @@ class MemoryConsuming:
             self._open = False
             if self._pull is not None and not self._bus.closed:
                 self._bus.tell(self._bus.server.close_pull, self._queue.stream, self._queue.name, self._pull)
+            self._hand_over()
 
     async def stop(self) -> None:
         """Take no more, and drop what still arrives: it comes again after its acknowledgement wait."""
@@ -128,20 +161,34 @@ class MemoryListening:
     def __init__(self, bus: MemoryBus, pattern: str, on_signal: OnSignal, *, reliable: bool = False) -> None:
         self._bus = bus
         self._on_signal = on_signal
-        self._inbox: asyncio.Queue[Signal | None] = asyncio.Queue()
+        self._inbox: deque[Signal] = deque()
+        self._bell: asyncio.Future[None] | None = None
         self._stopped = False
-        self.listener = Listener(client=bus, pattern=pattern, hear=self._inbox.put_nowait, reliable=reliable)
+        self.listener = Listener(client=bus, pattern=pattern, hear=self._hear, reliable=reliable)
+
+    def _hear(self, signal: Signal) -> None:
+        self._inbox.append(signal)
+        self._ring()
+
+    def _ring(self) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
 
     async def run(self) -> None:
         """Hand over signals until it is stopped."""
-        while (signal := await self._inbox.get()) is not None and not self._stopped:
-            await self._bus.guard(self._on_signal(signal), signal.subject)
+        while not self._stopped:
+            if self._inbox:
+                signal = self._inbox.popleft()
+                await self._bus.guard(self._on_signal(signal), signal.subject)
+            else:
+                self._bell = asyncio.get_running_loop().create_future()
+                await self._bell
 
     async def stop(self) -> None:
         """End it."""
         if not self._stopped:
             self._stopped = True
-            self._inbox.put_nowait(None)
+            self._ring()
             self._bus.drop_listening(self)
 
 

@@ -63,7 +63,7 @@ class Broker:
         self._core: Patterns[Listener] = Patterns()
         self._orphans: dict[tuple[str, str], list[Pull]] = {}  # Pulls on consumers that are not there yet.
         self._missed: list[tuple[StreamState, Record, str]] = []  # Schedules that were due while it was down.
-        self._objects: dict[str, bytes] = {}
+        self._objects: dict[tuple[str, str], bytes] = {}
 
     # For tests and scenarios.
 
@@ -241,7 +241,8 @@ class Broker:
         if not record.subject.startswith(head):
             return
         subject = target.removesuffix(">") + record.subject[len(head) :]
-        if not self._core.match(subject):
+        hearers = self._core.match(subject)
+        if not hearers:
             return
         headers = {
             **record.headers,
@@ -251,7 +252,7 @@ class Broker:
             "Nats-Last-Sequence": str(before),
             "Nats-Time-Stamp": _stamp(record.time),
         }
-        self._fan_out(subject, record.data, headers)
+        self._tell(hearers, Signal(subject=subject, data=record.data, headers=headers))
 
     # Schedules.
 
@@ -419,12 +420,13 @@ class Broker:
 
     def _fan_out(self, subject: str, data: bytes, headers: Headers, reply: str = "") -> None:
         hearers = self._core.match(subject)
-        if not hearers:
-            return
-        signal = Signal(subject=subject, data=data, headers=headers, reply=reply)
+        if hearers:
+            self._tell(hearers, Signal(subject=subject, data=data, headers=headers, reply=reply))
+
+    def _tell(self, hearers: list[Listener], signal: Signal) -> None:
         for listener in hearers:
             if not listener.reliable and self.happens(self.faults.signal_lost):
-                self.note("signal lost", subject, listener.client.name)
+                self.note("signal lost", signal.subject, listener.client.name)
             else:
                 listener.client.down.send(listener.hear, signal)
 
@@ -452,16 +454,35 @@ class Broker:
         through = state.last_seq if through is None else through
         return list(itertools.islice(state.scan(pattern, first, through), most)), through
 
+    def purge(self, stream: str, subject: str, before_seq: int) -> None:
+        """Remove the messages on a subject, or those before a sequence."""
+        state = self.stream(stream)
+        for seq in tuple(state.subjects.get(subject, ())):
+            if not before_seq or seq < before_seq:
+                state.remove(seq)
+        if subject not in state.subjects:
+            state.totals.pop(subject, None)
+        self.note("purged", stream, subject, before_seq)
+
     # Objects.
 
-    def put_object(self, key: str, data: bytes) -> None:
+    def put_object(self, bucket: str, key: str, data: bytes) -> None:
         """Keep an object."""
         self.note("object", key, len(data))
-        self._objects[key] = data
+        self._objects[bucket, key] = data
 
-    def get_object(self, key: str) -> bytes | None:
+    def get_object(self, bucket: str, key: str) -> bytes | None:
         """A kept object."""
-        return self._objects.get(key)
+        return self._objects.get((bucket, key))
+
+    def remove_object(self, bucket: str, key: str) -> None:
+        """Forget an object."""
+        self.note("object removed", key)
+        self._objects.pop((bucket, key), None)
+
+    def object_keys(self, bucket: str) -> list[str]:
+        """What is kept, in order. Only the twin tells: for tests and invariants."""
+        return sorted(key for kept, key in self._objects if kept == bucket)
 
 
 def _stamp(at: float) -> str:

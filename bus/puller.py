@@ -5,21 +5,26 @@
   to a pull: only the total is counted. A status says how many of its pull will not come any more.
 - Any sign of life resets the silence; silence, a reconnect or a status without a count means a new inbox and a new
   pull. Without its inbox the server forgets the old pulls.
+- Where messages are handled together, those that lie and wait for the others count as busy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
-from bus.bus import Headers, OnDelivery
+from bus.bus import Headers, OnDeliveries, OnDelivery
 from bus.link import Link, LinkClosed, LinkDown, NoAnswer
-from bus.wire import Frame, decode_headers
+from bus.wire import Frame, HeaderBlock
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _EXPIRES_SECONDS = 30.0
 _HEARTBEAT_SECONDS = 1.0
@@ -32,86 +37,92 @@ _NANO = 1_000_000_000
 class PulledDelivery:
     """A message in hand. What the acknowledgement subject says is only taken apart when asked for."""
 
-    __slots__ = ("_frame", "_headers", "_link", "_parts", "data", "subject")
+    __slots__ = ("_frame", "_link", "_told", "data", "headers", "subject")
 
     def __init__(self, link: Link, frame: Frame) -> None:
         self._link = link
         self._frame = frame
-        self._headers: Headers | None = None
-        self._parts: list[str] | None = None
+        self._told: tuple[str, int, int, float] | None = None
         self.subject = frame.subject.decode()
         self.data = frame.data
+        self.headers: Headers = HeaderBlock(frame.head)
 
-    def _part(self, index: int) -> str:
-        # $JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.<time>.<pending>; a newer form has the
-        # domain and the account before the stream, and more at the end.
-        if self._parts is None:
-            parts = self._frame.reply.decode().split(".")
-            self._parts = parts[2:] if len(parts) < 11 else parts[4:]
-        return self._parts[index]
+    def _tell(self) -> tuple[str, int, int, float]:
+        """Stream, deliveries, sequence, time."""
+        told = self._told
+        if told is None:
+            # $JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer sequence>.<time>.<pending>; a newer form has
+            # the domain and the account before the stream, and more at the end.
+            parts = self._frame.reply.split(b".")
+            at = 2 if len(parts) < 11 else 4
+            told = parts[at].decode(), int(parts[at + 2]), int(parts[at + 3]), int(parts[at + 5]) / _NANO
+            self._told = told
+        return told
 
     @property
     def stream(self) -> str:
         """The stream it is stored in."""
-        return self._part(0)
+        return self._tell()[0]
 
     @property
     def deliveries(self) -> int:
         """How often it was delivered."""
-        return int(self._part(2))
+        return self._tell()[1]
 
     @property
     def seq(self) -> int:
         """Its sequence in the stream."""
-        return int(self._part(3))
+        return self._tell()[2]
 
     @property
     def time(self) -> float:
         """When the server stored it."""
-        return int(self._part(5)) / _NANO
-
-    @property
-    def headers(self) -> Headers:
-        """Its headers."""
-        if self._headers is None:
-            self._headers = decode_headers(self._frame.head)
-        return self._headers
+        return self._tell()[3]
 
     async def ack(self) -> None:
         """It is handled."""
-        self._say(b"+ACK")
+        self._link.send_later(self._frame.reply, b"+ACK")
 
     async def nak(self, delay_seconds: float = 0.0) -> None:
         """Deliver it again after the delay."""
-        if delay_seconds > 0:
-            self._say(b'-NAK {"delay": %d}' % int(delay_seconds * _NANO))
-        else:
-            self._say(b"-NAK")
+        word = b'-NAK {"delay": %d}' % int(delay_seconds * _NANO) if delay_seconds > 0 else b"-NAK"
+        self._link.send_later(self._frame.reply, word)
 
     async def in_progress(self) -> None:
         """It is still being handled."""
-        self._say(b"+WPI")
+        self._link.send_later(self._frame.reply, b"+WPI")
 
     def give_back(self) -> None:
         """Let the server deliver it to somebody else now."""
-        self._say(b"-NAK")
-
-    def _say(self, word: bytes) -> None:
-        self._link.send_later(self._frame.reply.decode(), word)
+        self._link.send_later(self._frame.reply, b"-NAK")
 
 
 class Puller:
     """A running pull. It has no task of its own: messages, timers and ended callbacks drive it."""
 
-    def __init__(self, link: Link, stream: str, consumer: str, on_delivery: OnDelivery, *, slots: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        stream: str,
+        consumer: str,
+        on_delivery: OnDelivery | None = None,
+        *,
+        slots: int,
+        on_deliveries: OnDeliveries | None = None,
+        patience_seconds: float = 0.0,
+    ) -> None:
+        """One of the callbacks: `on_delivery` for each message, or `on_deliveries` for what came within the patience."""
         if slots < 1:
             raise ValueError("a pull needs at least one slot")
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._on_delivery = on_delivery
+        self._on_delivery, self._on_deliveries = on_delivery, on_deliveries
+        self._patience = patience_seconds
         self._slots = slots
-        self._owed = 0
+        self._owed = self._busy = 0
+        self._lying: list[PulledDelivery] = []
+        self._gate: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._inbox = ""
         self._sid = 0
@@ -139,6 +150,7 @@ class Puller:
                 pass  # Then nothing is under way any more.
             finally:
                 self._link.forget(sid)
+        self._hand_over()
 
     async def stop(self) -> None:
         """End it. Callbacks that still run are cancelled; their messages come again after the acknowledgement wait."""
@@ -156,6 +168,7 @@ class Puller:
         if self.on_end is not None:
             self.on_end()
             self.on_end = None
+        self._hand_over()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -189,7 +202,7 @@ class Puller:
 
     def _pull(self) -> None:
         """Ask for as many messages as there are free slots, once that is worth a request."""
-        want = self._slots - len(self._tasks) - self._owed
+        want = self._slots - self._busy - self._owed
         if self._paused or want <= 0 or (self._owed and want * 2 < self._slots) or not self._link.is_up:
             return
         now = self._loop.time()
@@ -209,7 +222,7 @@ class Puller:
 
     def _on_frame(self, frame: Frame) -> None:
         self._seen = self._loop.time()
-        if frame.status or not frame.reply:
+        if frame.head[8:9] == b" " or not frame.reply:
             self._on_status(frame)
             return
         self._hold = _HOLD_SECONDS
@@ -218,15 +231,37 @@ class Puller:
         if self._stopped:
             delivery.give_back()
             return
-        task = self._loop.create_task(self._handle(delivery))
+        self._busy += 1
+        if self._on_delivery is not None:
+            task = self._loop.create_task(self._handle(self._on_delivery, delivery, delivery.subject))
+            self._tasks.add(task)
+            task.add_done_callback(self._on_handled)
+            return
+        self._lying.append(delivery)
+        if self._gate is None:
+            self._gate = self._loop.call_later(self._patience, self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Handle together what has come so far."""
+        if self._gate is not None:
+            self._gate.cancel()
+            self._gate = None
+        if not self._lying or self._on_deliveries is None:
+            return
+        lying, self._lying = self._lying, []
+        if self._stopped:
+            for delivery in lying:
+                delivery.give_back()
+            return
+        task = self._loop.create_task(self._handle(self._on_deliveries, lying, lying[0].subject))
         self._tasks.add(task)
-        task.add_done_callback(self._on_handled)
+        task.add_done_callback(functools.partial(self._on_handled, count=len(lying)))
 
     def _on_status(self, frame: Frame) -> None:
         status = frame.status
         if status == b"100":
             return  # A heartbeat.
-        left = decode_headers(frame.head).get("Nats-Pending-Messages")
+        left = HeaderBlock(frame.head).get("Nats-Pending-Messages")
         if left is None:
             self._drop()  # Missing or deleted consumer, a change of leader, a server that goes down.
         else:
@@ -238,12 +273,13 @@ class Puller:
             self._loop.call_later(self._hold + 0.001, self._pull)
             self._hold = min(self._hold * 2, _HOLD_MOST_SECONDS)
 
-    async def _handle(self, delivery: PulledDelivery) -> None:
+    async def _handle(self, handle: Callable[[T], Awaitable[None]], what: T, subject: str) -> None:
         try:
-            await self._on_delivery(delivery)
+            await handle(what)
         except Exception:
-            log.exception("handling %s failed; it will come again", delivery.subject)
+            log.exception("handling %s failed; it will come again", subject)
 
-    def _on_handled(self, task: asyncio.Task[None]) -> None:
+    def _on_handled(self, task: asyncio.Task[None], count: int = 1) -> None:
         self._tasks.discard(task)
+        self._busy -= count
         self._pull()

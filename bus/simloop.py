@@ -22,7 +22,7 @@ import random
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Never, TypeVar, cast
 
 T = TypeVar("T")
@@ -82,6 +82,34 @@ class SimFuture(_Numbered, asyncio.Future[Any]):
     __hash__ = _Numbered.__hash__
 
 
+class SimHandle(asyncio.Handle):
+    """A planned call, made without what asyncio's debug mode needs: there are hundreds of thousands of them.
+
+    Sets what `asyncio.Handle` sets itself, private names included.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: SimLoop, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class SimTimer(asyncio.TimerHandle):
+    """The same for a later time."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Any, args: Any, loop: SimLoop, context: Context | None) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+        self._when, self._scheduled = when, True
+
+
 class SimLoop(asyncio.AbstractEventLoop):
     """The loop. Use it through `run`."""
 
@@ -107,7 +135,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
         """Run `callback` in the next step."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = SimHandle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -119,7 +147,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
         """Run `callback` at virtual time `when`."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = SimTimer(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._timer_numbers), handle))
         return handle
 

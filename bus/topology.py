@@ -6,7 +6,20 @@ from typing import Literal
 
 import msgspec
 
-from messages import Analyzed, Attempted, Decided, Done, Due, Expired, JobCancel, JobRate, JobResume, JobSubmit, Retry
+from messages import (
+    Alert,
+    Analyzed,
+    Attempted,
+    Decided,
+    Done,
+    Due,
+    Expired,
+    JobCancel,
+    JobRate,
+    JobResume,
+    JobSubmit,
+    Retry,
+)
 from messages.message import token
 
 DAY_SECONDS = 86_400.0
@@ -43,8 +56,10 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int = 1000
     """Messages delivered and not acknowledged, over all who pull from it."""
     patience_seconds: float = 0.0
-    """How long a host lets messages lie, so that jobs on their way go first and what waited goes together. Not the
-    server's business."""
+    """How long messages lie before they are handled, so that jobs on their way go first and what waited goes together.
+    Not the server's business."""
+    in_order: bool = False
+    """Each process handles them one after the other, as the stream has them; only where they are handled together."""
     start_time: float | None = None
     """Deliver only what was stored at or after this time; absent: everything there is. Only heeded when it is created."""
 
@@ -76,7 +91,9 @@ FACTS = Stream(
 STREAMS = (IN, EV, WORK, LEDGER, FACTS)
 
 RESULTS = "RESULTS"
-"""The object store of results that exceed the payload limit."""
+"""The object store of results: files that were made, and texts that exceed the payload limit."""
+INPUTS = "INPUTS"
+"""The object store of files that jobs bring along."""
 
 
 def _queue(name: str, *types: type, **more: object) -> Queue:
@@ -89,15 +106,30 @@ ROUTER_CANCEL = _queue("router-cancel", JobCancel)
 ROUTER = _queue("router", Retry, Due, Expired)
 SETTLE = _queue("guardrail", Attempted, patience_seconds=0.02)
 RESUME = _queue("guardrail-resume", JobResume)
-FOLD = _queue("breaker", Attempted, max_in_flight=256, patience_seconds=0.02)
-SWEEP = Queue(stream="LEDGER", name="sweeper", filters=("ledger.>",), ack_wait_seconds=60.0, max_in_flight=4096)
+FOLD = _queue("breaker", Attempted, max_in_flight=256, patience_seconds=0.02, in_order=True)
 TELEMETRY = _queue("telemetry", Analyzed, Attempted, Done, patience_seconds=0.05)
 TELEMETRY_RATE = _queue("telemetry-rate", JobRate)
 EXPLAINER = _queue("explainer", Decided, Done, patience_seconds=0.05)
+MONITOR = _queue("monitor", Attempted, max_in_flight=256, patience_seconds=0.1)
+NOTIFIER = _queue("notifier", Alert, max_in_flight=10_000)
+"""An alert that waits for another try at one webhook counts as in flight for up to an hour, and must not keep new ones from
+the other webhooks: the notifier lets a thousand wait per webhook."""
 ROUTER_ANALYZED = _queue("router-analyzed", Analyzed)
 GUARDRAIL_DECIDED = _queue("guardrail-decided", Decided)
 
-QUEUES = (ANALYZER, ROUTER_CANCEL, ROUTER, SETTLE, RESUME, FOLD, SWEEP, TELEMETRY, TELEMETRY_RATE, EXPLAINER)
+QUEUES = (
+    ANALYZER,
+    ROUTER_CANCEL,
+    ROUTER,
+    SETTLE,
+    RESUME,
+    FOLD,
+    TELEMETRY,
+    TELEMETRY_RATE,
+    EXPLAINER,
+    MONITOR,
+    NOTIFIER,
+)
 APART = (ROUTER_ANALYZED, GUARDRAIL_DECIDED)
 """Heard in memory inside a front; consumers of their own only when the rooms live apart."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import msgspec
 from nats.errors import ProtocolError
@@ -15,6 +15,9 @@ from bus.bus import BusError
 SUBJECT_LIMIT = 2048
 _LINE_LIMIT = 65_536
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_MOST_NAMES = 256
+_fit_names: set[str] = set()
+"""Names that were looked at: the same few come with every message."""
 
 
 class Frame(msgspec.Struct, gc=False):
@@ -33,13 +36,17 @@ class Frame(msgspec.Struct, gc=False):
 
 def encode_headers(headers: Mapping[str, str]) -> bytes:
     """The header block as it goes over the wire; values can't break out of their line."""
+    lines = len(headers) + 2
     text = "NATS/1.0\r\n" + "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) + "\r\n"
-    if text.count("\n") != len(headers) + 2 or text.count("\r") != len(headers) + 2:
+    if text.count("\n") != lines or text.count("\r") != lines:
         clean = {name: " ".join(value.splitlines()) for name, value in headers.items()}
         text = "NATS/1.0\r\n" + "".join([f"{name}: {value}\r\n" for name, value in clean.items()]) + "\r\n"
-    if not all(map(_NAME.fullmatch, headers)):
-        bad = next(name for name in headers if not _NAME.fullmatch(name))
-        raise BusError(f"{bad!r} can't be the name of a header")
+    if not headers.keys() <= _fit_names:
+        bad = next((name for name in headers if not _NAME.fullmatch(name)), None)
+        if bad is not None:
+            raise BusError(f"{bad!r} can't be the name of a header")
+        if len(_fit_names) < _MOST_NAMES:
+            _fit_names.update(headers)
     return text.encode()
 
 
@@ -53,6 +60,50 @@ def decode_headers(head: bytes) -> dict[str, str]:
         if colon:
             found[name] = value.strip()
     return found
+
+
+class HeaderBlock(Mapping[str, str]):
+    """The headers of a message as it came. One of them is found without taking the rest apart."""
+
+    __slots__ = ("_all", "block")
+
+    def __init__(self, head: bytes) -> None:
+        self.block = head
+        """The bytes."""
+        self._all: dict[str, str] | None = None
+
+    def _taken_apart(self) -> dict[str, str]:
+        if self._all is None:
+            self._all = decode_headers(self.block)
+        return self._all
+
+    def __bool__(self) -> bool:
+        return bool(self.block)
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """The value of one header, or the default."""
+        head, sought = self.block, b"\r\n%b:" % key.encode()
+        start = head.rfind(sought)  # Of several with one name, the last one counts.
+        if start < 0:
+            return default if key.isascii() else self._taken_apart().get(key, default)
+        start += len(sought)
+        end = head.find(b"\r\n", start)  # A foreign client may leave out the last one.
+        return head[start : end if end >= 0 else None].decode("utf-8", "replace").strip()
+
+    def __getitem__(self, name: str) -> str:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._taken_apart())
+
+    def __len__(self) -> int:
+        return len(self._taken_apart())
+
+    def __repr__(self) -> str:
+        return repr(self._taken_apart())
 
 
 def check_subject(subject: str) -> None:

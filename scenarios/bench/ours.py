@@ -31,8 +31,9 @@ class InProcess:
         usage = port.Usage(input_tokens=60, output_tokens=12)
         yield port.Answer(text="A switch guides a train.", finish_reason="stop", model=call.model, usage=usage)
 
-    async def health(self) -> None:
+    async def health(self) -> port.Vitals:
         """Always well."""
+        return port.Vitals()
 
     async def discover(self) -> tuple[port.Offer, ...]:
         """Nothing to find."""

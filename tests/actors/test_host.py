@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from actors.actor import Actor, Again, Heard, Later, Says, Steps, Stored, answers, every, hears, overhears
-from actors.host import MAX_DELIVERIES, whose
+from actors.actor import Actor, Again, CantAnswer, Heard, Later, Says, Steps, Stored, answers, every, hears, overhears
+from actors.heads import MAX_DELIVERIES, whose
 from actors.room import CRASH_LIMIT
 from bus import codec, topology
 from bus.bus import BusClosed
@@ -28,6 +28,7 @@ from messages import (
     Expired,
     Explained,
     JobSubmit,
+    Message,
     NeedsAre,
     NeedsOf,
     Problem,
@@ -518,6 +519,75 @@ def test_facts_are_known_before_work_is_taken() -> None:
     play(story)
 
 
+class Forgets(Folds):
+    """Counts in compared facts, and forgets what is deleted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten: list[Message] = []
+
+    def forget(self, message: Message) -> None:
+        self.forgotten.append(message)
+        self.fact = Breaker(backend="a", model="m")
+
+
+def test_a_fact_that_is_deleted_is_forgotten_and_may_begin_anew() -> None:
+    async def story(rig: Rig) -> None:
+        room = room_of(Forgets, FOLD)
+        host = await rig.host(room)
+        for number in range(2):
+            await rig.publish(attempted(job=f"j-{number}"))
+            await rig.settle()
+        (fact,), (record,) = rig.stored(Breaker), rig.records(Breaker)
+        assert list(host.chain._facts) == list(host.voice.revisions) == [fact.subject]
+        seq = await rig.bus.put_fact(fact.subject, b"", expected_revision=record.seq)
+        await rig.settle()
+        assert room.actor.forgotten == [fact]  # type: ignore[attr-defined]
+        assert not host.chain._facts
+        assert not host.voice.revisions
+        # It still lies there, empty: it is written over.
+        await rig.publish(attempted(job="j-2"))
+        await rig.settle()
+        (fact,), (record,) = rig.stored(Breaker), rig.records(Breaker)
+        assert fact.failures_in_row == 1
+        assert record.seq > seq
+        assert list(host.chain._facts) == list(host.voice.revisions) == [fact.subject]
+
+    play(story)
+
+
+def test_a_fact_that_went_without_a_word_is_forgotten_when_it_is_written_to() -> None:
+    async def story(rig: Rig) -> None:
+        room = room_of(Forgets, FOLD)
+        host = await rig.host(room)
+        await rig.publish(attempted(job="j-1"))
+        await rig.settle()
+        (fact,) = rig.stored(Breaker)
+        await rig.bus.purge("KV_facts", fact.subject)
+        await rig.publish(attempted(job="j-2"))
+        await rig.settle()
+        assert room.actor.forgotten == [fact]  # type: ignore[attr-defined]
+        assert [one.failures_in_row for one in rig.stored(Breaker)] == [1]
+        assert list(host.voice.revisions) == [fact.subject]
+
+    play(story)
+
+
+def test_a_deleted_fact_is_not_told_to_a_fresh_actor() -> None:
+    async def story(rig: Rig) -> None:
+        notes: list[Any] = []
+        kind = clumsy(lambda _, heard: heard.deliveries == 1)
+        await rig.host(room_of(lambda: kind(notes), ANALYZER))
+        for name in ("a", "b"):
+            await rig.bus.put_fact(backend(name).subject, codec.encode(backend(name)))
+        await rig.bus.put_fact(backend("a").subject, b"")
+        await rig.submit()
+        await rig.settle()
+        assert [facts for _, facts, _ in notes] == [("a", "b"), ("b",)]
+
+    play(story)
+
+
 # Crashes.
 
 
@@ -841,6 +911,8 @@ def test_questions_are_answered_even_the_odd_ones() -> None:
             async def needs(self, question: NeedsOf, heard: Heard) -> NeedsAre:
                 if question.submit.prompt == "crash":
                     raise ZeroDivisionError
+                if question.submit.prompt == "unknown":
+                    raise CantAnswer("the book is shut")
                 return NeedsAre(problem=Problem(reason="echo", message=question.submit.prompt))
 
         async def asked(body: bytes) -> NeedsAre:
@@ -852,6 +924,9 @@ def test_questions_are_answered_even_the_odd_ones() -> None:
         odd = await asked(b'{"submit":{"promt":"well?"}}')
         assert odd.problem is not None
         assert (odd.problem.reason, "promt" in odd.problem.message) == ("undecodable", True)
+        unknown = await asked(codec.encode(NeedsOf(submit=JobSubmit(prompt="unknown"))))
+        assert unknown.problem == Problem(reason="unavailable", message="the book is shut")
+        assert host.counts["analyzer crashes"] == 0
         with pytest.raises(Exception, match="no answer"):
             await asked(codec.encode(NeedsOf(submit=JobSubmit(prompt="crash"))))
         assert host.counts["analyzer crashes"] == 1
@@ -1004,6 +1079,43 @@ def test_an_actor_may_wish_for_queues_that_come_and_go() -> None:
         assert heard_from == ["a", "b"]
         await host.close()
         assert closed == [True]
+
+    play(story)
+
+
+def test_a_queue_that_cannot_be_heard_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "turnout.host")
+
+    async def story(rig: Rig) -> None:
+        wish = {work_queue("a", 1): 0, work_queue("b", 1): 2}
+        heard_from: list[str] = []
+
+        class Wishes(Ears):
+            room = "executor"
+            look_seconds = 1.0
+
+            @every("look_seconds")
+            def look(self, heard: Heard) -> None: ...
+
+            def pulls(self) -> dict[Queue, int]:
+                return dict(wish)
+
+            @hears
+            def work(self, work: Work, heard: Heard) -> None:
+                heard_from.append(work.backend)
+
+        for name in ("a", "b"):
+            await rig.bus.set_up_queue(work_queue(name, 2))
+            await rig.publish(work(backend=name))
+        await rig.host(room_of(Wishes))
+        await rig.settle(10.0)
+        assert heard_from == ["b"]
+        assert [record.getMessage() for record in caplog.records if "can't be heard" in record.getMessage()] == [
+            f"executor: the queue {work_queue('a', 1).name} can't be heard with 0 slots"
+        ]
+        wish[work_queue("a", 1)] = 1
+        await rig.settle(2.0)
+        assert heard_from == ["b", "a"]
 
     play(story)
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import pytest
 
 from actors.journal import Journal, empty
 from bus import codec
+from bus.topology import INPUTS
 from messages import Done, Granted, Work
 from tests.actors.rig import Rig, play
 from tests.messages.samples import T0, attempted
@@ -55,7 +58,26 @@ def test_a_submission_is_read_as_json() -> None:
 def test_large_results_are_kept_apart() -> None:
     async def story(rig: Rig) -> None:
         await Journal(rig.bus).keep("acme/j-1/1", b"x" * 300_000)
+        await Journal(rig.bus).keep_once("acme/j-1/2", b"y")
         assert await rig.bus.get_object("acme/j-1/1") == b"x" * 300_000
+        assert await rig.bus.get_object("acme/j-1/2") == b"y"
+
+    play(story)
+
+
+def test_files_are_kept_in_pieces_found_in_both_stores_and_forgotten() -> None:
+    async def story(rig: Rig) -> None:
+        journal = Journal(rig.bus)
+        kept = await journal.keep_file("acme/j-1/1/0", iter([b"ab", b"c"]))
+        assert (kept.size_bytes, kept.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
+        await rig.bus.put_object("acme/in/1", b"brought", bucket=INPUTS)
+        for key, data in (("acme/j-1/1/0", b"abc"), ("acme/in/1", b"brought")):
+            found = await journal.open(key)
+            assert found is not None
+            assert b"".join([piece async for piece in found.pieces]) == data
+        await journal.forget("acme/j-1/1/0")
+        assert await journal.open("acme/j-1/1/0") is None
+        assert await journal.open("acme/none") is None
 
     play(story)
 

@@ -11,7 +11,19 @@ from actors.voice import FactLost, Voice, together
 from bus import codec
 from bus.bus import BusUnavailable
 from bus.memory import Faults
-from messages import Analyzed, Breaker, Chunk, DeadLetter, Done, Expired, Explained, Message, Problem, Refused
+from messages import (
+    Analyzed,
+    Breaker,
+    Chunk,
+    DeadLetter,
+    Done,
+    Expired,
+    Explained,
+    JobSubmit,
+    Message,
+    Problem,
+    Refused,
+)
 from tests.actors.rig import Rig, play
 from tests.messages.samples import EXAMPLES, PROBLEM, T0, backend
 
@@ -78,6 +90,15 @@ def test_any_other_event_is_stored_once_by_its_subject() -> None:
     play(story)
 
 
+def test_jobs_of_one_tenant_are_told_apart_by_their_ids() -> None:
+    async def story(rig: Rig) -> None:
+        for name in ("one", "two", "one"):
+            await voice(rig).say(JobSubmit(tenant="acme", id=name, prompt="p"), heard())
+        assert [job.id for job in rig.stored(JobSubmit)] == ["one", "two"]
+
+    play(story)
+
+
 def test_refusals_and_dead_letters_are_told_apart_by_their_cause() -> None:
     async def story(rig: Rig) -> None:
         refused = Refused(tenant="acme", job="j-1", problem=PROBLEM, at=T0)
@@ -105,7 +126,7 @@ def test_message_ids_name_the_tenant(example: Message) -> None:
         assert record.headers["ce-type"] == example.type_name
         assert record.headers["ce-source"] == "/turnout/front"
         named: Any = example
-        assert codec.trace_of(record.headers) == codec.trace_id(named.tenant, named.job)
+        assert codec.trace_of(record.headers) == codec.trace_id(named.tenant, getattr(named, "job", record.subject))
 
     play(story)
 

@@ -8,7 +8,8 @@ the connections afterwards. Cases use asyncio and the contract only, so they als
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -27,7 +28,7 @@ from bus.bus import (
     Record,
     Signal,
 )
-from bus.topology import EV, FACTS, IN, LEDGER, Queue, Stream, Topology
+from bus.topology import EV, FACTS, IN, INPUTS, LEDGER, Queue, Stream, Topology
 
 
 class Server(Protocol):
@@ -393,6 +394,14 @@ async def never_more_than_the_slots(connect: Connect) -> None:
 
 
 @case
+async def a_pull_needs_a_slot(connect: Connect) -> None:
+    bus = await ready(connect)
+    for slots in (0, -1):
+        with pytest.raises(ValueError, match="at least one slot"):
+            await bus.consume(TOPOLOGY.queues[0], Box(), slots=slots)
+
+
+@case
 async def limit_in_flight_is_shared(connect: Connect) -> None:
     bus, other = await ready(connect), await connect()
     queue = Queue(stream="EV", name="few", filters=("ev.a.>",), max_in_flight=3, ack_wait_seconds=30.0)
@@ -573,6 +582,99 @@ async def paused_asks_for_no_more(connect: Connect) -> None:
     assert state is not None
     assert (state.waiting, state.running) == (0, 0)
     await consuming.stop()
+
+
+LIES = Queue(stream="EV", name="lies", filters=("ev.a.>",), ack_wait_seconds=10.0, patience_seconds=0.2)
+
+
+class Batches:
+    """Keeps what it is handed together; acknowledges when told to."""
+
+    def __init__(self, *, ack: bool = True, seconds: float = 0.0) -> None:
+        self.got: list[Sequence[Delivery]] = []
+        self.ack, self.seconds = ack, seconds
+        self.running = self.most = 0
+
+    async def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        self.got.append(deliveries)
+        self.running += len(deliveries)
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(self.seconds)
+        self.running -= len(deliveries)
+        for delivery in deliveries if self.ack else ():
+            await delivery.ack()
+
+    @property
+    def subjects(self) -> list[str]:
+        return [delivery.subject for deliveries in self.got for delivery in deliveries]
+
+
+@case
+async def what_comes_within_the_patience_is_handed_over_together(connect: Connect) -> None:
+    bus = await ready(connect)
+    await bus.set_up_queue(LIES)
+    box = Batches()
+    subjects = [f"ev.a.{n}" for n in range(20)]
+    await fill(bus, subjects)
+    await bus.consume_together(LIES, box, slots=64)
+    await until(lambda: len(box.subjects) == 20, "all deliveries")
+    assert box.subjects == subjects
+    assert len(box.got) <= 3
+    await fill(bus, ["ev.a.late"])
+    await until(lambda: box.subjects[-1] == "ev.a.late", "one alone")
+    for _ in range(500):
+        state = await bus.queue_state(LIES)
+        assert state is not None
+        if (state.waiting, state.running) == (0, 0):
+            break
+        await asyncio.sleep(0.01)
+    else:
+        pytest.fail("not everything was acknowledged")
+
+
+@case
+async def together_they_are_never_more_than_the_slots(connect: Connect) -> None:
+    bus = await ready(connect)
+    await bus.set_up_queue(LIES)
+    box = Batches(seconds=0.05)
+    await fill(bus, [f"ev.a.{n}" for n in range(20)])
+    await bus.consume_together(LIES, box, slots=4)
+    await until(lambda: len(box.subjects) == 20 and not box.running, "all handled")
+    assert box.most == 4
+
+
+@case
+async def a_pause_hands_over_what_lies(connect: Connect) -> None:
+    bus = await ready(connect)
+    patient = msgspec.structs.replace(LIES, patience_seconds=60.0)
+    await bus.set_up_queue(patient)
+    box = Batches()
+    consuming = await bus.consume_together(patient, box, slots=8)
+    await fill(bus, ["ev.a.1", "ev.a.2"])
+    for _ in range(500):
+        state = await bus.queue_state(patient)
+        if state is not None and state.running == 2:
+            break
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    assert box.got == []
+    await consuming.pause()
+    await until(lambda: len(box.subjects) == 2, "both")
+    assert len(box.got) == 1
+    await consuming.stop()
+
+
+@case
+async def together_left_unacknowledged_they_come_again(connect: Connect) -> None:
+    bus = await ready(connect)
+    hasty = msgspec.structs.replace(LIES, patience_seconds=0.05, ack_wait_seconds=0.6)
+    await bus.set_up_queue(hasty)
+    box = Batches(ack=False)
+    await bus.consume_together(hasty, box, slots=8)
+    await fill(bus, ["ev.a.1", "ev.a.2"])
+    await until(lambda: len(box.subjects) == 4, "both again")
+    assert sorted(box.subjects) == ["ev.a.1", "ev.a.1", "ev.a.2", "ev.a.2"]
+    assert [delivery.deliveries for batch in box.got for delivery in batch] == [1, 1, 2, 2]
 
 
 @case
@@ -1067,6 +1169,25 @@ async def additions_may_be_consumed(connect: Connect) -> None:
     assert box.got[0].headers["x-job"] == "j1"
 
 
+@case
+async def old_additions_may_be_purged(connect: Connect) -> None:
+    """Up to a sequence the total stays; when all are gone the counter begins anew. Other subjects are left alone."""
+    bus = await ready(connect)
+    for number in range(4):
+        await bus.add("ledger.a", 10, msg_id=f"a{number}")
+        await bus.add("ledger.b", 1, msg_id=f"b{number}")
+    kept = (await bus.last("LEDGER", "ledger.a")).seq  # type: ignore[union-attr]
+    await bus.purge("LEDGER", "ledger.a", before_seq=kept)
+    assert [record.seq async for record in bus.read("LEDGER", "ledger.a")] == [kept]
+    assert await bus.add("ledger.a", 1, msg_id="c") == 41
+    await connect.server.restart()
+    assert await bus.add("ledger.a", 1, msg_id="d") == 42
+    await bus.purge("LEDGER", "ledger.a")
+    assert await bus.last("LEDGER", "ledger.a") is None
+    assert await bus.add("ledger.a", 5, msg_id="e") == 5
+    assert await bus.add("ledger.b", 1, msg_id="f") == 5
+
+
 # Objects
 
 
@@ -1081,6 +1202,79 @@ async def objects_may_be_large(connect: Connect) -> None:
     await bus.put_object("t/j.2 ü", b"")
     assert await other.get_object("t/j.2 ü") == b""
     assert await bus.get_object("t/j/2") is None
+
+
+@case
+async def objects_named_by_their_content_may_come_twice(connect: Connect) -> None:
+    bus, other = await ready(connect), await connect()
+    small, large = b"x" * 7_000, b"y" * 300_000
+    for data in (small, small, large, b""):
+        kept = await bus.put_object(f"t/j/{len(data)}", data, once=True)
+        assert (kept.size_bytes, kept.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert await other.get_object(f"t/j/{len(data)}") == data
+    await asyncio.gather(*(bus.put_object(f"many/{n}", bytes([n]) * 100, once=True) for n in range(1, 30)))
+    assert [await other.get_object(f"many/{n}") for n in range(1, 30)] == [bytes([n]) * 100 for n in range(1, 30)]
+
+
+@case
+async def objects_come_and_go_in_pieces(connect: Connect) -> None:
+    bus, other = await ready(connect), await connect()
+    pieces = [bytes([n % 251]) * size for n, size in enumerate((1, 0, 300_000, 7, 128 * 1024, 1_500_000, 2))]
+    whole = b"".join(pieces)
+
+    async def coming() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    kept = await bus.put_object("t/j/1/0", coming())
+    assert (kept.size_bytes, kept.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+    found = await other.open_object("t/j/1/0")
+    assert found is not None
+    assert (found.size_bytes, found.sha256) == (kept.size_bytes, kept.sha256)
+    read = [piece async for piece in found.pieces]
+    assert b"".join(read) == whole
+    assert max(map(len, read)) <= 256 * 1024
+    assert (await bus.put_object("t/j/1/0", iter([b"ano", b"ther"]))).size_bytes == 7
+    assert await other.get_object("t/j/1/0") == b"another"
+    assert await other.open_object("t/j/1/1") is None
+
+
+@case
+async def buckets_are_apart(connect: Connect) -> None:
+    bus = await ready(connect)
+    await bus.put_object("t/a", b"in", bucket=INPUTS)
+    assert await bus.get_object("t/a") is None
+    await bus.put_object("t/a", b"out")
+    assert await bus.get_object("t/a", bucket=INPUTS) == b"in"
+    await bus.remove_object("t/a", bucket=INPUTS)
+    assert await bus.get_object("t/a", bucket=INPUTS) is None
+    assert await bus.get_object("t/a") == b"out"
+
+
+@case
+async def what_is_removed_is_gone_until_it_is_put_again(connect: Connect) -> None:
+    bus = await ready(connect)
+    await bus.remove_object("t/a")
+    await bus.put_object("t/a", b"x" * 300_000)
+    await bus.remove_object("t/a")
+    await bus.remove_object("t/a")
+    assert await bus.open_object("t/a") is None
+    await bus.put_object("t/a", b"again")
+    assert await bus.get_object("t/a") == b"again"
+
+
+@case
+async def an_object_that_breaks_off_is_not_there(connect: Connect) -> None:
+    bus = await ready(connect)
+    await bus.put_object("t/a", b"before")
+
+    async def coming() -> AsyncIterator[bytes]:
+        yield b"x" * 500_000
+        raise OSError("the line was cut")
+
+    with pytest.raises(OSError, match="the line was cut"):
+        await bus.put_object("t/a", coming())
+    assert await bus.get_object("t/a") == b"before"
 
 
 @case

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import tracemalloc
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_the_real_topology_is_accepted(lab: Lab) -> None:
                 assert await bus.queue_state(queue) is not None
             info = await bus._link.ask("$JS.API.STREAM.NAMES", b"", timeout=5)
             names = msgspec.json.decode(info.data)["streams"]
-            assert sorted(names) == sorted([stream.name for stream in STREAMS] + ["OBJ_RESULTS"])
+            assert sorted(names) == sorted([stream.name for stream in STREAMS] + ["OBJ_RESULTS", "OBJ_INPUTS"])
 
     lab.run(run())
 
@@ -171,6 +172,55 @@ def test_damaged_object_is_not_handed_out(lab: Lab) -> None:
                 await bus.get_object("k")
 
     lab.run(run())
+
+
+def test_what_breaks_off_or_is_removed_leaves_no_chunks(lab: Lab) -> None:
+    async def broken() -> AsyncGenerator[bytes]:
+        yield b"x" * 500_000
+        raise OSError("cut")
+
+    async def run() -> None:
+        async with lab.case() as connect:
+            bus = await connect()
+            await bus.set_up(TOPOLOGY)
+            with pytest.raises(OSError, match="cut"):
+                await bus.put_object("t/a", broken(), bucket="INPUTS")
+            assert [record async for record in bus.read("OBJ_INPUTS", "$O.INPUTS.>")] == []
+            await bus.put_object("t/a", b"y" * 500_000)
+            found = await bus.open_object("t/a")
+            assert found is not None
+            await bus.remove_object("t/a")
+            left = [record.subject async for record in bus.read("OBJ_RESULTS", "$O.RESULTS.>")]
+            assert [subject.split(".")[2] for subject in left] == ["M"]
+            with pytest.raises(BusError, match="damaged"):  # Gone while it was read.
+                _ = [piece async for piece in found.pieces]
+
+    lab.run(run())
+
+
+def test_memory_does_not_grow_with_an_object(lab: Lab) -> None:
+    size, piece = 48 * 1024 * 1024, bytes(range(256)) * 1024
+    tracemalloc.start()
+
+    async def coming() -> AsyncGenerator[bytes]:
+        for _ in range(size // len(piece)):
+            yield piece
+
+    async def run() -> None:
+        async with lab.case() as connect:
+            bus = await connect()
+            await bus.set_up(TOPOLOGY)
+            tracemalloc.reset_peak()
+            kept = await bus.put_object("t/big", coming())
+            found = await bus.open_object("t/big")
+            assert found is not None
+            assert sum([len(part) async for part in found.pieces]) == size == kept.size_bytes
+
+    try:
+        lab.run(run())
+        assert tracemalloc.get_traced_memory()[1] < size / 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("ahead", [-500.0, 500.0])

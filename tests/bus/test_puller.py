@@ -14,9 +14,9 @@ NEW = b"$JS.ACK.hub.ACCOUNT.EV.router.3.17.9.1767225600500000000.4.rAnDoM"
 
 class Mouth:
     def __init__(self) -> None:
-        self.said: list[tuple[str, bytes]] = []
+        self.said: list[tuple[bytes, bytes]] = []
 
-    def send_later(self, subject: str, data: bytes) -> None:
+    def send_later(self, subject: bytes, data: bytes) -> None:
         self.said.append((subject, data))
 
 
@@ -49,6 +49,4 @@ async def _answers(made: PulledDelivery) -> None:
 def test_the_exact_words_of_the_answers():
     made, mouth = delivery(OLD)
     asyncio.run(_answers(made))
-    assert mouth.said == [
-        (OLD.decode(), word) for word in (b"+ACK", b"-NAK", b'-NAK {"delay": 250000000}', b"+WPI", b"-NAK")
-    ]
+    assert mouth.said == [(OLD, word) for word in (b"+ACK", b"-NAK", b'-NAK {"delay": 250000000}', b"+WPI", b"-NAK")]

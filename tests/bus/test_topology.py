@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bus import codec, topology
 from bus.memory_stream import matcher, overlap
 from bus.topology import APART, QUEUES, STREAMS, work_queue
-from messages import Kind, Message, Work, known
+from messages import Kind, LedgerEntry, Message, Work, known
 
 BY_NAME = {stream.name: stream for stream in STREAMS}
 STORED = [kind for kind in known().values() if kind.channel.stream]
@@ -56,8 +56,19 @@ def test_queues_have_names_of_their_own() -> None:
 
 def test_every_type_of_work_has_a_queue() -> None:
     heard = {codec.type_at(pattern) for queue in QUEUES for pattern in queue.filters}
-    work = {kind for kind in known(Kind.WORK).values() if kind is not Work}
+    work = set(known(Kind.WORK).values()) - {Work}  # Backends have queues of their own.
     assert work <= heard
+
+
+def test_the_ledger_has_no_queue() -> None:
+    """It is read back; a queue of it would need the entry out of its header, which those who hear queues do not look at."""
+    heard = {codec.type_at(pattern) for queue in (*QUEUES, *APART) for pattern in queue.filters}
+    assert LedgerEntry not in heard
+    assert LedgerEntry.channel.kind is Kind.RECORD
+
+
+def test_alerts_that_wait_for_one_webhook_leave_room_for_others() -> None:
+    assert topology.NOTIFIER.max_in_flight >= 10_000
 
 
 def test_handed_on_types_have_a_queue_only_when_rooms_live_apart() -> None:

@@ -10,7 +10,7 @@ from nats.errors import ProtocolError
 
 from bus import wire
 from bus.bus import BusError
-from bus.wire import Frame, Parser, decode_headers, encode_headers, publication
+from bus.wire import Frame, HeaderBlock, Parser, decode_headers, encode_headers, publication
 
 
 class Listener:
@@ -169,6 +169,35 @@ def test_the_exact_bytes_of_headers():
     assert decode_headers(b"") == {}
     assert decode_headers(b"NATS/1.0 100 Idle Heartbeat\r\nA:b\r\nC:  d \r\nno colon\r\n\r\n") == {"A": "b", "C": "d"}
     assert decode_headers(b"NATS/1.0\r\nA: \xff\r\n\r\n") == {"A": "\ufffd"}
+
+
+@given(
+    st.builds(
+        lambda noise, end: b"NATS/1.0\r\nA:b\r\n" + noise + end,
+        st.binary(max_size=60) | st.sampled_from([b"A: c", b"B:d\r\nA: e", b"A:"]),
+        st.sampled_from([b"\r\n\r\n", b"\r\n", b""]),
+    )
+)
+def test_one_header_is_found_as_if_all_were_read(head):
+    block, headers = HeaderBlock(head), decode_headers(head)
+    assert block == headers
+    assert list(block) == list(headers)
+    assert len(block) == len(headers)
+    for name, value in headers.items():
+        assert block[name] == block.get(name) == value
+        assert name in block
+
+
+def test_of_several_headers_with_one_name_the_last_one_counts():
+    head = b"NATS/1.0 100 A: no\r\nA:  b \r\nAB: c\r\nA: d\r\n\r\n"
+    assert HeaderBlock(head) == decode_headers(head) == {"A": "d", "AB": "c"}
+    assert (HeaderBlock(head)["A"], HeaderBlock(head).get("B"), HeaderBlock(head).get("B", "x")) == ("d", None, "x")
+    assert "B" not in HeaderBlock(head)
+    with pytest.raises(KeyError):
+        HeaderBlock(head)["B"]
+    assert (bool(HeaderBlock(head)), bool(HeaderBlock(b""))) == (True, False)
+    assert HeaderBlock(b"") == {}
+    assert repr(HeaderBlock(head)) == repr({"A": "d", "AB": "c"})
 
 
 @pytest.mark.parametrize(
