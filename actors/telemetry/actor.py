@@ -8,10 +8,11 @@ then, so that averages of several are made of fewer runs, not of wrong ones; one
 from __future__ import annotations
 
 import logging
+import sqlite3
 
 import msgspec
 
-from actors.actor import Actor, Heard, Says, answers, every, hears
+from actors.actor import Actor, CantAnswer, Heard, Says, answers, every, hears
 from actors.telemetry.averages import ALL, NOT_COUNTED, Key, after, general_keys, mean_of, named_keys
 from actors.telemetry.history import History
 from actors.telemetry.rows import analyzed_row, attempted_row, done_row, placed_row, rated_row
@@ -59,6 +60,8 @@ class Telemetry(Actor):
         """Ratings from before are of an older epoch."""
         self._reset: StatsReset | None = None
         """A reset that was asked for and is not stored yet."""
+        self._blind = False
+        """Whether the history could not be read the last time."""
         self._looked = False
         """Whether the ratings of earlier runs have been counted."""
 
@@ -75,6 +78,8 @@ class Telemetry(Actor):
             mine = self._stats[key] = stats
         if mine == stats:
             self._changed.discard(key)
+        else:
+            self._changed.add(key)  # Somebody who has counted less wrote last.
 
     @hears
     def epoch(self, epoch: Epoch, heard: Heard) -> None:
@@ -93,25 +98,25 @@ class Telemetry(Actor):
     # ------------------------------------------------------------------------------------------------ events
 
     @hears
-    async def analyzed(self, analyzed: Analyzed, heard: Heard) -> None:
-        await self.history.write(analyzed_row(analyzed), placed_row(analyzed.tenant, analyzed.job))
+    def analyzed(self, analyzed: Analyzed, heard: Heard) -> None:
+        self.history.put(analyzed_row(analyzed), placed_row(analyzed.tenant, analyzed.job))
 
     @hears
-    async def attempted(self, attempted: Attempted, heard: Heard) -> None:
+    def attempted(self, attempted: Attempted, heard: Heard) -> None:
         if heard.deliveries == 1 and attempted.outcome not in NOT_COUNTED:
             named = named_keys(attempted)  # A name per run must not grow without end.
             known = [key for key in named if key in self._stats or len(self._stats) < MOST_AVERAGES]
             for key in (*general_keys(attempted), *known):
                 before = self._stats.get(key)
                 self._set(key, before, after(before, attempted, key, self._epoch))
-        await self.history.write(attempted_row(attempted))
+        self.history.put(attempted_row(attempted))
 
     @hears
-    async def done(self, done: Done, heard: Heard) -> None:
-        await self.history.write(done_row(done), placed_row(done.tenant, done.job))
+    def done(self, done: Done, heard: Heard) -> None:
+        self.history.put(done_row(done), placed_row(done.tenant, done.job))
 
     @hears
-    async def job_rate(self, rate: JobRate, heard: Heard) -> None:
+    def job_rate(self, rate: JobRate, heard: Heard) -> None:
         """Keep a rating. It counts once its job has succeeded, whichever comes first."""
         tenant, job = map(untoken, heard.subject.split(".")[2:4])
         if not LEAST_SCORE <= rate.score <= MOST_SCORE:
@@ -120,13 +125,19 @@ class Telemetry(Actor):
             )
             return
         row = rated_row(tenant, job, rater=rate.rater, score=rate.score, seq=heard.seq, at=heard.stored_at)
-        await self.history.write(row, placed_row(tenant, job))
+        self.history.put(row, placed_row(tenant, job))
+
+    async def kept(self) -> None:
+        """What was heard is in the file, or waits in memory while that can't be written."""
+        await self.history.kept()
 
     # ------------------------------------------------------------------------------------------------ timers
 
     @every("stats_seconds")
     async def tell(self, heard: Heard) -> Says[Stats | Epoch | StatsReset]:
         """The averages that changed, at most once a second each, and a reset: both again until they are stored."""
+        if self.history.trouble:
+            await self.history.kept(again=True)
         await self._rate(heard.now)
         said: list[Stats | Epoch | StatsReset] = [self._stats[key] for key in sorted(self._changed)]
         if self._reset is not None:
@@ -137,9 +148,20 @@ class Telemetry(Actor):
     async def _rate(self, now: float) -> None:
         """Count the ratings anew of whatever was rated since the last time; the first time, of everything."""
         fresh, self.history.fresh = self.history.fresh, set()
-        if not self._looked:
-            fresh.update(await self.history.rated())
-            self._looked = True
+        try:
+            if not self._looked:
+                fresh.update(await self.history.rated())
+                self._looked = True
+            await self._count(fresh, now)
+        except sqlite3.Error as error:
+            self.history.fresh |= fresh  # Once it can be read.
+            if not self._blind:
+                log.warning("the history can't be read, so that ratings do not count: %s", error)
+            self._blind = True
+        else:
+            self._blind = False
+
+    async def _count(self, fresh: set[tuple[str, str, str]], now: float) -> None:
         scopes = {(backend, model, task) for backend, model, task in fresh}
         scopes |= {(backend, model, "") for backend, model, _ in fresh}
         for backend, model, task in sorted(scopes):
@@ -179,15 +201,26 @@ class Telemetry(Actor):
 
     @answers
     async def jobs(self, question: JobsOf, heard: Heard) -> JobsAre:
-        return JobsAre(jobs=await self.history.jobs(question))
+        try:
+            return JobsAre(jobs=await self.history.jobs(question))
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
 
     @answers
     async def attempts(self, question: AttemptsOf, heard: Heard) -> AttemptsAre:
-        return AttemptsAre(attempts=await self.history.attempts(question.tenant, question.job))
+        try:
+            return AttemptsAre(attempts=await self.history.attempts(question.tenant, question.job))
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
 
     async def closing(self) -> None:
-        """Close the file."""
+        """Write what waits, and close the file."""
+        await self.history.kept(again=True)
         self.history.close()
+
+
+def _unreadable(error: sqlite3.Error) -> CantAnswer:
+    return CantAnswer(f"the history can't be read: {error}")
 
 
 def _extent(stats: Stats) -> tuple[int, int, int]:

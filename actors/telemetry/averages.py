@@ -93,14 +93,14 @@ def _succeeded(stats: Stats, attempted: Attempted) -> Stats:
         if attempted.switched and mean is not None:
             swap = _mean(swap, max(0.0, seconds - mean), SWAP_SHARE)
             seconds = seconds if seconds < mean else None
-        elif usage.output_tokens:
+        elif usage.output_tokens and not usage.estimated:
             speed = usage.output_tokens / seconds
     if switched and first is not None and stats.first_token_seconds is not None:
         first = first if first < stats.first_token_seconds else None
     ratio = None
     if usage.input_tokens and attempted.input_estimate > 0 and not usage.estimated:
         ratio = min(max(usage.input_tokens / attempted.input_estimate, LEAST_RATIO), MOST_RATIO)
-    written = float(usage.output_tokens) if usage.output_tokens is not None else None
+    written = None if usage.output_tokens is None or usage.estimated else float(usage.output_tokens)
     return msgspec.structs.replace(
         _timed(stats, seconds),
         successes=successes,

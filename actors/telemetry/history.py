@@ -1,8 +1,12 @@
-"""The history of jobs, attempts and ratings in SQLite. Rows are written in batches; writing one again changes nothing."""
+"""The history of jobs, attempts and ratings in SQLite. Rows are written in batches; writing one again changes nothing.
+
+A file that can't be written (a full disk, a read-only directory) stops nobody: rows wait in memory, as many as there is room.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,11 +18,16 @@ import msgspec
 from actors.telemetry.rows import FORGET, OLDEST, SCHEMA, VERSION, Row
 from messages import Attempted, JobRow, JobsOf
 
+log = logging.getLogger("turnout.telemetry")
+
 T = TypeVar("T")
 Offload = Callable[[Callable[[], T]], Awaitable[T]]
 """Runs a blocking call beside the event loop, or right here in a simulation."""
 
-BATCH_SECONDS = 0.005
+MOST_WAITING = 50_000
+"""So many rows wait in memory while the file can't be written; beyond it the oldest are lost."""
+MOST_WAITING_BYTES = 64_000_000
+"""And no more than this: the row of an attempt holds its whole answer."""
 MOST_RATINGS = 1_000
 """So many ratings of a model are looked at, the latest ones."""
 _MEGABYTE = 1_000_000
@@ -26,9 +35,20 @@ _JOBS = """SELECT tenant, job, ending, task, backend, model, attempts, cost_micr
     submitted_at, problem FROM jobs WHERE (? = '' OR tenant = ?) AND (? = '' OR ending = ?)
     AND (? = '' OR batch = ?) ORDER BY submitted_at DESC, job LIMIT ?"""
 
+_OF_THE_ROW = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    OverflowError,
+    UnicodeError,
+)
+"""It is what was to be written that is wrong, and not the file."""
+
 
 class History:
-    """One SQLite file (`:memory:` for none). Raises sqlite3.Error, also for a file of another version of the tables.
+    """One SQLite file (`:memory:` for none). Opening and reading raise sqlite3.Error, also for a file of another version of
+    the tables; writing raises nothing.
 
     Kept for `keep_days`, and as long as it needs no more than `max_mb` megabytes; the oldest goes first.
     """
@@ -49,22 +69,80 @@ class History:
         self._db.executescript(f"PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         self.fresh: set[tuple[str, str, str]] = set()
         """Backend, model and task of ratings that were written since somebody looked."""
+        self.trouble = ""
+        """Why nothing can be written now; empty: all is well."""
         self._waiting: list[Row] = []
-        self._batch: asyncio.Task[None] | None = None
+        self._bytes = 0
+        """Of what waits."""
+        self._lost = 0
         self._lock = asyncio.Lock()
 
-    async def write(self, *rows: Row) -> None:
-        """Return once the rows are committed, together with what others write meanwhile."""
+    def put(self, *rows: Row) -> None:
+        """Take rows to be written. While the file takes none, the latest 50,000 are kept in memory, or as many as fit."""
         self._waiting.extend(rows)
-        if self._batch is None:
-            self._batch = asyncio.ensure_future(self._flush())
-        await asyncio.shield(self._batch)
+        self._bytes += sum(map(_size, rows))
+        over, rest = 0, len(self._waiting)
+        while rest > MOST_WAITING or (self.trouble and rest and self._bytes > MOST_WAITING_BYTES):
+            self._bytes -= _size(self._waiting[over])
+            over, rest = over + 1, rest - 1
+        if over:
+            self._lost += over
+            del self._waiting[:over]
 
-    async def _flush(self) -> None:
-        await asyncio.sleep(BATCH_SECONDS)
+    def _put_back(self, rows: Sequence[Row]) -> None:
+        """They are still to be written, before those that came meanwhile."""
+        newer, self._waiting, self._bytes = self._waiting, [], 0
+        self.put(*rows, *newer)
+
+    async def kept(self, *, again: bool = False) -> None:
+        """Return once what was put is in the file, or stays in memory because the file takes nothing now.
+
+        Raises nothing: a full disk is said once, and tried again by who calls with `again`.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._flush(again=again)))
+
+    async def _flush(self, *, again: bool) -> None:
         async with self._lock:
-            rows, self._waiting, self._batch = self._waiting, [], None
-            self.fresh.update(await self._offload(lambda: self._commit(rows)))
+            if not self._waiting or (self.trouble and not again):
+                return
+            rows, self._waiting, self._bytes = self._waiting, [], 0
+            try:
+                try:
+                    found = await self._offload(lambda: self._commit(rows))
+                except _OF_THE_ROW:
+                    found = await self._offload(lambda: self._commit_each(rows))
+            except sqlite3.Error as error:
+                self._is_stuck(error)
+                self._put_back(rows)
+                return
+            except BaseException:
+                self._put_back(rows)  # Of others too, who wait for their turn and would find nothing left to do.
+                raise
+            self.fresh.update(found)
+            self._goes_on()
+
+    def _commit_each(self, rows: Sequence[Row]) -> list[Any]:
+        """One row of these can't be written as it is: the others are, and that one is left out."""
+        found: list[Any] = []
+        for row in rows:
+            try:
+                found.extend(self._commit([row]))
+            except _OF_THE_ROW as error:
+                log.warning("the history leaves out a row that can't be written: %s", error)
+        return found
+
+    def _is_stuck(self, error: sqlite3.Error) -> None:
+        if not self.trouble:
+            log.error(
+                "the history can't be written: %s. Jobs run on, and up to %d rows wait in memory; it is tried again "
+                "all the time. Is the disk full, or the data directory read-only?", error, MOST_WAITING,
+            )  # fmt: skip
+        self.trouble = str(error)
+
+    def _goes_on(self) -> None:
+        if self.trouble:
+            lost, self._lost, self.trouble = self._lost, 0, ""
+            log.warning("the history is written again; %s", f"{lost} rows were lost" if lost else "nothing was lost")
 
     def _commit(self, rows: Sequence[tuple[str, Any]]) -> list[Any]:
         """Run statements in one transaction; what they answer."""
@@ -73,10 +151,11 @@ class History:
         try:
             for sql, values in rows:
                 found.extend(self._db.execute(sql, values).fetchall())
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # A full disk has ended it already.
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
         return found
 
     async def _query(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -121,13 +200,20 @@ class History:
     async def forget(self, before: float) -> None:
         """Drop what ended before this time."""
         async with self._lock:
-            await self._offload(lambda: self._drop(before))
+            try:
+                await self._offload(lambda: self._drop(before))
+            except sqlite3.Error as error:
+                self._is_stuck(error)
 
     async def shrink(self) -> None:
         """Drop the oldest, a tenth at a time, until it needs no more room than it may; others write in between."""
         while True:
             async with self._lock:
-                if not await self._offload(self._too_large):
+                try:
+                    if not await self._offload(self._too_large):
+                        return
+                except sqlite3.Error as error:
+                    self._is_stuck(error)
                     return
 
     def _too_large(self) -> bool:
@@ -149,3 +235,8 @@ class History:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _size(row: Row) -> int:
+    """About how many bytes a row takes: those of its texts."""
+    return sum(len(value) for value in row[1] if isinstance(value, (bytes, str)))

@@ -12,6 +12,8 @@ from messages import Analyzed, Attempted, Done
 Row = tuple[str, Sequence[Any]]
 """A statement and its values; running it again changes nothing."""
 
+MOST_PROBLEM = 1_000
+"""Characters of a job's problem; all of it stands in its event."""
 VERSION = 2
 """Of the tables; stands in the file as its `user_version`."""
 SCHEMA = f"""
@@ -89,6 +91,8 @@ def done_row(done: Done) -> Row:
     """The row of an ended job."""
     latency = done.at - done.submitted_at if done.submitted_at is not None else None
     problem = done.problem.message if done.problem else ""
+    if len(problem) > MOST_PROBLEM:
+        problem = problem[: MOST_PROBLEM - 1] + "…"
     return _DONE, (
         done.tenant, done.job, done.ending, done.backend, done.model, len(done.attempts), done.cost_microdollars,
         latency, done.submitted_at, done.at, problem,

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.host import Host
@@ -29,7 +30,7 @@ from messages import (
     StatsReset,
 )
 from tests.actors.rig import Rig, play, room_of
-from tests.messages.samples import T0, attempted, slip
+from tests.messages.samples import PROBLEM, T0, attempted, slip
 
 
 async def here(call: Any) -> Any:
@@ -265,7 +266,8 @@ def test_a_start_counts_what_an_earlier_run_did_not_tell(file: Path) -> None:
     async def story(rig: Rig) -> None:
         host, history = await telemetry(rig, file)
         await finish(rig)
-        await history.write(rated_row("acme", "j-1", rater="ada", score=2.0, seq=1, at=T0), placed_row("acme", "j-1"))
+        history.put(rated_row("acme", "j-1", rater="ada", score=2.0, seq=1, at=T0), placed_row("acme", "j-1"))
+        await history.kept()
         await host.close()
         assert rig.stored(Stats) == []
         await telemetry(rig, file, boot="b2")
@@ -434,5 +436,57 @@ def test_a_stop_closes_the_file(file: Path) -> None:
         await host.close()
         with pytest.raises(Exception, match="closed"):
             await history.jobs(JobsOf())
+
+    play(story)
+
+
+# A file that can't be written or read.
+
+
+def test_a_full_disk_stops_nobody(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(rig: Rig) -> None:
+        host, history = await telemetry(rig, file)
+        pages = history._db.execute("PRAGMA page_count").fetchone()[0]
+        history._db.execute(f"PRAGMA max_page_count = {pages}")
+        for number in range(100):
+            await rig.publish(attempted(job=f"j-{number}", latency_seconds=2.0, problem=PROBLEM))
+            await rig.publish(JobRate(score=5.0, rater="ada"), subject=f"job.rate.acme.j-{number}")
+        await rig.settle(100.0)
+        assert latest(rig)["-"].attempts == 100, "averages go on"
+        for queue in (TELEMETRY, TELEMETRY_RATE):
+            assert await rig.unacknowledged(queue) == 0
+        assert host.counts["telemetry crashes"] == 0
+        said = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert len(said) == 1
+        history._db.execute("PRAGMA max_page_count = 1000000")
+        await rig.settle(2.0)
+        answer = await rig.bus.ask(
+            "ask.telemetry.attempts", codec.encode(AttemptsOf(tenant="acme", job="j-99")), timeout_seconds=2.0
+        )
+        assert [one.job for one in codec.decode(AttemptsAre, answer).attempts] == ["j-99"]
+
+    play(story)
+
+
+def test_a_file_that_can_t_be_read_stops_nobody(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(rig: Rig) -> None:
+        host, history = await telemetry(rig, file)
+        await finish(rig)
+        await rate(rig, 4.0)
+        history._db.execute("ALTER TABLE ratings RENAME TO away")
+        history._db.execute("ALTER TABLE jobs RENAME TO gone")
+        history.fresh.add(("a", "m", "chat"))
+        await rig.settle(60.0)
+        answer = await rig.bus.ask("ask.telemetry.jobs", codec.encode(JobsOf()), timeout_seconds=2.0)
+        problem = msgspec.json.decode(answer)["problem"]
+        assert problem["reason"] == "unavailable"
+        assert "the history can't be read" in problem["message"]
+        assert host.counts["telemetry crashes"] == 0
+        assert len([record for record in caplog.records if "ratings do not count" in record.getMessage()]) == 1
+        history._db.execute("ALTER TABLE away RENAME TO ratings")
+        history._db.execute("ALTER TABLE gone RENAME TO jobs")
+        await rig.settle(2.0)
+        assert ratings(rig)["-"] == (4.0, 1)
+        assert len((await jobs(rig)).jobs) == 1
 
     play(story)

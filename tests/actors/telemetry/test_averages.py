@@ -210,6 +210,13 @@ def test_the_estimate_is_compared_with_what_the_backend_counts(
     assert folded(attempted(usage=usage, input_estimate=estimate)).input_ratio == ratio
 
 
+def test_our_own_counts_teach_nothing_about_tokens() -> None:
+    usage = Usage(input_tokens=150, output_tokens=40, estimated=True)
+    stats = folded(attempted(usage=usage, input_estimate=100, latency_seconds=2.0))
+    assert (stats.input_ratio, stats.output_tokens, stats.tokens_per_second) == (None, None, None)
+    assert (stats.successes, stats.latency_seconds) == (1, 2.0)
+
+
 def test_what_is_unknown_changes_no_average() -> None:
     stats = folded(ran(2.0), attempted())
     assert (stats.successes, stats.latency_seconds, stats.tokens_per_second) == (2, 2.0, 5.0)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from actors.telemetry.history import MOST_RATINGS, History
-from actors.telemetry.rows import analyzed_row, attempted_row, done_row, placed_row, rated_row
+from actors.telemetry.rows import Row, analyzed_row, attempted_row, done_row, placed_row, rated_row
 from messages import Analyzed, Attempt, Done, JobRow, JobsOf, Problem, Result
 from tests.messages.samples import ATTEMPTED, PROBLEM, T0, attempted, slip
 
@@ -24,6 +24,11 @@ async def in_a_thread(call: Callable[[], Any]) -> Any:
 
 async def right_here(call: Callable[[], Any]) -> Any:
     return call()
+
+
+async def write(history: History, *rows: Row) -> None:
+    history.put(*rows)
+    await history.kept()
 
 
 @pytest.fixture(name="file")
@@ -48,10 +53,10 @@ def ended(job: str, at: float = T0 + 9, **changes: Any) -> Done:
 def test_a_job_is_one_row_from_submission_to_end(file: Path, offload: Any) -> None:
     async def main() -> None:
         history = History(file, offload=offload)
-        await history.write(analyzed_row(submitted("j-1", batch="monday")))
+        await write(history, analyzed_row(submitted("j-1", batch="monday")))
         running = JobRow(tenant="acme", job="j-1", ending="", task="chat", submitted_at=T0)
         assert await history.jobs(JobsOf()) == (running,)
-        await history.write(done_row(ended("j-1")))
+        await write(history, done_row(ended("j-1")))
         (row,) = await history.jobs(JobsOf())
         assert row == JobRow(
             tenant="acme", job="j-1", ending="succeeded", task="chat", backend="a", model="m", attempts=1,
@@ -63,9 +68,9 @@ def test_a_job_is_one_row_from_submission_to_end(file: Path, offload: Any) -> No
 
 
 def test_the_file_keeps_what_was_written(file: Path) -> None:
-    async def write() -> None:
+    async def begin() -> None:
         history = History(file, offload=in_a_thread)
-        await asyncio.gather(*(history.write(analyzed_row(submitted(f"j-{n}", T0 + n))) for n in range(50)))
+        await asyncio.gather(*(write(history, analyzed_row(submitted(f"j-{n}", T0 + n))) for n in range(50)))
         history.close()
 
     async def read() -> None:
@@ -74,7 +79,7 @@ def test_the_file_keeps_what_was_written(file: Path) -> None:
         assert [row.job for row in rows] == [f"j-{n}" for n in reversed(range(50))]
         history.close()
 
-    asyncio.run(write())
+    asyncio.run(begin())
     asyncio.run(read())
 
 
@@ -85,7 +90,7 @@ def test_in_whatever_order_and_however_often_events_come(file: Path) -> None:
         for number, order in enumerate(([0, 1, 2], [2, 1, 0], [1, 0, 1, 2, 0, 2])):
             history = History(file.with_name(f"{number}.db"), offload=right_here)
             for event in order:
-                await history.write(events[event])
+                await write(history, events[event])
             rows.append(await history.jobs(JobsOf()))
             assert await history.attempts("acme", "j-1") == (attempted(),)
             history.close()
@@ -97,9 +102,9 @@ def test_in_whatever_order_and_however_often_events_come(file: Path) -> None:
 def test_a_job_cancelled_before_it_was_understood_has_its_latency_later(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=right_here)
-        await history.write(analyzed_row(submitted("j-1")))
+        await write(history, analyzed_row(submitted("j-1")))
         cancelled = ended("j-1", ending="cancelled", submitted_at=None, problem=PROBLEM, attempts=(), backend="")
-        await history.write(done_row(cancelled))
+        await write(history, done_row(cancelled))
         (row,) = await history.jobs(JobsOf())
         assert (row.ending, row.latency_seconds, row.submitted_at) == ("cancelled", 9.0, T0)
         assert row.problem == PROBLEM.message
@@ -112,10 +117,10 @@ def test_a_rejected_job_is_listed_too(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=right_here)
         problem = Problem(reason="invalid", message="prompt is empty")
-        await history.write(
-            analyzed_row(Analyzed(tenant="acme", job="j-1", fingerprint="f", rejected=problem, at=T0 + 1))
+        await write(
+            history, analyzed_row(Analyzed(tenant="acme", job="j-1", fingerprint="f", rejected=problem, at=T0 + 1))
         )
-        await history.write(done_row(Done(tenant="acme", job="j-1", ending="rejected", problem=problem, at=T0 + 1)))
+        await write(history, done_row(Done(tenant="acme", job="j-1", ending="rejected", problem=problem, at=T0 + 1)))
         (row,) = await history.jobs(JobsOf(ending="rejected"))
         assert (row.problem, row.task, row.submitted_at) == ("prompt is empty", "", T0 + 1)
         history.close()
@@ -141,8 +146,8 @@ def test_questions(file: Path, question: JobsOf, jobs: list[str]) -> None:
         history = History(file, offload=right_here)
         for number in range(4):
             batch = "odd" if number % 2 else "even"
-            await history.write(analyzed_row(submitted(f"j-{number}", T0 + number, batch=batch)))
-        await history.write(done_row(ended("j-2", ending="failed")))
+            await write(history, analyzed_row(submitted(f"j-{number}", T0 + number, batch=batch)))
+        await write(history, done_row(ended("j-2", ending="failed")))
         assert [row.job for row in await history.jobs(question)] == jobs
         history.close()
 
@@ -154,7 +159,7 @@ def test_attempts_come_back_whole_and_in_order(file: Path) -> None:
         history = History(file, offload=right_here)
         third, second = attempted(n=3, outcome="timeout", problem=PROBLEM), ATTEMPTED
         for event in (third, second, attempted(job="other")):
-            await history.write(attempted_row(event))
+            await write(history, attempted_row(event))
         assert await history.attempts("acme", "j-1") == (second, third)
         assert await history.attempts("other", "j-1") == ()
         history.close()
@@ -173,8 +178,8 @@ SUCCEEDED = (analyzed_row(submitted("j-1")), done_row(ended("j-1")))
 def test_the_last_word_of_each_rater_counts(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=in_a_thread)
-        await history.write(*SUCCEEDED, rated(score=1.0), rated(rater="bob", score=3.0, seq=6))
-        await history.write(rated(score=5.0, seq=9), rated(score=2.0, seq=7), PLACED)
+        await write(history, *SUCCEEDED, rated(score=1.0), rated(rater="bob", score=3.0, seq=6))
+        await write(history, rated(score=5.0, seq=9), rated(score=2.0, seq=7), PLACED)
         assert await history.scores("a", "m") == [3.0, 5.0]
         history.close()
 
@@ -190,7 +195,7 @@ def test_a_rating_finds_what_made_the_result_in_whatever_order(file: Path, order
         for place in order:
             assert await history.scores("a", "m") == []
             assert history.fresh == set()
-            await history.write(events[place], PLACED)
+            await write(history, events[place], PLACED)
         assert history.fresh == {("a", "m", "chat")}
         assert await history.scores("a", "m", "chat") == await history.scores("a", "m") == [4.5]
         assert await history.scores("a", "m", "code") == await history.scores("b", "m") == []
@@ -202,13 +207,13 @@ def test_a_rating_finds_what_made_the_result_in_whatever_order(file: Path, order
 def test_a_rating_waits_for_its_job_across_a_restart(file: Path) -> None:
     async def before() -> None:
         history = History(file, offload=right_here)
-        await history.write(rated(), PLACED)
+        await write(history, rated(), PLACED)
         assert await history.rated() == []
         history.close()
 
     async def later() -> None:
         history = History(file, offload=right_here)
-        await history.write(*SUCCEEDED, PLACED)
+        await write(history, *SUCCEEDED, PLACED)
         assert await history.rated() == [("a", "m", "chat")]
         history.close()
 
@@ -220,7 +225,7 @@ def test_a_rating_waits_for_its_job_across_a_restart(file: Path) -> None:
 def test_a_job_without_a_result_has_nothing_that_could_be_rated(file: Path, ending: str) -> None:
     async def main() -> None:
         history = History(file, offload=right_here)
-        await history.write(analyzed_row(submitted("j-1")), rated(), done_row(ended("j-1", ending=ending)), PLACED)
+        await write(history, analyzed_row(submitted("j-1")), rated(), done_row(ended("j-1", ending=ending)), PLACED)
         assert await history.rated() == []
         assert history.fresh == set()
         history.close()
@@ -232,11 +237,11 @@ def test_scores_come_in_order_since_a_time_and_not_without_end(file: Path) -> No
     async def main() -> None:
         history = History(file, offload=right_here)
         rows = [rated(rater=f"r{n}", score=float(n), seq=n, at=T0 + n) for n in (3, 1, 2)]
-        await history.write(*SUCCEEDED, *rows, PLACED)
+        await write(history, *SUCCEEDED, *rows, PLACED)
         assert await history.scores("a", "m") == [1.0, 2.0, 3.0]
         assert await history.scores("a", "m", "chat", since=T0 + 2) == [2.0, 3.0]
         many = [rated(rater=f"x{n}", score=4.0, seq=100 + n) for n in range(MOST_RATINGS)]
-        await history.write(*many, PLACED)
+        await write(history, *many, PLACED)
         assert await history.scores("a", "m") == [4.0] * MOST_RATINGS
         history.close()
 
@@ -246,7 +251,8 @@ def test_scores_come_in_order_since_a_time_and_not_without_end(file: Path) -> No
 def test_ratings_go_with_their_jobs_and_those_of_no_job_by_their_age(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=in_a_thread)
-        await history.write(
+        await write(
+            history,
             analyzed_row(submitted("old")), done_row(ended("old", T0)), rated("old", at=T0 + 99),
             analyzed_row(submitted("new")), done_row(ended("new", T0 + 100)), rated("new", at=T0),
             rated("nobody's", at=T0), rated("late", at=T0 + 99),
@@ -262,7 +268,7 @@ def test_ratings_go_with_their_jobs_and_those_of_no_job_by_their_age(file: Path)
 def test_what_never_ended_is_forgotten_by_its_submission(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=right_here)
-        await history.write(analyzed_row(submitted("lost", T0)), analyzed_row(submitted("new", T0 + 60)))
+        await write(history, analyzed_row(submitted("lost", T0)), analyzed_row(submitted("new", T0 + 60)))
         await history.forget(T0 + 50)
         assert [row.job for row in await history.jobs(JobsOf())] == ["new"]
         history.close()
@@ -277,7 +283,7 @@ def test_the_oldest_goes_when_there_is_no_room(file: Path) -> None:
         for number in range(100):
             job, at = f"j-{number:03}", T0 + number
             event = attempted(job=job, result=big, at=at)
-            await history.write(analyzed_row(submitted(job, at)), attempted_row(event), done_row(ended(job, at)))
+            await write(history, analyzed_row(submitted(job, at)), attempted_row(event), done_row(ended(job, at)))
         await history.shrink()
         left = [row.job for row in reversed(await history.jobs(JobsOf(limit=1000)))]
         assert 10 <= len(left) < 50
@@ -293,7 +299,7 @@ def test_the_oldest_goes_when_there_is_no_room(file: Path) -> None:
 def test_room_that_the_tables_themselves_need_is_no_endless_search(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=right_here, max_mb=0.0)
-        await history.write(*SUCCEEDED, attempted_row(attempted()), attempted_row(attempted(job="of-no-job")), rated())
+        await write(history, *SUCCEEDED, attempted_row(attempted()), attempted_row(attempted(job="of-no-job")), rated())
         await history.shrink()
         assert await history.jobs(JobsOf()) == ()
         assert await history.attempts("acme", "of-no-job") == ()
@@ -305,7 +311,7 @@ def test_room_that_the_tables_themselves_need_is_no_endless_search(file: Path) -
 def test_the_quality_of_a_job_is_kept(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=right_here)
-        await history.write(done_row(ended("j-1")), analyzed_row(submitted("j-1", quality="final")))
+        await write(history, done_row(ended("j-1")), analyzed_row(submitted("j-1", quality="final")))
         history.close()
 
     asyncio.run(main())
@@ -327,11 +333,11 @@ def test_what_ended_long_ago_is_forgotten(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=in_a_thread)
         for job, at in (("old", T0), ("new", T0 + 100)):
-            await history.write(analyzed_row(submitted(job)))
-            await history.write(attempted_row(attempted(job=job, at=at)))
-            await history.write(done_row(ended(job, at)))
-        await history.write(analyzed_row(submitted("running", T0 + 60)))
-        await asyncio.gather(history.forget(T0 + 50), history.write(analyzed_row(submitted("late", T0 + 60))))
+            await write(history, analyzed_row(submitted(job)))
+            await write(history, attempted_row(attempted(job=job, at=at)))
+            await write(history, done_row(ended(job, at)))
+        await write(history, analyzed_row(submitted("running", T0 + 60)))
+        await asyncio.gather(history.forget(T0 + 50), write(history, analyzed_row(submitted("late", T0 + 60))))
         assert sorted(row.job for row in await history.jobs(JobsOf())) == ["late", "new", "running"]
         assert await history.attempts("acme", "old") == ()
         assert len(await history.attempts("acme", "new")) == 1
@@ -354,7 +360,7 @@ def test_one_thing_at_a_time_reaches_the_file(file: Path) -> None:
 
     async def main() -> None:
         history = History(file, offload=alone)
-        writing = [history.write(analyzed_row(submitted(f"j-{n}"))) for n in range(3)]
+        writing = [write(history, analyzed_row(submitted(f"j-{n}"))) for n in range(3)]
         asking = [history.jobs(JobsOf()) for _ in range(100)]
         await asyncio.gather(*writing, *asking, *(history.forget(T0 - 1) for _ in range(5)))
         history.close()
@@ -362,16 +368,141 @@ def test_one_thing_at_a_time_reaches_the_file(file: Path) -> None:
     asyncio.run(main())
 
 
-def test_who_writes_hears_of_a_failure_and_the_next_write_goes_on(file: Path) -> None:
+# A file that can't be written.
+
+
+def fill_up(history: History) -> None:
+    """The file may not grow any more, as on a full disk."""
+    pages = history._db.execute("PRAGMA page_count").fetchone()[0]
+    history._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def make_room(history: History) -> None:
+    history._db.execute("PRAGMA max_page_count = 1000000")
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_on_a_full_disk_rows_wait_and_it_is_said_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        history = History(file, offload=right_here)
-        wrong = ("INSERT INTO nowhere VALUES (?)", (1,))
-        results = await asyncio.gather(
-            history.write(wrong), history.write(analyzed_row(submitted("j-1"))), return_exceptions=True
-        )
-        assert all(isinstance(result, sqlite3.Error) for result in results)
-        await history.write(analyzed_row(submitted("j-1")))
-        assert len(await history.jobs(JobsOf())) == 1
+        history = History(file, offload=in_a_thread)
+        fill_up(history)
+        jobs = [f"j-{n}-{'x' * 100}" for n in range(200)]
+        for number, job in enumerate(jobs):
+            await write(history, analyzed_row(submitted(job, T0 + number)))
+        assert "full" in history.trouble
+        await history.kept(again=True)
+        assert len(errors(caplog)) == 1
+        assert "history can't be written" in errors(caplog)[0]
+        make_room(history)
+        await write(history, analyzed_row(submitted("later", T0 + 999)))
+        assert history.trouble, "only who is told to tries again"
+        await history.kept(again=True)
+        assert history.trouble == ""
+        rows = await history.jobs(JobsOf(limit=1000))
+        assert {row.job for row in rows} == {*jobs, "later"}
+        assert "nothing was lost" in caplog.text
         history.close()
 
     asyncio.run(main())
+
+
+def test_what_is_too_much_for_the_memory_is_lost_and_counted(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("actors.telemetry.history.MOST_WAITING", 10)
+        history = History(file, offload=right_here)
+        history._db.execute("PRAGMA query_only = 1")
+        for number in range(25):
+            await write(history, analyzed_row(submitted(f"j-{number:02}", T0 + number)))
+        history._db.execute("PRAGMA query_only = 0")
+        await history.kept(again=True)
+        assert [row.job for row in await history.jobs(JobsOf())] == [f"j-{n:02}" for n in reversed(range(15, 25))]
+        assert "15 rows were lost" in caplog.text
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_large_rows_are_lost_sooner_but_only_while_the_file_takes_none(
+    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("actors.telemetry.history.MOST_WAITING_BYTES", 10_000)
+        history = History(file, offload=right_here)
+        large = [attempted_row(attempted(job=f"j-{n:02}", result=Result(text="x" * 3_000))) for n in range(30)]
+        await write(history, *large[:10])
+        history._db.execute("PRAGMA query_only = 1")
+        for row in large[10:]:
+            await write(history, row)
+        assert history._bytes <= 10_000
+        history._db.execute("PRAGMA query_only = 0")
+        await history.kept(again=True)
+        kept = [n for n in range(30) if await history.attempts("acme", f"j-{n:02}")]
+        assert kept[:10] == list(range(10))
+        assert kept[10:] == [28, 29] or kept[10:] == [27, 28, 29]
+        assert f"{30 - len(kept)} rows were lost" in caplog.text
+        assert history._bytes == 0
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_rows_that_were_not_written_are_not_forgotten_whatever_went_wrong(file: Path) -> None:
+    async def main() -> None:
+        broken = [True]
+
+        async def offload(call: Callable[[], Any]) -> Any:
+            await asyncio.sleep(0)
+            if broken:
+                broken.clear()
+                raise RuntimeError("cannot schedule new futures")
+            return call()
+
+        history = History(file, offload=offload)
+        history.put(analyzed_row(submitted("j-1")))
+        ends = await asyncio.gather(history.kept(), history.kept(), return_exceptions=True)
+        assert [type(end) for end in ends] == [RuntimeError, type(None)]
+        assert [row.job for row in await history.jobs(JobsOf())] == ["j-1"]
+        history.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("wrong", [2**70, "\ud800"])
+def test_a_row_that_can_t_be_written_does_not_keep_the_others(file: Path, wrong: Any) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here)
+        odd = ("INSERT INTO jobs (tenant, job, attempts) VALUES ('acme', 'odd', ?)", (wrong,))
+        nobody = ("INSERT INTO jobs (tenant, job) VALUES ('acme', ?)", (None,))
+        await write(history, analyzed_row(submitted("j-1")), odd, nobody, analyzed_row(submitted("j-2")))
+        assert sorted(row.job for row in await history.jobs(JobsOf())) == ["j-1", "j-2"]
+        assert history.trouble == ""
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_retention_on_a_file_that_can_t_be_written_raises_nothing(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        history = History(file, offload=right_here, max_mb=0.0)
+        await write(history, analyzed_row(submitted("j-1")))
+        history._db.execute("PRAGMA query_only = 1")
+        await history.forget(T0 + 1)
+        await history.shrink()
+        assert len(errors(caplog)) == 1
+        history._db.execute("PRAGMA query_only = 0")
+        await history.forget(T0 + 1)
+        assert await history.jobs(JobsOf()) == ()
+        history.close()
+
+    asyncio.run(main())
+
+
+def test_a_long_problem_is_cut() -> None:
+    problem = Problem(reason="failed", message="x" * 5_000)
+    (_, values) = done_row(ended("j-1", ending="failed", problem=problem))
+    assert values[-1] == "x" * 999 + "…"
