@@ -3,6 +3,7 @@
 Every type knows its channel: the stream that keeps it, its subject, and the promise it travels with.
 """
 
+from messages.alerts import Alert, Burn, LatencyRow, Notified, Sample, Spending
 from messages.asking import (
     EstimateIs,
     EstimateOf,
@@ -68,6 +69,7 @@ from messages.message import Channel, Kind, Message, Value, known, token, untoke
 from messages.policies import (
     AdaptiveRules,
     AnalysisRules,
+    AnswerChecks,
     BackendRule,
     CatalogueEntry,
     Change,
@@ -80,12 +82,16 @@ from messages.policies import (
     Weights,
 )
 from messages.values import (
+    Artifact,
     Attempt,
+    Check,
     Exclusion,
     Failover,
+    Input,
     Media,
     Needs,
     ObjectRef,
+    Origin,
     Price,
     Problem,
     Range,
@@ -98,8 +104,11 @@ from messages.values import (
 
 __all__ = [
     "AdaptiveRules",
+    "Alert",
     "AnalysisRules",
     "Analyzed",
+    "AnswerChecks",
+    "Artifact",
     "Attempt",
     "Attempted",
     "AttemptsAre",
@@ -110,10 +119,12 @@ __all__ = [
     "BudgetState",
     "BudgetsAre",
     "BudgetsOf",
+    "Burn",
     "Candidate",
     "CatalogueEntry",
     "Change",
     "Channel",
+    "Check",
     "Chunk",
     "CostRules",
     "DeadLetter",
@@ -135,6 +146,7 @@ __all__ = [
     "GpuProcess",
     "Granted",
     "Held",
+    "Input",
     "JobCancel",
     "JobRate",
     "JobResume",
@@ -144,6 +156,7 @@ __all__ = [
     "JobsOf",
     "Kind",
     "Known",
+    "LatencyRow",
     "LedgerEntry",
     "Limit",
     "Load",
@@ -156,8 +169,10 @@ __all__ = [
     "Needs",
     "NeedsAre",
     "NeedsOf",
+    "Notified",
     "ObjectRef",
     "Offer",
+    "Origin",
     "Parameters",
     "Plan",
     "PoliciesAre",
@@ -184,9 +199,11 @@ __all__ = [
     "Retry",
     "Rule",
     "Running",
+    "Sample",
     "Share",
     "Skipped",
     "Slip",
+    "Spending",
     "Started",
     "Stats",
     "StatsReset",

@@ -6,6 +6,7 @@ from typing import Literal
 
 from messages.deciding import Parameters
 from messages.message import Channel, Kind, Message, Value
+from messages.policies import AnswerChecks
 from messages.values import (
     Attempt,
     Exclusion,
@@ -113,6 +114,10 @@ class Work(
     """How the request is adjusted for this backend."""
     required_fields: tuple[str, ...] = ()
     """Fields that the answer's JSON must have."""
+    checks: AnswerChecks = AnswerChecks()
+    """What else the answer must be, by the policy."""
+    longest_seconds: float = 0.0
+    """The attempt is ended after so long, because no more GPU time is reserved for it; 0: at the job's deadline."""
 
 
 class Started(
@@ -221,10 +226,17 @@ class Progress(Message, channel=Channel(kind=Kind.SIGNAL, prefix="job.progress",
     """Round of the job, from 1."""
     number: int
     """Counts the progress events of an attempt, from 0."""
-    stage: Literal["called", "first_token"]
-    """`called`: the backend has the request. `first_token`: its answer begins."""
+    stage: Literal["called", "queued", "loading", "working", "first_token"]
+    """`called`: the backend has the request. `queued`: it waits there. `loading`: the model is loaded, or a worker starts.
+    `working`: it is being made. `first_token`: its answer begins."""
     backend: str
     """The backend's name."""
+    share: float | None = None
+    """Part of the work that is done, 0 to 1; absent: unknown."""
+    text: str = ""
+    """What it does, for people: `step 12 of 30`."""
+    preview: str = ""
+    """A small picture of what is being made, JPEG or PNG in base64; empty: none."""
 
 
 class Held(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.held", keys=("tenant", "job", "n"))):
@@ -254,7 +266,7 @@ class Held(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.he
     """When it was said, in seconds since the epoch on the server's clock."""
 
 
-class LedgerEntry(Message, channel=Channel(kind=Kind.WORK, stream="LEDGER", prefix="ledger")):
+class LedgerEntry(Message, channel=Channel(kind=Kind.RECORD, stream="LEDGER", prefix="ledger")):
     """One increment of a budget counter. Travels in a header, since the server keeps the total as the body."""
 
     step: Literal["reserve", "release", "settle"]

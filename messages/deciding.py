@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from messages.message import Value
-from messages.policies import AdaptiveRules, CostRules, Degrade, Preset, Weights
+from messages.policies import AdaptiveRules, AnswerChecks, CostRules, Degrade, Preset, Weights
 from messages.values import Complexity, Media, Price
 
 
@@ -207,6 +207,8 @@ class Plan(Value):
     """Preferred capability -> what becomes of the request where it is missing; only those the job prefers."""
     required_fields: tuple[str, ...] = ()
     """Fields that the answer's JSON must have."""
+    checks: AnswerChecks = AnswerChecks()
+    """What else the answer must be."""
     preset: Preset = Preset()
     """What the job's quality level changes."""
     chain: tuple[str, ...] = ()

@@ -40,6 +40,8 @@ class Model(Value):
     """Stated time to load it in place of another; replaced by measurements."""
     loras: tuple[str, ...] | None = None
     """LoRAs it can be run with; absent: unknown."""
+    retires: str = ""
+    """The day it is shut down, `2026-12-11`; empty: none is known."""
 
 
 class Offer(Value):
@@ -47,8 +49,8 @@ class Offer(Value):
 
     backend: str
     """The backend's name."""
-    protocol: Literal["openai", "ollama", "inprocess"]
-    """How it is spoken to."""
+    protocol: str
+    """How it is spoken to: the name of a kind of backend (`ollama`, `comfyui`, …)."""
     local: bool
     """Runs on hardware of ours: costs nothing per call, and its data stay here."""
     provider: str = ""
@@ -73,6 +75,20 @@ class Offer(Value):
     """Whether its last health check went well."""
     health_reason: str = ""
     """Why it is not healthy, in words."""
+    version: str = ""
+    """The server's version, as it says."""
+    foreign: int = 0
+    """Requests of others that it has in hand or waiting, as far as it says."""
+    loaded: tuple[str, ...] | None = None
+    """Models in its memory; absent: it does not say."""
+    vram_free_mb: int | None = None
+    """Free GPU memory, as the server says; absent: it does not."""
+    cold: bool = False
+    """The next attempt has to start a worker first."""
+    switchable: bool = False
+    """Its executor can load and unload models there on command."""
+    notes: tuple[str, ...] = ()
+    """What does not keep it from working, but somebody should know: recipes that lack a file there."""
 
 
 class Running(Value):
@@ -142,6 +158,14 @@ class Backend(Message, channel=fact("backend", keys=("backend",))):
     """Whether it is so for at least one executor."""
     health_reason: str = ""
     """Why it is not healthy, in words."""
+    version: str = ""
+    """The server's version, as it says."""
+    cold: bool = False
+    """The next attempt has to start a worker first."""
+    switchable: bool = False
+    """Its executors can load and unload models there on command."""
+    notes: tuple[str, ...] = ()
+    """What does not keep it from working, but somebody should know."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
@@ -152,11 +176,13 @@ class Load(Message, channel=fact("load", keys=("backend",))):
     backend: str
     """The backend's name."""
     waiting: int
-    """Attempts in its queue that nobody runs."""
+    """Attempts in its queue that nobody runs, and what others have it do."""
     running: int
     """Attempts that executors have in hand."""
-    loaded: tuple[str, ...] = ()
-    """Models that ran there last or run there now: what needs no loading."""
+    foreign: int = 0
+    """Of what waits, the requests of others that the backend has in hand or waiting, as far as it says."""
+    loaded: tuple[str, ...] | None = None
+    """Models in its memory, as it says, else those that ran there last or run there now; absent: unknown."""
     vram_free_mb: int | None = None
     """Free GPU memory; absent: unknown."""
     at: float

@@ -11,6 +11,7 @@ from messages.values import (
     Attempt,
     Exclusion,
     Failover,
+    Input,
     Needs,
     ObjectRef,
     Problem,
@@ -103,6 +104,16 @@ class JobSubmit(
     """Length of a video or sound, more than 0."""
     loras: tuple[str, ...] = ()
     """LoRAs to use, by name."""
+    negative_prompt: str = ""
+    """What must not be in the picture."""
+    recipe: str = ""
+    """Workflow to run, by name (`text-to-image`, `upscale`, …); empty: the usual one for what is made."""
+    inputs: tuple[Input, ...] = ()
+    """Files it brings along: images to start from, masks, sounds. Large ones are put into the object store first."""
+    texts: tuple[str, ...] = ()
+    """What is to be embedded; the prompt is one more."""
+    dimensions: int | None = None
+    """Length of the embeddings, 1 or more; absent: the model's own."""
     graph: dict[str, Any] | None = None
     """A ComfyUI graph in API form; its checkpoints, LoRAs, node classes and frames become needs."""
     deadline_seconds: float | None = None

@@ -161,6 +161,31 @@ class Match(Section):
     """The ComfyUI graph has one of these node classes."""
 
 
+class AnswerChecks(Section):
+    """What an answer must be, beside its form: rules, and a validator that is asked. Who breaks one that is not soft goes
+    elsewhere with `validator_hard_fail`; what is soft is told with the answer.
+    """
+
+    min_characters: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Its text has at least so many."""
+    max_characters: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Its text has at most so many; 0: any number."""
+    must_match: tuple[str, ...] = ()
+    """Regular expressions that are found in its text."""
+    must_not_match: tuple[str, ...] = ()
+    """Regular expressions that are not."""
+    whole: bool = False
+    """It ended by itself: not cut by its cap on tokens, and not by a content filter."""
+    soft: bool = False
+    """Breaking a rule above is told, and the answer used."""
+    validator: str = ""
+    """What a validator shall look at, in words; a job in role `validator` is asked. Empty: nobody is asked."""
+    hard_below: Annotated[float, msgspec.Meta(ge=0, le=5)] = 2.0
+    """A validator's score, 1 to 5, below this sends the job elsewhere."""
+    soft_below: Annotated[float, msgspec.Meta(ge=0, le=5)] = 3.0
+    """A score below this is told."""
+
+
 class Rule(Section):
     """What holds for some jobs. The first rule that matches, and whose pool is served by anybody, decides."""
 
@@ -188,6 +213,8 @@ class Rule(Section):
     """Capabilities that should be there; without them the job is degraded, and says so."""
     required_fields: tuple[str, ...] = ()
     """Fields that the JSON of an answer must have, or the attempt failed with `missing_field`."""
+    checks: AnswerChecks = AnswerChecks()
+    """What else an answer must be."""
     max_attempts: Whole | None = None
     """Attempts that may be spent on one job; absent: the policy's."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
@@ -13,12 +14,15 @@ Task = Literal[
     "chat", "code", "analytical", "reasoning", "creative", "high_throughput", "low_latency", "large_context"
 ]  # fmt: skip
 Quality = Literal["draft", "standard", "final"]
+QUALITY_WORDS: Final[Mapping[Quality, str]] = {"draft": "low", "standard": "medium", "final": "high"}
+"""Our quality levels in OpenAI's words: pictures are asked for with them, and price lists hold them."""
 Complexity = Literal["simple", "medium", "complex", "standard", "high", "unknown"]
 """Size class of a job: `simple` to `complex`; creative work is `standard` or `high`; `unknown` when nothing can be counted."""
 Asset = Literal["text", "image", "video", "audio", "embedding"]
 Outcome = Literal[
     "ok", "timeout", "connection_error", "rate_limited", "server_error", "overloaded", "account", "bad_request",
-    "unknown_model", "invalid_structure", "missing_field", "empty", "aborted", "executor_lost", "not_started",
+    "unknown_model", "invalid_structure", "missing_field", "empty", "validator_hard_fail", "aborted", "executor_lost",
+    "not_started",
 ]  # fmt: skip
 """How an attempt ended. `aborted`: somebody else's `done` came first. `executor_lost`: its process died, billed at the
 worst case until known better. `not_started`: nobody called the backend, billed nothing."""
@@ -58,6 +62,8 @@ class Usage(Value):
     """Part of the output tokens that was thought and not shown."""
     estimated: bool = False
     """The backend sent no usage; these are our own counts."""
+    gpu_seconds: float | None = None
+    """How long it ran on the backend's hardware, as the backend says."""
 
 
 class ObjectRef(Value):
@@ -73,8 +79,68 @@ class ObjectRef(Value):
     """What it is, as in HTTP's `Content-Type`."""
 
 
+class Origin(Value):
+    """What a file was made by."""
+
+    backend: str
+    """The backend's name."""
+    model: str
+    """The model's name, as its backend calls it."""
+    recipe: str = ""
+    """The workflow that was run; empty: none by name."""
+    seed: int | None = None
+    """The seed that was used; absent: unknown."""
+
+
+class Artifact(Value):
+    """A file that an attempt made, and where it lies."""
+
+    name: str
+    """A file name, unique within the attempt, with its ending."""
+    ref: ObjectRef
+    """Where it lies."""
+    origin: Origin
+    """What made it."""
+    width: int = 0
+    """Pixels; 0: unknown, or no picture."""
+    height: int = 0
+    """Pixels; 0: unknown, or no picture."""
+    seconds: float = 0.0
+    """Length of a video or sound; 0: unknown, or neither."""
+    expires_at: float
+    """When it is no longer kept, in seconds since the epoch."""
+
+
+class Input(Value):
+    """A file that a job brings along: the image to start from, a mask, a sound. In the job itself, or in the object store."""
+
+    name: str
+    """What it is for: `image`, `mask`, `end_image`, `video`, `audio`, or the name of a recipe's input."""
+    media_type: str
+    """As in HTTP's `Content-Type`: `image/png`."""
+    data: str = ""
+    """The file itself in base64, when it is small."""
+    key: str = ""
+    """Key in the object store `INPUTS`, which begins with the tenant; empty when `data` holds it."""
+    sha256: str = ""
+    """Its digest in hexadecimal; checked when it is given."""
+
+
+class Check(Value):
+    """What a validator found out about an answer."""
+
+    name: str
+    """The validator: a rule's name, or the job that judged."""
+    verdict: Literal["pass", "soft_fail", "hard_fail"]
+    """`soft_fail` is told and the answer is used; `hard_fail` sends the job elsewhere."""
+    message: str = ""
+    """Why, in words."""
+    score: float | None = None
+    """1 to 5, where it gives one."""
+
+
 class Result(Value):
-    """What a backend answered: the text itself, or where it lies."""
+    """What a backend answered: the text itself, or where it lies, and the files that were made."""
 
     text: str | None = None
     """The text itself; null when it lies elsewhere."""
@@ -84,6 +150,12 @@ class Result(Value):
     """`stop`, `length`, `tool_calls`, `content_filter`, or empty when the backend did not say."""
     tool_calls: tuple[msgspec.Raw, ...] = ()
     """Tool calls in OpenAI form, untouched."""
+    artifacts: tuple[Artifact, ...] = ()
+    """The files that were made, in the order in which they came."""
+    embeddings: tuple[tuple[float, ...], ...] = ()
+    """One for each text of the job, in their order; large ones lie at `ref` as a JSON list of lists."""
+    checks: tuple[Check, ...] = ()
+    """What validators said about it."""
 
 
 class Range(Value):
@@ -189,6 +261,13 @@ class Needs(Value):
     """The answer must parse as JSON, or the attempt failed with `invalid_structure`."""
     why: tuple[str, ...] = ()
     """How the analyzer came to this, a line each."""
+    recipe: str = ""
+    """Workflow to run, by name; empty: the usual one for what is made."""
+
+    @property
+    def rated(self) -> str:
+        """The `quality` of a price list that holds for this job: as pictures are asked for; empty when none is made."""
+        return QUALITY_WORDS[self.quality] if self.asset == "image" else ""
 
 
 class Slip(Value):

@@ -9,12 +9,15 @@ import msgspec
 from messages import (
     AdaptiveRules,
     AnalysisRules,
+    AnswerChecks,
+    Artifact,
     Attempt,
     Attempted,
     BackendRule,
     Candidate,
     CatalogueEntry,
     Change,
+    Check,
     CostRules,
     Decided,
     Exclusion,
@@ -22,6 +25,7 @@ from messages import (
     FailoverRules,
     Features,
     GpuProcess,
+    Input,
     JobRow,
     JobSubmit,
     Known,
@@ -31,6 +35,7 @@ from messages import (
     Needs,
     ObjectRef,
     Offer,
+    Origin,
     Parameters,
     Plan,
     Policy,
@@ -66,13 +71,25 @@ PROBLEM = Problem(
     status=429, body='{"error":"slow down"}', retry_after_seconds=12.5,
 )  # fmt: skip
 USAGE = Usage(
-    input_tokens=40, output_tokens=120, cached_tokens=8, cache_write_tokens=4, reasoning_tokens=20, estimated=True
-)
+    input_tokens=40, output_tokens=120, cached_tokens=8, cache_write_tokens=4, reasoning_tokens=20, estimated=True,
+    gpu_seconds=1.5,
+)  # fmt: skip
 OBJECT = ObjectRef(
     key="acme/j-1/2", size_bytes=300_000, sha256="9f86d081884c7d65", media_type="text/plain; charset=utf-8"
 )
+ARTIFACT = Artifact(
+    name="turnout-0.png", ref=OBJECT, origin=Origin(backend="gpu-1", model="sdxl", recipe="text-to-image", seed=7),
+    width=768, height=512, seconds=2.0, expires_at=T0 + 604_800,
+)  # fmt: skip
+INPUT = Input(name="image", media_type="image/png", data="iVBORw==", key="acme/inputs/1", sha256="9f86d081884c7d65")
+CHECKS = AnswerChecks(
+    min_characters=10, max_characters=4_000, must_match=("^#",), must_not_match=("TODO",), whole=True, soft=True,
+    validator="Is it a haiku?", hard_below=1.5, soft_below=3.5,
+)  # fmt: skip
 RESULT = Result(
-    text="A haiku.", ref=OBJECT, finish_reason="stop", tool_calls=(msgspec.Raw(b'{"id":"call-1"}'),)
+    text="A haiku.", ref=OBJECT, finish_reason="stop", tool_calls=(msgspec.Raw(b'{"id":"call-1"}'),),
+    artifacts=(ARTIFACT,), embeddings=((0.5, -0.25),),
+    checks=(Check(name="whole", verdict="soft_fail", message="cut at 64 tokens", score=2.5),),
 )  # fmt: skip
 MEDIA = Media(
     images=2, width=768, height=512, steps=30, frames=48, fps=24.0, seconds=2.0,
@@ -86,7 +103,7 @@ NEEDS = Needs(
     preferred_model="mistral:7b", role="writer", mode="full_mimic", product="landing", user="ada", workflow="site",
     step="hero", batch="monday", strategy="cost_first", preferred_backend="gpu-1", allow_cloud=False,
     prioritize_speed=True, max_cost_microdollars=9_000, value_per_hour_microdollars=1_800_000, json_output=True,
-    why=("about 180 input tokens",),
+    why=("about 180 input tokens",), recipe="text-to-image",
 )  # fmt: skip
 SLIP = Slip(
     tenant="acme", job="j-1", submitted_at=T0, deadline_at=T0 + 600, input_seq=17,
@@ -126,7 +143,7 @@ RULE = Rule(
     ),
     strategy="pool_order", pool=("llama3.1:8b", "gpt-small"), strict=True, fallbacks=2,
     classes={"high": ("gpt-small",)}, shares={"gpt-small": 0.25}, overflow=("cloud",), requires=("text",),
-    prefers=("vision",), required_fields=("title",), max_attempts=5,
+    prefers=("vision",), required_fields=("title",), checks=CHECKS, max_attempts=5,
 )  # fmt: skip
 POLICY = Policy(
     policy="thrifty", version=3, order=5, source="thrifty.toml", applied_at=T0, applied_by="ada", removed=True,
@@ -175,7 +192,7 @@ PLAN = Plan(
     strategy="pool_order", rule="thrifty@3 landing-writer", fixed=True, pool=("llama3.1:8b",), strict=True,
     fallbacks=2, classes={"high": ("gpt-small",)}, shares={"gpt-small": 0.25}, overflow=("cloud",),
     requires=("text",), prefers=("vision",), degrade={"vision": "describe_style"}, required_fields=("title",),
-    preset=PRESET, chain=("gpt-small",), output_share=0.4, weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,
+    checks=CHECKS, preset=PRESET, chain=("gpt-small",), output_share=0.4, weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,
     equal_weights=True, epoch=2,
 )  # fmt: skip
 REASON = Reason(
@@ -187,12 +204,13 @@ SHARE = Share(backend="gpu-1", model="llama3.1:8b", jobs=60, cost_microdollars=4
 MODEL = Model(
     name="llama3.1:8b", capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE,
     quality_tier=3, tokens_per_second=55.0, first_token_seconds=0.2, seconds_per_job=6.0, parameters_billion=8.0,
-    vram_mb=6_000, swap_seconds=12.0, loras=("ink",),
+    vram_mb=6_000, swap_seconds=12.0, loras=("ink",), retires="2026-12-11",
 )  # fmt: skip
 OFFER = Offer(
     backend="gpu-1", protocol="ollama", local=True, provider="us", priority=2, slots=4, models=(MODEL,),
     exclusive_group="gpu-0", active=False, vram_total_mb=24_000, here=True, gpu=1, healthy=False,
-    health_reason="no answer to a health check within 5 s",
+    health_reason="no answer to a health check within 5 s", version="0.13.1", foreign=2, loaded=("llama3.1:8b",),
+    vram_free_mb=9_000, cold=True, switchable=True, notes=("recipe 'upscale' lacks a model",),
 )  # fmt: skip
 GPU_PROCESS = GpuProcess(pid=4_711, memory_mb=5_900)
 RUNNING = Running(tenant="acme", job="j-1", n=2, run="41", backend="gpu-1", model="llama3.1:8b")
@@ -206,7 +224,8 @@ SUBMIT = JobSubmit(
     height=512, steps=30, frames=48, fps=24.0, seconds=2.0, loras=("ink",),
     graph={"3": {"class_type": "KSampler", "inputs": {"steps": 30}}}, deadline_seconds=30.0,
     max_cost_microdollars=500, strategy="latency_first", preferred_backend="gpu-1", allow_cloud=False,
-    prioritize_speed=True, value_per_hour_microdollars=1_800_000,
+    prioritize_speed=True, value_per_hour_microdollars=1_800_000, negative_prompt="blurred", recipe="text-to-image",
+    inputs=(INPUT,), texts=("a pond",), dimensions=256,
 )  # fmt: skip
 JOB: dict[str, Any] = {"tenant": "acme", "job": "j-1"}
 ROUND: dict[str, Any] = {**JOB, "n": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from messages import (
+    Alert,
     Analyzed,
     Attempted,
     AttemptsAre,
@@ -14,6 +15,7 @@ from messages import (
     BudgetsAre,
     BudgetsOf,
     BudgetState,
+    Burn,
     Candidate,
     Chunk,
     DeadLetter,
@@ -38,6 +40,7 @@ from messages import (
     JobsAre,
     JobsOf,
     Known,
+    LatencyRow,
     LedgerEntry,
     Limit,
     Load,
@@ -48,6 +51,7 @@ from messages import (
     Needs,
     NeedsAre,
     NeedsOf,
+    Notified,
     PoliciesAre,
     PoliciesOf,
     Preference,
@@ -61,8 +65,10 @@ from messages import (
     Rebalanced,
     Refused,
     Rerouted,
+    Sample,
     Skipped,
     Slip,
+    Spending,
     Started,
     Stats,
     StatsReset,
@@ -71,6 +77,7 @@ from messages import (
 from tests.messages.parts import (
     ATTEMPT,
     ATTEMPTED,
+    CHECKS,
     DECIDED,
     EXCLUSION,
     FAILOVER,
@@ -146,14 +153,17 @@ EXAMPLES: tuple[Message, ...] = (
     Work(
         **ROUND, backend="gpu-1", model="llama3.1:8b", slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,),
         reserved=(RESERVATION,), failover=FAILOVER, probe=True, worst_case_microdollars=1_236, price=PRICE,
-        max_output_tokens=1_024, parameters=PARAMETERS, required_fields=("title",),
+        max_output_tokens=1_024, parameters=PARAMETERS, required_fields=("title",), checks=CHECKS,
+        longest_seconds=90.0,
     ),
     Started(
         **ROUND, backend="gpu-1", instance="exec-a", boot="b7", run="41", purpose="drain", at=T0 + 5
     ),
     ATTEMPTED,
     Chunk(**ROUND, number=3, text=" old pond"),
-    Progress(**ROUND, number=1, stage="first_token", backend="gpu-1"),
+    Progress(
+        **ROUND, number=1, stage="working", backend="gpu-1", share=0.4, text="step 12 of 30", preview="/9j/",
+    ),
     LedgerEntry(
         step="reserve", budget=RESERVATION.budget, counter=RESERVATION.subject, amount=1_236, unit="microdollars",
         hold=RESERVATION.hold, limit=5_000_000,
@@ -165,9 +175,9 @@ EXAMPLES: tuple[Message, ...] = (
     Backend(
         backend="gpu-1", protocol="ollama", local=True, provider="us", priority=2, slots=4, executors=("exec-a",),
         models=(MODEL,), exclusive_group="gpu-0", active=False, vram_total_mb=24_000, healthy=False,
-        health_reason="no executor serves it", at=T0,
+        health_reason="no executor serves it", version="0.13.1", cold=True, switchable=True, notes=("a note",), at=T0,
     ),
-    Load(backend="gpu-1", waiting=2, running=4, loaded=("llama3.1:8b",), vram_free_mb=9_000, at=T0),
+    Load(backend="gpu-1", waiting=2, running=4, foreign=1, loaded=("llama3.1:8b",), vram_free_mb=9_000, at=T0),
     Gpu(
         host="box", index=1, name="NVIDIA L4", uuid="GPU-5f1d", memory_total_mb=24_000, memory_free_mb=9_000,
         memory_used_mb=15_000, load=0.65, temperature_c=61.0, processes=(GPU_PROCESS,), driver="580.65.06",
@@ -223,6 +233,28 @@ EXAMPLES: tuple[Message, ...] = (
     PoliciesAre(policies=(POLICY,)),
     Rebalance(by="ada"),
     Rebalanced(epoch=2, forgotten=14),
+    Alert(
+        tenant="acme", kind="burn_rate", cause="acme/acme/month-202601/fast/3", severity="alert",
+        text="Budget acme of acme is used up 15 times too fast.", advice="raise it, or look who sends so much",
+        budget="acme", holder="acme", unit="tokens", window="month", spent=4_000_000, reserved=600_000, limit=5_000_000,
+        projected=9_000_000, burns=(Burn(seconds=3600.0, rate=15.0),), hours_left=2.5, jobs_left=120, target="hero",
+        backend="gpu-1", model="llama3.1:8b", workflow="site", step="hero", job="j-1", of="first_token",
+        target_seconds=1.5, measured_seconds=2.5, in_row=4, left_out=7, at=T0 + 9,
+    ),
+    Notified(
+        tenant="acme", kind="burn_rate", cause="acme/acme/month-202601/fast/3", webhook="ops", notice="gave_up",
+        status=500, tries=8, reason="the server answered 500", at=T0 + 900,
+    ),
+    LatencyRow(
+        target="hero", tenant="acme", backend="gpu-1", model="llama3.1:8b", through_seq=99, in_row=4, telling="alert",
+        alerted_at=T0 + 9, minute=29_453_760, warnings=3, alerts=1, left_out=2, job_tenant="acme", job="j-1", n=2,
+        workflow="site", step="hero", of="first_token", target_seconds=1.5, measured_seconds=2.5, at=T0 + 9,
+    ),
+    Spending(
+        budget="acme", holder="acme", counter="ledger.tenant.acme.tokens.month-202601",
+        samples=(Sample(at=T0, spent=0), Sample(at=T0 + 3600, spent=400_000)), per_hour=400_000.0, projected=9_000_000,
+        breach_at=T0 + 45_000, per_job=1_200.0, per_hold=2_400.0, jobs_left=333, at=T0 + 3600,
+    ),
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from messages import (
     JobSubmit,
     Message,
     Value,
+    alerts,
     asking,
     attempts,
     deciding,
@@ -155,7 +156,7 @@ def undocumented(module: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "module", [jobs, attempts, fleet, values, message, asking, deciding, policies],
+    "module", [jobs, attempts, fleet, values, message, alerts, asking, deciding, policies],
     ids=lambda module: module.__name__,
 )  # fmt: skip
 def test_every_message_and_field_says_what_it_is(module: Any) -> None:
