@@ -15,7 +15,7 @@ from actors.executor.backends import port
 from messages import Work
 
 Fate = Literal["ok", "slow", "hang", "cut", "empty", "raise", "crash"] | port.ErrorKind
-"""`slow` takes long and succeeds, `hang` never answers, `cut` breaks off in the middle, `raise` is a bug in the adapter,
+"""`slow` takes long and succeeds, `hang` never answers, `cut` breaks off in the middle, `raise` is a bug in the executor,
 `crash` takes the process with it; the rest are the port's own errors."""
 
 _ERRORS = get_args(port.ErrorKind)
@@ -43,6 +43,8 @@ class Call(msgspec.Struct, kw_only=True):
     prompt: str = ""
     began_at: float = 0.0
     ended_at: float | None = None
+    fails: bool = False
+    """The executor's run that makes it fails at what it hears next."""
 
     @classmethod
     def of(cls, work: Work, instance: str, boot: str) -> Call:
@@ -133,15 +135,16 @@ class Acted:
             kind: Any = script.fate
             raise port.BackendError(kind, f"scripted {kind}", retry_after_seconds=script.retry_after_seconds)
         if script.fate == "raise":
-            raise RuntimeError("scripted bug")
+            making.fails = True
         if script.fate == "crash":
             self._stage.crash(making)
 
-    async def health(self) -> None:
+    async def health(self) -> port.Vitals:
         """Fail while the backend is ill."""
         reason = self._stage.ill.get(self._backend)
         if reason:
             raise port.BackendError("connection_error", reason)
+        return port.Vitals()
 
     async def discover(self) -> tuple[port.Offer, ...]:
         """Nothing: what it serves is configured."""

@@ -14,6 +14,7 @@ import msgspec
 
 from actors.guardrail.breaker import COUNTED
 from actors.guardrail.limits import billed
+from actors.rounds import OVER_BUDGET
 from actors.settings import Budget
 from bus import codec
 from bus.bus import Record
@@ -25,6 +26,7 @@ from messages import (
     Decided,
     Done,
     Granted,
+    Held,
     JobSubmit,
     LedgerEntry,
     Message,
@@ -41,6 +43,10 @@ Key = tuple[str, str]
 Round = tuple[str, str, int]
 """Tenant, job and n."""
 
+LOOKS_IN_A_WINDOW = 2
+"""A job that waited for a window and found it full waits for the next; another look in it only after something else."""
+RESUMED_SECONDS = 120.0
+"""So long after a person's word a held job has gone on, whatever broke meanwhile."""
 SUSPICION_SECONDS = 3.0
 """A process that could not be heard for so long may be taken for dead."""
 
@@ -87,6 +93,8 @@ class Story(msgspec.Struct, kw_only=True):
     signals_arrive: bool = True
     """Whether heartbeats arrive unless their process can't be heard; otherwise suspicions are never wrong."""
     budgets: Sequence[Budget] = ()
+    changed: Sequence[str] = ()
+    """Names of budgets whose limits were changed while running."""
     now: float = 0.0
     exact_calls: bool = True
     """Whether `calls` know their round, instance and boot."""
@@ -101,7 +109,7 @@ class Log:
         for stream in ("EV", "KV_facts"):
             for record in story.records.get(stream, ()):
                 kind = codec.type_at(record.subject)
-                if kind is None or record.subject.startswith("sched"):
+                if kind is None or record.subject.startswith("sched") or not record.data:  # Empty: about to be removed.
                     continue
                 message = codec.decode(kind, record.data, record.headers)
                 key = tuple(getattr(message, name) for name in kind.channel.keys)
@@ -124,7 +132,7 @@ def broken(story: Story) -> list[str]:
     log = Log(story)
     checks = (
         _first_writers, _ends, _rounds, _claims, _calls, _overlaps, _suspicions, _drains, _rejections, _ledger, _limits,
-        _breakers,
+        _admissions, _waits, _breakers,
     )  # fmt: skip
     return [text for check in checks for text in check(log)]
 
@@ -132,7 +140,16 @@ def broken(story: Story) -> list[str]:
 def unfinished(story: Story, pending: Mapping[str, int] | None = None) -> list[str]:
     """What is still open at the end of a run. `pending`: messages left in each durable consumer."""
     log = Log(story)
-    checks = (_all_done, _all_granted, _all_attempted, _no_work, _ledger_settled, _no_lease, _all_dead_letters)
+    checks = (
+        _all_done,
+        _all_granted,
+        _all_attempted,
+        _no_work,
+        _ledger_settled,
+        _no_lease,
+        _all_dead_letters,
+        _resumed,
+    )
     found = [text for check in checks for text in check(log)]
     found.extend(f"consumer {name} still has {count} messages" for name, count in sorted((pending or {}).items()))
     return found
@@ -366,7 +383,7 @@ def _ledger(log: Log) -> Iterator[str]:
 
 
 def _limits(log: Log) -> Iterator[str]:
-    """What verdicts admitted never exceeds a limit."""
+    """What verdicts admitted never exceeds a limit that was not changed."""
     limits = {budget.name: budget.limit for budget in log.story.budgets}
     admitted: Counter[tuple[str, str]] = Counter()
     for (tenant, job, n), (granted, *_) in log.of(Granted).items():
@@ -375,8 +392,69 @@ def _limits(log: Log) -> Iterator[str]:
             used = billed(reservation, attempted.message) if attempted else reservation.amount
             admitted[reservation.budget, reservation.subject] += used
     for (name, counter), amount in admitted.items():
-        if name in limits and amount > limits[name]:
+        if name in limits and name not in log.story.changed and amount > limits[name]:
             yield f"admitted {amount} on {counter}, more than the limit of {limits[name]}"
+
+
+def _admissions(log: Log) -> Iterator[str]:
+    """Event by event: whenever something was admitted, spent and reserved together kept the limit in force.
+
+    What is being refused counts in the ledger's own total until it is given back; it is admitted only when even with that
+    there was room. So both are looked at: the total at that event, and the sum of what was admitted and what it became.
+    """
+    named = {
+        (tenant, job, n, granted.message.backend, granted.message.model, reservation.subject, reservation.hold)
+        for (tenant, job, n), (granted, *_) in log.of(Granted).items()
+        for reservation in granted.message.reserved
+    }
+    limits = {budget.name: budget.limit for budget in log.story.budgets if budget.name not in log.story.changed}
+    standing: Counter[str] = Counter()
+    for entry in _entries(log):
+        e = entry.entry
+        if (e.tenant, e.job, e.n, e.backend, e.model, e.counter, e.hold) not in named:
+            continue
+        standing[e.counter] += entry.amount
+        limit = min(e.limit, limits.get(e.budget, e.limit))
+        if e.step == "reserve" and max(entry.total, standing[e.counter]) > limit:
+            yield f"admitted at {entry.total}, over the limit of {limit}: {_entry(e)}"
+
+
+def _waits(log: Log) -> Iterator[str]:
+    """Who waits for a window looks again once in it, and nobody is held twice in a round or after the end."""
+    looks: Counter[tuple[str, str, int]] = Counter()
+    for (tenant, job, n), (granted, *_) in log.of(Granted).items():
+        verdict: Granted = granted.message
+        before = log.first(Decided, tenant, job, n)
+        waited = before is not None and before.message.cause is not None and before.message.cause.reason == OVER_BUDGET
+        if verdict.when_over == "wait" and waited:
+            looks[tenant, job, int(verdict.room_at)] += 1
+    for (tenant, job, window), times in looks.items():
+        if times > LOOKS_IN_A_WINDOW:
+            yield f"looked {times} times for the window at {window}: {_name((tenant, job))}"
+    for key, held in log.of(Held).items():
+        if len({one.message.at for one in held}) > 1:
+            yield f"held in two ways: {_name(key)}"
+        granted = log.first(Granted, *key)
+        if granted is None or granted.message.when_over != "ask":
+            yield f"held without a verdict that asks: {_name(key)}"
+
+
+def _resumed(log: Log) -> Iterator[str]:
+    """A held job ends by its deadline, or goes on because a person said so; then it goes on soon."""
+    asked: dict[Key, list[float]] = defaultdict(list)
+    for record in log.story.records.get("IN", ()):
+        tokens = record.subject.split(".")
+        if tokens[1] == "resume":
+            asked[untoken(tokens[2]), untoken(tokens[3])].append(record.time)
+    for (tenant, job, n), (held, *_) in log.of(Held).items():
+        retry, done = log.first(Retry, tenant, job, n + 1), log.first(Done, tenant, job)
+        if retry is None and done is None:
+            yield f"held, and neither resumed nor ended: {_name((tenant, job, n))}"
+        later = [at for at in asked[tenant, job] if at > held.time]
+        if retry is not None and not later:
+            yield f"held, and went on though nobody said so: {_name((tenant, job, n))}"
+        if retry is None and done is not None and any(done.time - at > RESUMED_SECONDS for at in later):
+            yield f"resumed, and held on to its end: {_name((tenant, job, n))}"
 
 
 def _breakers(log: Log) -> Iterator[str]:

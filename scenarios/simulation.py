@@ -3,6 +3,7 @@
     python -m scenarios.simulation 7 20-29    run these seeds; exit status 1 when one breaks a rule
     python -m scenarios.simulation 7 -v       and print what the server stored, in order
     python -m scenarios.simulation 1-60 -q    print nothing but seeds and digests
+    python -m scenarios.simulation 7 --limits the same seed with budgets in the way, waits, held jobs and people
 
 Two phases: while things break, only safety is demanded; after healing, everything must converge, and fresh jobs must
 succeed. The same seed gives the same digest in every process.
@@ -11,21 +12,24 @@ succeed. The same seed gives the same digest in every process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any, Literal
 
 import msgspec
 
-from actors.settings import BreakerRules, Budget, JobSettings, Settings
+from actors.guardrail.sweeper import TAKE_OVER_SECONDS
+from actors.settings import BreakerRules, Budget, BudgetRules, JobSettings, Settings
 from bus import simloop
 from bus.memory import Faults
 from scenarios.backends import Call, Fate, Script, draw, pick
 from scenarios.invariants import broken, unfinished
+from scenarios.limits import USERS, Limits, attend, change, limits_of
 from scenarios.world import FOREVER, Moment, Process, Spec, World, offer, summary
 
 TENANTS = ("acme", "globex")
@@ -36,7 +40,7 @@ LEASE_SECONDS = 20.0
 BREAKER = BreakerRules(
     open_seconds=5.0, longest_open_seconds=20.0, account_seconds=60.0, lease_seconds=LEASE_SECONDS
 )  # fmt: skip
-CONVERGE_SECONDS = 400.0
+CONVERGE_SECONDS = 400.0  # Longer than the longest deadline of a run with limits.
 """After healing everything must have ended within this time."""
 
 
@@ -66,6 +70,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dies: str
     """An executor that stays down for good; empty: none."""
     budgets: tuple[Budget, ...]
+    limits: Limits | None = None
+    """Budgets in the way, instead of the others; absent: nobody waits or asks."""
     fates: dict[Fate, float]
     cancels: float
     """Share of jobs that are cancelled at some time."""
@@ -75,8 +81,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Submissions that can't be served, or not even decoded."""
 
 
-def plan_of(seed: int) -> Plan:
-    """Draw everything from the seed."""
+def plan_of(seed: int, *, limits: bool = False) -> Plan:
+    """Draw everything from the seed; with `limits` its budgets are in the way."""
     rng = random.Random(seed)
     rough = rng.random()
     faults = Faults(
@@ -103,6 +109,7 @@ def plan_of(seed: int) -> Plan:
         "empty": 0.03 * bad, "cut": 0.05 * bad, "hang": 0.06 * bad, "slow": 0.15 * bad, "raise": 0.02 * bad,
         "crash": 0.03 * bad,
     }  # fmt: skip
+    limited = limits_of(seed) if limits else None
     return Plan(
         seed=seed,
         rooms=rooms,
@@ -120,7 +127,8 @@ def plan_of(seed: int) -> Plan:
         restarts=rng.choice((0, 0, 1, 2)),
         stops=rng.choice((0, 1)),
         dies=rng.choice(("", "", "", "x1", "y1")) if not alone else "",
-        budgets=tuple(budgets),
+        budgets=limited.budgets if limited is not None else tuple(budgets),
+        limits=limited,
         fates=fates,
         cancels=rng.choice((0.0, 0.1, 0.4)),
         repeats=rng.choice((0.0, 0.1, 0.3)),
@@ -158,8 +166,9 @@ class Run:
             seed=plan.seed,
             settings=Settings(
                 rooms=plan.rooms,
-                jobs=JobSettings(deadline_seconds=3600.0),
+                jobs=JobSettings(deadline_seconds=plan.limits.deadline_seconds if plan.limits else 3600.0),
                 budgets=plan.budgets,
+                budgeting=plan.limits.rules if plan.limits else BudgetRules(),
                 breaker=BREAKER,
             ),
             faults=plan.faults,
@@ -170,6 +179,7 @@ class Run:
         self.crashes = 0
         self.jobs: list[tuple[str, str]] = []
         self.violations: list[str] = []
+        self.person: asyncio.Task[None] | None = None
 
     def script(self, call: Call) -> Script:
         """What happens to a call: drawn from who calls for what."""
@@ -206,6 +216,9 @@ class Run:
         await asyncio.sleep(1.0)
         world.watch, world.down_seconds = self.watch, self.down
         clients = world.spawn(self.submit_all())
+        if plan.limits is not None:
+            world.spawn(change(world, plan.limits))
+            self.person = world.spawn(attend(world, plan, plan.limits))
         for verb, times in (
             (self.bounce, plan.bounces), (self.partition, plan.partitions), (self.freeze, plan.freezes),
             (self.restart, plan.restarts), (self.stop, plan.stops), (self.die, 1 if plan.dies else 0), (self.sicken, 1),
@@ -277,6 +290,8 @@ class Run:
                 more["max_cost_microdollars"] = rng.choice((0, 300, 2000))
             if rng.random() < 0.3:
                 more["model"] = rng.choice(("big", "small", "m"))
+            if plan.limits is not None:
+                more["user"] = USERS[number % len(USERS)]
             self.jobs.append((tenant, job))
             await world.submit(job, tenant=tenant, **more)
             if rng.random() < plan.cancels:
@@ -320,6 +335,8 @@ class Run:
         quiet = await world.until(lambda: all(world.done(job, tenant) for tenant, job in self.jobs), CONVERGE_SECONDS)
         if not quiet:
             self.violations.append(f"not all jobs ended within {CONVERGE_SECONDS:g} s after healing")
+        if self.person is not None:
+            self.person.cancel()
         await asyncio.sleep(max(0.0, healed_at + 21.0 - world.server.time()))  # Waits and leases of the storm are over.
         fresh = [f"fresh{number}" for number in range(2)]
         if not self.plan.budgets:
@@ -331,9 +348,11 @@ class Run:
                 if done is None or done.ending != "succeeded":
                     self.violations.append(f"a fresh job did not succeed after healing: {job} {done and done.problem}")
         await asyncio.sleep(2.0)
-        await world.until(lambda: not world.pending(), 8 * SWEEP_SECONDS, 1.0)
-        if unfinished(world.story()):
-            await asyncio.sleep(LEASE_SECONDS)
+        await world.until(lambda: not world.pending(), SWEEP_SECONDS, 1.0)
+        # Leases end, another sweeper takes over, and compares what is left; or there is nothing to wait for.
+        await world.until(
+            lambda: not unfinished(world.story()), LEASE_SECONDS + TAKE_OVER_SECONDS + 2 * SWEEP_SECONDS, 5.0
+        )
         story = world.story()
         self.violations.extend(broken(story))
         self.violations.extend(unfinished(story, world.pending()))
@@ -343,6 +362,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     """What came of a seed."""
 
     seed: int
+    limits: bool = False
     violations: list[str]
     digest: str
     events: Counter[str]
@@ -357,10 +377,10 @@ class Outcome(msgspec.Struct, kw_only=True):
         return self.events["stored"]
 
 
-def simulate(seed: int, *, log: bool = False) -> Outcome:
+def simulate(seed: int, *, log: bool = False, limits: bool = False) -> Outcome:
     """Run one seed."""
     began = time.perf_counter()
-    run = Run(plan_of(seed))
+    run = Run(plan_of(seed, limits=limits))
     virtual = 0.0
 
     async def main() -> None:
@@ -381,28 +401,37 @@ def simulate(seed: int, *, log: bool = False) -> Outcome:
         done = world.done(job, tenant)
         endings[done.ending if done else "open"] += 1
     return Outcome(
-        seed=seed, violations=list(dict.fromkeys(run.violations)), digest=world.server.digest(),
+        seed=seed, limits=limits, violations=list(dict.fromkeys(run.violations)), digest=world.server.digest(),
         events=world.server.events, virtual_seconds=virtual, seconds=time.perf_counter() - began, log=sorted(lines),
         endings=endings,
     )  # fmt: skip
 
 
-def replay_command(seed: int) -> str:
+def replay_command(seed: int, *, limits: bool = False) -> str:
     """How to see a seed again."""
-    return f"python -m scenarios.simulation {seed} -v"
+    return f"python -m scenarios.simulation {seed}{' --limits' if limits else ''} -v"
 
 
 def report(outcome: Outcome) -> str:
     """A failed run in words, with its plan and how to replay it."""
-    plan = msgspec.json.format(msgspec.json.encode(plan_of(outcome.seed)), indent=1).decode()
+    plan = msgspec.json.format(msgspec.json.encode(plan_of(outcome.seed, limits=outcome.limits)), indent=1).decode()
     lines = "\n".join(f"  - {text}" for text in outcome.violations)
-    return f"seed {outcome.seed} broke rules:\n{lines}\nreplay: {replay_command(outcome.seed)}\nplan: {plan}"
+    replay = replay_command(outcome.seed, limits=outcome.limits)
+    return f"seed {outcome.seed} broke rules:\n{lines}\nreplay: {replay}\nplan: {plan}"
 
 
-def quiet() -> None:
+@contextlib.contextmanager
+def quiet() -> Generator[None, None, None]:
     """Crashes and lost connections are the point here: no log lines for each."""
-    for name in ("turnout", "turnout.host", "bus.memory", "bus.simloop"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logs = [logging.getLogger(name) for name in ("turnout", "turnout.host", "bus.memory", "bus.simloop")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 def seeds_of(words: Iterable[str]) -> list[int]:
@@ -416,8 +445,8 @@ def seeds_of(words: Iterable[str]) -> list[int]:
 
 def events_per_second(seeds: int = 20, repetitions: int = 3) -> float:
     """How many stored events a simulation gets through in a second of real time: the best of some repetitions."""
-    quiet()
-    return max(_rate(seeds) for _ in range(repetitions))
+    with quiet():
+        return max(_rate(seeds) for _ in range(repetitions))
 
 
 def _rate(seeds: int) -> float:
@@ -427,29 +456,28 @@ def _rate(seeds: int) -> float:
 
 def main(arguments: list[str]) -> int:
     """The command line."""
-    verbose, terse = "-v" in arguments, "-q" in arguments
+    verbose, terse, limits = "-v" in arguments, "-q" in arguments, "--limits" in arguments
     seeds = seeds_of(argument for argument in arguments if not argument.startswith("-"))
     if not seeds:
         print(__doc__)
         return 2
-    if not verbose:
-        quiet()
     failed = 0
-    for seed in seeds:
-        outcome = simulate(seed, log=verbose)
-        for line in outcome.log:
-            print(line)
-        if outcome.violations:
-            failed += 1
-            print(report(outcome))
-        if terse:
-            print(seed, outcome.digest)
-            continue
-        print(
-            f"seed {seed}: {'FAILED' if outcome.violations else 'ok'}, digest {outcome.digest}, "
-            f"{outcome.stored} events in {outcome.seconds:.2f} s ({outcome.virtual_seconds:.0f} s of virtual time), "
-            f"{dict(sorted(outcome.endings.items()))}"
-        )
+    with contextlib.nullcontext() if verbose else quiet():
+        for seed in seeds:
+            outcome = simulate(seed, log=verbose, limits=limits)
+            for line in outcome.log:
+                print(line)
+            if outcome.violations:
+                failed += 1
+                print(report(outcome))
+            if terse:
+                print(seed, outcome.digest)
+                continue
+            print(
+                f"seed {seed}: {'FAILED' if outcome.violations else 'ok'}, digest {outcome.digest}, "
+                f"{outcome.stored} events in {outcome.seconds:.2f} s ({outcome.virtual_seconds:.0f} s of virtual time), "
+                f"{dict(sorted(outcome.endings.items()))}"
+            )
     return 1 if failed else 0
 
 

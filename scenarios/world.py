@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from actors import node
@@ -20,7 +21,7 @@ from bus import codec
 from bus.bus import BusClosed, BusUnavailable, Record
 from bus.memory import Faults, MemoryBus, MemoryServer
 from bus.topology import STREAMS
-from messages import Done, JobCancel, JobSubmit, Message, Model, Offer, Price, Work
+from messages import Done, JobCancel, JobResume, JobSubmit, Limit, Message, Model, Offer, Price, Work
 from scenarios.backends import MAKING, Acted, Call, Playwright, Script, Stage
 from scenarios.invariants import Life, Outage, Story
 
@@ -147,6 +148,8 @@ class World:
         self.outages: list[Outage] = []
         """When which process could not be heard, and was alive or not."""
         self.lives: list[Life] = []
+        self.changed: list[str] = []
+        """Budgets whose limits were changed."""
         self.signals_arrive = self.server.faults.signal_lost == 0.0
         self.watch: Watcher = lambda _: False
         self.down_seconds: Callable[[Process], float] = lambda _: 1.0
@@ -216,8 +219,9 @@ class World:
                 run = actor.run
 
                 def known_run(work: Work, heard: Any) -> Any:
-                    MAKING.set(Call.of(work, process.name, boot))
-                    return run(work, heard)
+                    making = Call.of(work, process.name, boot)
+                    MAKING.set(making)
+                    return _failing(run(work, heard), making)
 
                 actor.run = known_run
             else:
@@ -348,6 +352,17 @@ class World:
         self.ended.setdefault((tenant, job), asyncio.Event())
         await self.say(JobSubmit(id=job, prompt=prompt or f"write about {job}", **more), f"job.submit.{tenant}")
 
+    async def resume(self, job: str, tenant: str = "acme") -> None:
+        """Let a held job try again."""
+        await self.say(JobResume(tenant=tenant, job=job, by="ada"))
+
+    async def fact(self, message: Message) -> None:
+        """Say a fact as a person would, whatever was said before."""
+        assert self.client is not None
+        if isinstance(message, Limit):
+            self.changed.append(message.name)
+        await self.client.put_fact(message.subject, codec.encode(message))
+
     async def cancel(self, job: str, tenant: str = "acme") -> None:
         """Cancel a job."""
         await self.say(JobCancel(tenant=tenant, job=job))
@@ -386,13 +401,14 @@ class World:
             lives=list(self.lives),
             signals_arrive=self.signals_arrive,
             budgets=self.settings.budgets,
+            changed=tuple(self.changed),
             now=self.server.now(),
         )
 
     def pending(self) -> dict[str, int]:
         """Consumers that are not empty, with how many messages wait or are held. Rooms that no process has don't count."""
         parts = {part for process in self.processes.values() for part in process.spec.parts}
-        absent = tuple(part for part in ("telemetry", "explainer") if part not in parts)
+        absent = tuple(part for part in ("telemetry", "explainer", "notifier") if part not in parts)
         found: dict[str, int] = {}
         for stream in STREAMS:
             for name, durable in self.server.stream(stream.name).durables.items():
@@ -443,3 +459,12 @@ def summary(record: Record) -> str:
         shown = " ".join(f"{f}={getattr(message, f)}" for f in fields if getattr(message, f, ""))
     extra = record.headers.get("Nats-Incr", "")
     return f"{record.time:17.3f} {record.seq:5} {record.subject} {shown} {extra}".rstrip()
+
+
+async def _failing(run: AsyncGenerator[Any, None], making: Call) -> AsyncGenerator[Any, None]:
+    """What a run says, until its call makes it fail."""
+    async with aclosing(run) as said:
+        async for one in said:
+            if making.fails:
+                raise RuntimeError("scripted bug")
+            yield one

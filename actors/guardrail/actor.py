@@ -1,17 +1,16 @@
-"""The guardrail: may it run? Reserves, gives the verdict, queues the work; settles what was used; returns what leaked."""
+"""The guardrail: may it run? Reserves, gives the verdict, queues the work; settles what was used."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
-from actors.actor import Actor, Again, Heard, Says, Steps, Stored, answers, every, hears
+from actors.actor import Actor, Heard, Says, Steps, Stored, answers, every, hears
 from actors.guardrail.budgets import Budgets
 from actors.guardrail.gate import Gate
 from actors.guardrail.held import Over, resumed, standing
-from actors.guardrail.ledger import REMEMBERED_SECONDS, Ledger, entry_of
-from actors.guardrail.limits import billed
+from actors.guardrail.ledger import Ledger
 from actors.guardrail.reserve import Reserver, entry_for
+from actors.guardrail.settling import settle
 from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
 from actors.guardrail.verdict import refusal, rerouted, work_of
 from actors.journal import Journal
@@ -28,7 +27,6 @@ from messages import (
     Granted,
     Held,
     JobResume,
-    LedgerEntry,
     Limit,
     Rerouted,
     Reservation,
@@ -40,9 +38,6 @@ from messages import (
 
 log = logging.getLogger("turnout.guardrail")
 
-SWEEP_AFTER_SECONDS = 60.0
-"""A reservation this old is compared with the verdicts; younger ones may still be on their way."""
-
 
 class Guardrail(Actor):
     """Gives every decision exactly one verdict and writes the work from it. Any number of guardrails may run."""
@@ -50,6 +45,7 @@ class Guardrail(Actor):
     room = "guardrail"
 
     tell_every_seconds = TELL_EVERY_SECONDS
+    drop_every_seconds = 5.0
 
     def __init__(
         self,
@@ -184,62 +180,18 @@ class Guardrail(Actor):
             said.append(state)
         return said
 
+    @every("drop_every_seconds")
+    async def drop(self, heard: Heard) -> None:
+        """What was told of windows that are over is dropped, here and on the server."""
+        for state in self.states.over(heard.now):
+            await self.ledger.drop(state)
+            self.states.drop(state)
+
     @answers
     def budgets_of(self, question: BudgetsOf, heard: Heard) -> BudgetsAre:
         limits = tuple(limit for limit in self.budgets.limits() if question.name in ("", limit.name))
         return BudgetsAre(limits=limits, states=self.states.now(heard.now, question.name))
 
 
-class Sweeper(Actor):
-    """Returns what leaked: compares the ledger with the verdicts and with what was attempted."""
-
-    room = "sweeper"
-
-    def __init__(self, *, journal: Journal, ledger: Ledger) -> None:
-        self.journal, self.ledger = journal, ledger
-
-    @hears
-    async def ledger_entry(self, entry: LedgerEntry, heard: Heard) -> Sequence[Again]:
-        """The sweeper: a reservation no verdict names is returned; one whose attempt has ended is settled."""
-        if entry.step != "reserve":
-            return []
-        age = heard.now - heard.stored_at
-        if age < SWEEP_AFTER_SECONDS:
-            return [Again(SWEEP_AFTER_SECONDS - age + 0.1)]
-        if age > REMEMBERED_SECONDS and await self.ledger.has_ended(entry, heard.seq):
-            return []
-        granted = await self.journal.granted(entry.tenant, entry.job, entry.n)
-        if granted is None:
-            return [Again(SWEEP_AFTER_SECONDS)]
-        there = (granted.backend, granted.model) == (entry.backend, entry.model)
-        named = there and any((r.subject, r.hold) == (entry.counter, entry.hold) for r in granted.reserved)
-        if not named:
-            await self.ledger.release(entry)
-            return []
-        attempted = await self.journal.attempted(entry.tenant, entry.job, entry.n)
-        if attempted is None:
-            return [Again(SWEEP_AFTER_SECONDS)]
-        await settle(self.ledger, attempted)
-        return []
-
-
 def _skipped(candidate: Candidate, why: str, until: float = 0.0) -> Skipped:
     return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until)
-
-
-async def settle(ledger: Ledger, attempted: Attempted) -> None:
-    """Replace every reservation of an attempt by what it used."""
-    for reservation in attempted.reserved:
-        await ledger.settle(_entry_of_attempt(reservation, attempted), billed(reservation, attempted))
-
-
-def _entry_of_attempt(reservation: Reservation, attempted: Attempted) -> LedgerEntry:
-    return entry_of(
-        reservation,
-        tenant=attempted.tenant,
-        job=attempted.job,
-        n=attempted.n,
-        backend=attempted.backend,
-        model=attempted.model,
-        at=attempted.at,
-    )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from actors.rounds import RESUMED
 from actors.settings import Budget
 from messages import Decided, Granted, Held, Problem, Retry
 from messages.attempts import WhenOver
-
-RESUMED = "resumed"
-"""Reason of the round that a person asked for."""
 
 
 class Over(NamedTuple):

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple, TypeVar
+
 import msgspec
 
 from actors.guardrail.state import Booked
 from bus import codec
-from bus.bus import Bus
-from bus.topology import LEDGER
-from messages import LedgerEntry, Reservation, token
+from bus.bus import Bus, Conflict, Record
+from bus.topology import FACTS, LEDGER
+from messages import BudgetState, LedgerEntry, Message, Reservation, token
 
-Step = str
-
+M = TypeVar("M", bound=msgspec.Struct)
+Key = bytes
+"""Names one hold: the same for its reservation and its end."""
+EVERYTHING = LEDGER.subjects[0]
 REMEMBERED_SECONDS = LEDGER.duplicate_window_seconds / 2
 """The server may have forgotten the id of what was caused longer ago, and would count it again: after a long outage."""
+
+
+class Line(NamedTuple):
+    """One entry, as far as those who follow the ledger must know it."""
+
+    seq: int
+    stored_at: float
+    key: Key
+    begins: bool
+    """It is a reservation; otherwise the end of one."""
+    counter: str
+    at: float
+    """When it was caused."""
 
 
 class Ledger:
@@ -59,15 +78,61 @@ class Ledger:
             found.append(Booked(record.seq, entry, int(msgspec.json.decode(record.data)["val"])))
         return found
 
-    async def has_ended(self, entry: LedgerEntry, seq: int) -> bool:
-        """Whether the reservation stored at `seq` was released or settled, as far back as the stream goes."""
-        same = _identity(entry)[1:]
-        async for record in self._bus.read(LEDGER.name, entry.counter, from_seq=seq + 1):
-            data, headers = codec.body_of(record.data, record.headers)
-            later = codec.decode(LedgerEntry, data, headers)
-            if later.step != "reserve" and _identity(later)[1:] == same:
-                return True
-        return False
+    async def lines(self, after: int) -> AsyncIterator[Line]:
+        """All entries behind a sequence, in order, up to what is there now."""
+        async for record in self._bus.read(LEDGER.name, EVERYTHING, from_seq=after + 1):
+            yield _line(record)[0]
+
+    async def line(self, seq: int) -> tuple[Line, LedgerEntry] | None:
+        """One entry; None when it is not there any more."""
+        record = await self._bus.get(LEDGER.name, seq)
+        return _line(record) if record is not None else None
+
+    async def last_seq(self, counter: str) -> int:
+        """The sequence of a counter's latest entry; 0: it has none."""
+        record = await self._bus.last(LEDGER.name, counter)
+        return record.seq if record is not None else 0
+
+    async def clear(self, counter: str, before_seq: int = 0) -> None:
+        """Forget a counter, or (`before_seq`) what happened to it before; its total stays as long as an entry does."""
+        await self._bus.purge(LEDGER.name, counter, before_seq=before_seq)
+
+    async def drop(self, state: BudgetState) -> None:
+        """Remove what was told of a budget's window, unless another window's was told since."""
+        record = await self._bus.last(FACTS.name, state.subject)
+        if record is None:
+            return
+        if not record.data or codec.decode(BudgetState, record.data, record.headers).counter == state.counter:
+            await self.forget(record)
+
+    def facts(self, kind: type[Message]) -> AsyncIterator[Record]:
+        """All facts of a type as they are stored, the oldest first; one without a value is about to be removed."""
+        return self._bus.read(FACTS.name, kind.channel.pattern)
+
+    async def forget(self, record: Record) -> None:
+        """Remove a fact as it was read; nothing happens when it was written to since.
+
+        An empty value goes before, since nobody is told of a removal.
+        """
+        seq = record.seq
+        if record.data:
+            try:
+                seq = await self._bus.put_fact(record.subject, b"", expected_revision=seq)
+            except Conflict:
+                return
+        await self._bus.purge(FACTS.name, record.subject, before_seq=seq + 1)
+
+    async def mark(self, key: str, kind: type[M]) -> M | None:
+        """What was left under a key; None when nothing was, or nothing of this kind."""
+        data = await self._bus.get_object(key)
+        try:
+            return msgspec.json.decode(data, type=kind) if data is not None else None
+        except msgspec.DecodeError:
+            return None
+
+    async def leave(self, key: str, mark: msgspec.Struct) -> None:
+        """Leave something for others, or for a later start."""
+        await self._bus.put_object(key, msgspec.json.encode(mark))
 
     async def _stored(self, entry: LedgerEntry) -> int | None:
         """The counter's total when this step was counted before, as far back as the stream goes."""
@@ -91,6 +156,18 @@ class Ledger:
         return await self._bus.add(
             entry.counter, amount, msg_id=msg_id, headers={codec.LEDGER_HEADER: codec.encode(entry).decode()}
         )
+
+
+def key_of(entry: LedgerEntry) -> Key:
+    """Which hold an entry is about."""
+    told = "\0".join((entry.counter, entry.tenant, entry.job, str(entry.n), entry.backend, entry.model, entry.hold))
+    return hashlib.blake2b(told.encode(), digest_size=16).digest()
+
+
+def _line(record: Record) -> tuple[Line, LedgerEntry]:
+    data, headers = codec.body_of(record.data, record.headers)
+    entry = codec.decode(LedgerEntry, data, headers)
+    return Line(record.seq, record.time, key_of(entry), entry.step == "reserve", record.subject, entry.at), entry
 
 
 def _identity(entry: LedgerEntry) -> tuple[object, ...]:

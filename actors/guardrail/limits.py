@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from actors.settings import Budget
@@ -17,7 +17,7 @@ NARROW_FIRST: tuple[Scope, ...] = (
 )  # fmt: skip
 """The order in which counters are taken: who is refused by a narrow one never touches the wide ones all others share."""
 GRACE_SECONDS = 1.0
-"""An attempt that is stopped at its deadline has ended so long after it at most."""
+"""An attempt that is stopped has ended so long after it at most."""
 USED = ("ok", "executor_lost", "aborted")
 """Outcomes after which unknown use counts as all that was reserved."""
 
@@ -32,25 +32,31 @@ class Hold(NamedTuple):
 
 def holder_of(budget: Budget, slip: Slip, candidate: Candidate) -> str:
     """Whose use the budget counts: `all`, a name, or `<tenant>/<name>` with both encoded; empty: it does not hold here."""
-    needs, tenant = slip.needs, slip.tenant
-    if budget.scope == "model":
-        if not budget.only:
+    needs, scope, only = slip.needs, budget.scope, budget.only
+    if scope == "model":
+        if not only:
             return candidate.model
-        return budget.only if budget.only in (candidate.model, *candidate.known.names) else ""
-    name = {
-        "global": "all", "tenant": tenant, "provider": candidate.known.provider, "backend": candidate.backend,
-        "user": needs.user, "workflow": needs.workflow, "job": slip.job,
-        "step": f"{needs.workflow}/{needs.step}" if needs.workflow and needs.step else "",
-    }[budget.scope]  # fmt: skip
-    if not name or (budget.only and name != budget.only):
+        return only if only in (candidate.model, *candidate.known.names) else ""
+    if scope == "step":
+        if not needs.workflow or not needs.step or (only and only != f"{needs.workflow}/{needs.step}"):
+            return ""
+        return f"{token(slip.tenant)}/{token(needs.workflow)}/{token(needs.step)}"
+    name = _NAMES[scope](slip, candidate)
+    if not name or (only and name != only):
         return ""
-    if budget.scope == "step":
-        name = f"{token(needs.workflow)}/{token(needs.step)}"
-    elif budget.scope in ("user", "workflow", "job"):
-        name = token(name)
-    else:
-        return name
-    return f"{token(tenant)}/{name}"
+    return f"{token(slip.tenant)}/{token(name)}" if scope in ("user", "workflow", "job") else name
+
+
+# Asked for every budget and candidate of every job.
+_NAMES: Mapping[Scope, Callable[[Slip, Candidate], str]] = {
+    "global": lambda _, __: "all",
+    "tenant": lambda slip, _: slip.tenant,
+    "provider": lambda _, candidate: candidate.known.provider,
+    "backend": lambda _, candidate: candidate.backend,
+    "user": lambda slip, _: slip.needs.user,
+    "workflow": lambda slip, _: slip.needs.workflow,
+    "job": lambda slip, _: slip.job,
+}
 
 
 def _amount(budget: Budget, candidate: Candidate) -> int:
@@ -62,12 +68,18 @@ def _amount(budget: Budget, candidate: Candidate) -> int:
 def gpu_milliseconds(slip: Slip, candidate: Candidate, at: float, longest_seconds: float = 0.0) -> int:
     """The most GPU time an attempt can take: all of it until its deadline, on hardware of ours; 0 elsewhere.
 
-    `longest_seconds` bounds what is reserved, not how long the attempt may run; 0: no bound.
+    `longest_seconds`: it is stopped after so long; 0: at its deadline alone.
     """
     if not candidate.known.local:
         return 0
-    left = max(0.0, slip.deadline_at - at) + GRACE_SECONDS
-    return math.ceil(1000 * (min(left, longest_seconds) if longest_seconds else left))
+    left = max(0.0, slip.deadline_at - at)
+    return math.ceil(1000 * (GRACE_SECONDS + (min(left, longest_seconds) if longest_seconds else left)))
+
+
+def longest_seconds(reserved: Sequence[Reservation]) -> float:
+    """How long an attempt may run so that it has ended within the GPU time that is reserved for it; 0: none is."""
+    amounts = [one.amount for one in reserved if one.unit == "gpu_milliseconds"]
+    return max(min(amounts) / 1000 - GRACE_SECONDS, 0.001) if amounts else 0.0
 
 
 def unpriced(budgets: Sequence[Budget], slip: Slip, candidate: Candidate) -> Budget | None:
@@ -117,7 +129,8 @@ def name_of(wanted: Sequence[Hold], again: int = 0) -> str:
 
 
 def billed(reservation: Reservation, attempted: Attempted) -> int:
-    """What the attempt really used of a reservation's unit; unknown use counts as all that was reserved.
+    """What the attempt really used of a reservation's unit; unknown use counts as all that was reserved, and
+    so does what we only estimate.
 
     What nobody called uses nothing. A failure uses tokens only when something was produced, as it is billed then. GPU time
     is the time of the call.
@@ -133,11 +146,11 @@ def billed(reservation: Reservation, attempted: Attempted) -> int:
             return math.ceil(attempted.latency_seconds * 1000)
         return reservation.amount if attempted.started_at is not None or attempted.outcome in USED else 0
     usage = attempted.usage
-    if usage.input_tokens is None and usage.output_tokens is None:
+    if usage.estimated or (usage.input_tokens is None and usage.output_tokens is None):
         return reservation.amount if attempted.outcome in USED or attempted.partial else 0
     return (usage.input_tokens or 0) + (usage.output_tokens or 0)
 
 
 __all__ = [
-    "Hold", "billed", "gpu_milliseconds", "holder_of", "holds", "name_of", "unpriced", "window_name",
+    "Hold", "billed", "gpu_milliseconds", "holder_of", "holds", "longest_seconds", "name_of", "unpriced", "window_name",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,8 @@ LOOK_AGAIN_SECONDS = 60.0
 """What still holds something is looked at so often, though nobody here wrote to it: a sweeper may have."""
 MOST_AT_ONCE = 64
 """So many are told in one go; the others wait for the next second."""
+DROP_AFTER_SECONDS = 600.0
+"""What is known of a window is dropped so long after its end."""
 MOST_STATES = 500
 """So many are given in an answer."""
 
@@ -59,8 +62,11 @@ def fold(before: BudgetState | None, place: Place, entries: Iterable[Booked], no
     """The state after more entries of the counter, in stream order; those that are folded in already change nothing.
 
     Every hold ends by exactly one release or settlement, so what is held is the sum of those that have not; the rest of the
-    counter's total is spent.
+    counter's total is spent. A fold from the beginning leaves out ends of holds that are not stored any more: the ledger of a
+    long window is shortened.
     """
+    begins = before is None or before.counter != place.counter or not before.through_seq
+    seen: set[tuple[object, ...]] | None = set() if begins else None
     if before is None or before.counter != place.counter:
         before = BudgetState(
             budget=place.budget.name, holder=place.holder, counter=place.counter, unit=place.budget.unit,
@@ -70,8 +76,7 @@ def fold(before: BudgetState | None, place: Place, entries: Iterable[Booked], no
     for booked in entries:
         if booked.seq <= seq:
             continue
-        amount = booked.entry.amount
-        reserved += amount if booked.entry.step == "reserve" else -amount
+        reserved += _change(booked.entry, seen)
         total, seq = booked.total, booked.seq
     budget = place.budget
     return msgspec.structs.replace(
@@ -79,6 +84,16 @@ def fold(before: BudgetState | None, place: Place, entries: Iterable[Booked], no
         soft=total > 0 and total >= budget.soft_share * budget.limit, began_at=place.window.begins_at,
         ends_at=place.window.ends_at, through_seq=seq, at=now,
     )  # fmt: skip
+
+
+def _change(entry: LedgerEntry, seen: set[tuple[object, ...]] | None) -> int:
+    """What an entry adds to what is held; `seen` remembers the holds of a fold from the beginning."""
+    hold = (entry.tenant, entry.job, entry.n, entry.backend, entry.model, entry.hold)
+    if entry.step == "reserve":
+        if seen is not None:
+            seen.add(hold)
+        return entry.amount
+    return -entry.amount if seen is None or hold in seen else 0
 
 
 class States:
@@ -109,7 +124,9 @@ class States:
     def due(self, now: float) -> list[Place]:
         """What is to be told now: written to, and not told within the last second."""
         for key, state in self._known.items():
-            if state.reserved and now - max(state.at, self._looked.get(key, 0.0)) >= LOOK_AGAIN_SECONDS:
+            if not state.reserved or 0 < state.ends_at <= now:
+                continue  # Nothing is held, or in a window that nobody asks for any more.
+            if now - max(state.at, self._looked.get(key, 0.0)) >= LOOK_AGAIN_SECONDS:
                 self._looked[key] = now
                 self._touched.setdefault(key, now - TELL_EVERY_SECONDS)
         found: list[Place] = []
@@ -128,6 +145,18 @@ class States:
         key = (place.budget.name, place.holder)
         if self._touched.get(key, touched_before) < touched_before:
             del self._touched[key]
+
+    def over(self, now: float) -> list[BudgetState]:
+        """Some of those whose window ended a while ago."""
+        ended = (s for s in self._known.values() if 0 < s.ends_at <= now - DROP_AFTER_SECONDS)
+        return list(islice(ended, MOST_AT_ONCE))
+
+    def drop(self, state: BudgetState) -> None:
+        """Know it no more. Holders are named by clients, so what is over must not stay."""
+        key = (state.budget, state.holder)
+        if self._known.get(key) == state:
+            del self._known[key]
+            self._looked.pop(key, None)
 
     def now(self, at: float, name: str = "") -> tuple[BudgetState, ...]:
         """The states of windows that have not ended, of budgets in force, the fullest first."""

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
+
 from actors.guardrail.held import held
-from actors.succession import first_problem, spent
-from messages import Decided, Done, Exclusion, Granted, Held, Problem, Rerouted, Retry, Skipped, Work
+from actors.guardrail.limits import longest_seconds
+from actors.rounds import OVER_BUDGET, STILL_WAITING, counts, extra_rounds
+from actors.succession import first_problem
+from messages import (
+    Attempt,
+    Candidate,
+    Decided,
+    Done,
+    Exclusion,
+    Granted,
+    Held,
+    Problem,
+    Rerouted,
+    Retry,
+    Skipped,
+    Work,
+)
 
 PATIENCE_SECONDS = 1.0
 """Wait before the next round when every candidate was refused; doubles with each extra round."""
 LONGEST_PATIENCE_SECONDS = 30.0
-OVER_BUDGET = "over_budget"
-"""Reason of a round in which budgets alone stood in the way."""
 ROLLOVER_SECONDS = 0.25
-"""So long after the beginning of a window a job looks again: clocks differ a little."""
+"""So long after the beginning of a window a job looks again at the earliest: clocks differ a little."""
+LEAST_SPREAD_SECONDS = 6.0
+"""Those who wait for a window look again spread over this time: a tenth of the shortest window, a minute."""
+MOST_SPREAD_SECONDS = 60.0
+"""The spread grows with the time that was waited, up to this."""
 
 
 def work_of(decided: Decided, granted: Granted) -> Work:
@@ -35,6 +56,8 @@ def work_of(decided: Decided, granted: Granted) -> Work:
         max_output_tokens=chosen.max_output_tokens,
         parameters=chosen.parameters,
         required_fields=decided.plan.required_fields,
+        checks=decided.plan.checks,
+        longest_seconds=longest_seconds(granted.reserved),
     )
 
 
@@ -52,9 +75,17 @@ def rerouted(decided: Decided, granted: Granted) -> Rerouted | None:
         from_backend=last.backend,
         to_backend=chosen.backend,
         cause=last.problem or Problem(reason=last.outcome, message=f"{last.backend}: {last.outcome}"),
-        changes=(*model, *chosen.changes),
+        changes=(*model, *_differences(decided, last, chosen)),
         at=granted.at,
     )
+
+
+def _differences(decided: Decided, last: Attempt, chosen: Candidate) -> tuple[str, ...]:
+    """What is changed for `chosen` and was not for the last attempt, and what was changed for that one alone."""
+    everybody = (*decided.ranking, *decided.others)
+    before = next((c.changes for c in everybody if (c.backend, c.model) == (last.backend, last.model)), ())
+    undone = tuple(f"no longer: {change}" for change in before if change not in chosen.changes)
+    return (*(change for change in chosen.changes if change not in before), *undone)
 
 
 def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
@@ -62,14 +93,14 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
 
     No attempt was spent; who was refused for a time stays excluded for it. When budgets alone stood in the way, the job gets
     a second look after a moment, since what others are just giving back counts as held; then the verdict's `when_over` holds.
+    Who waited for a window and is refused again waits for the next one.
     """
     excluded = decided.excluded + tuple(
         Exclusion(backend=skip.backend, model=skip.model, until=skip.until, reason=skip.reason)
         for skip in granted.skipped
         if skip.until > granted.at
     )
-    rounds = max(0, decided.n - 1 - spent(decided.attempts))
-    wait = decided.wait_seconds or min(PATIENCE_SECONDS * 2**rounds, LONGEST_PATIENCE_SECONDS)
+    wait = decided.wait_seconds or _patience(decided)
     cause = _cause(granted, decided)
     ends = False
     if granted.when_over is not None:
@@ -78,7 +109,7 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
         if final and granted.when_over == "ask":
             return held(decided, granted, cause)
         ends = final and granted.when_over == "fail"
-        wait = granted.room_at + ROLLOVER_SECONDS - granted.at if final and not ends else PATIENCE_SECONDS
+        wait = _until_room(decided, granted) if final and not ends else PATIENCE_SECONDS
     if ends or granted.at + wait >= decided.slip.deadline_at:
         return Done(
             tenant=decided.tenant,
@@ -90,6 +121,9 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
             submitted_at=decided.slip.submitted_at,
             at=granted.at,
         )
+    waited = not counts(decided.cause) and extra_rounds(decided.n, decided.attempts) > 1  # More than a second look.
+    if waited and counts(cause):
+        cause = msgspec.structs.replace(cause, reason=STILL_WAITING)
     return Retry(
         tenant=decided.tenant,
         job=decided.job,
@@ -101,6 +135,26 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
         cause=cause,
         at=granted.at,
     )
+
+
+def _patience(decided: Decided) -> float:
+    """Seconds until the next look when something other than budgets stands in the way."""
+    rounds = min(extra_rounds(decided.n, decided.attempts), 10)
+    return min(PATIENCE_SECONDS * 2.0**rounds, LONGEST_PATIENCE_SECONDS)
+
+
+def _until_room(decided: Decided, granted: Granted) -> float:
+    """Seconds until a job looks again because a window begins.
+
+    All who wait would wake at one instant. So each has its own place, by a hash, in a part of the new window that is never
+    more than a tenth of it nor `MOST_SPREAD_SECONDS`, and leaves half of what remains until the deadline.
+    """
+    begins = granted.room_at + ROLLOVER_SECONDS
+    part = min(max((granted.room_at - granted.at) / 10, LEAST_SPREAD_SECONDS), MOST_SPREAD_SECONDS)
+    part = max(0.0, min(part, (decided.slip.deadline_at - begins) / 2))
+    told = f"{decided.tenant}\0{decided.job}\0{decided.n}".encode()
+    place = int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big") / 2**64
+    return max(begins + part * place - granted.at, PATIENCE_SECONDS)
 
 
 def _cause(granted: Granted, decided: Decided) -> Problem:

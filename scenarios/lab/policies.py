@@ -59,7 +59,7 @@ class Ours:
     def choose(self, job: Job, waiting: int, /) -> str:
         """As in production: the load facts are as fresh as can be."""
         now = job.at
-        loaded = (self.loaded,) if self.loaded else ()
+        loaded = (self.loaded,) if self.loaded else None
         running = min(1, waiting)
         self.view.learn_load(Load(backend=LOCAL, waiting=waiting - running, running=running, loaded=loaded, at=now))
         for name, count in self.cloud.items():

@@ -32,6 +32,7 @@ from messages import (
     FailoverRules,
     Granted,
     JobCancel,
+    JobResume,
     JobSubmit,
     Message,
     Policy,
@@ -222,6 +223,10 @@ class Client:
     async def cancel(self, tenant: str, job: str) -> None:
         subject = JobCancel.channel.key_of(tenant=tenant, job=job)
         await self._publish(subject, b"{}", subject)
+
+    async def resume(self, tenant: str, job: str, number: int) -> None:
+        subject = JobResume.channel.key_of(tenant=tenant, job=job)
+        await self._publish(subject, b"{}", f"{subject}/{number}")
 
     async def _publish(self, subject: str, data: bytes, msg_id: str) -> None:
         while True:
@@ -434,8 +439,11 @@ class Field:
         return report
 
     async def _pending(self, bus: JetStreamBus) -> AsyncIterator[tuple[str, int]]:
-        """Consumers with messages that wait or are not acknowledged."""
+        """Consumers with messages that wait or are not acknowledged. Rooms that no process has don't count."""
+        parts = {part for child in self.children.values() for part in child.parts.split(",")}
+        absent = tuple(part for part in ("telemetry", "explainer", "notifier") if part not in parts)
         queues = [*topology.QUEUES, *(topology.APART if self.world.rooms == "apart" else ())]
+        queues = [queue for queue in queues if not queue.name.startswith(absent)]
         for queue in [*queues, *(work_queue(place.name, 1) for place in self.world.places)]:
             state = await bus.queue_state(queue)
             if state is not None and state.waiting + state.running:

@@ -23,18 +23,19 @@ from typing import Literal
 import msgspec
 import uvloop
 
-import actors.guardrail.actor as guardrail
 from actors import node
 from actors.actor import Heard
 from actors.executor.actor import Executor, Served
 from actors.executor.backends import open_backend, port
-from actors.settings import BreakerRules, Budget, JobSettings, Settings
+from actors.executor.claim import Said
+from actors.guardrail import sweeper
+from actors.settings import BreakerRules, Budget, BudgetRules, JobSettings, Settings
 from actors.simbackend import Fault, SimServer, SimSettings
 from actors.voice import Boundary
 from bus import topology
 from bus.jetstream import connect
 from bus.topology import Queue
-from messages import Attempted, Chunk, ExecutorAlive, Model, Offer, Price, Progress, Work
+from messages import Model, Offer, Price, Work
 
 log = logging.getLogger("chaos")
 POINTS = ("before publish", "after publish", "before acknowledge")
@@ -80,10 +81,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """At every step boundary."""
     places: tuple[Place, ...]
     budgets: tuple[Budget, ...] = ()
+    budgeting: BudgetRules = BudgetRules(ceilings=False)
     sweep_after_seconds: float = 2.0
     breaker: BreakerRules = BreakerRules(open_seconds=0.5, longest_open_seconds=2.0)
     ack_wait_seconds: float = 15.0
-    """Longest acknowledgement wait of the rooms' queues: the sweeper's own would hold up the end of a run for a minute."""
+    """Longest acknowledgement wait of the rooms' queues."""
 
     @property
     def calls(self) -> Path:
@@ -102,6 +104,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         return Settings(
             rooms=self.rooms,
             budgets=self.budgets,
+            budgeting=self.budgeting,
             breaker=self.breaker,
             jobs=JobSettings(deadline_seconds=300.0, longest_deadline_seconds=3600.0),
         )
@@ -160,7 +163,7 @@ _working: ContextVar[tuple[Work, Heard]] = ContextVar("working")
 class Watched(Executor):
     """An executor whose adapters know for which attempt they are called."""
 
-    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
+    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[Said, None]:
         _working.set((work, heard))
         async with aclosing(super().run(work, heard)) as steps:
             async for said in steps:
@@ -173,7 +176,7 @@ class Recorded:
     def __init__(self, inner: port.Backend, log: Path) -> None:
         self.inner, self.log = inner, log
 
-    async def run(self, call: port.Call) -> AsyncGenerator[port.Chunk | port.Answer, None]:
+    async def run(self, call: port.Call) -> AsyncGenerator[port.Item, None]:
         work, heard = _working.get()
         called = Called(
             what="call", tenant=work.tenant, job=work.job, n=work.n, backend=work.backend, instance=heard.instance,
@@ -187,8 +190,8 @@ class Recorded:
         finally:
             note(self.log, msgspec.structs.replace(called, what="end", at=time.time()))
 
-    async def health(self) -> None:
-        await self.inner.health()
+    async def health(self) -> port.Vitals:
+        return await self.inner.health()
 
     async def discover(self) -> tuple[port.Offer, ...]:
         return await self.inner.discover()
@@ -212,8 +215,8 @@ class Inside:
         usage = port.Usage(input_tokens=20 + draw[0], output_tokens=10 + draw[1])
         yield port.Answer(text="an answer", finish_reason="stop", model=call.model, usage=usage)
 
-    async def health(self) -> None:
-        pass
+    async def health(self) -> port.Vitals:
+        return port.Vitals()
 
     async def discover(self) -> tuple[port.Offer, ...]:
         return ()
@@ -241,7 +244,8 @@ def hasty(queues: tuple[Queue, ...], world: World) -> tuple[Queue, ...]:
 
 async def run_rooms(parts: list[str], url: str, name: str, boot: str, world: World, stop: asyncio.Event) -> int:
     """Run rooms until told to stop, then let what is in hand end."""
-    guardrail.SWEEP_AFTER_SECONDS = world.sweep_after_seconds
+    sweeper.SWEEP_AFTER_SECONDS, sweeper.TAKE_OVER_SECONDS = world.sweep_after_seconds, 4.0
+    sweeper.MARK_SECONDS = sweeper.LOOK_SECONDS = 1.0
     topology.QUEUES, topology.APART = hasty(topology.QUEUES, world), hasty(topology.APART, world)
     node.Executor = Watched
     settings = world.settings()

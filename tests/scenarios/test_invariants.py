@@ -20,6 +20,7 @@ from messages import (
     Decided,
     Done,
     Granted,
+    Held,
     JobSubmit,
     LedgerEntry,
     Message,
@@ -51,10 +52,11 @@ class Said(msgspec.Struct):
 class Book:
     """The evidence of a run, still open to forgery. Sequences are places; `None` leaves a hole."""
 
-    def __init__(self, limit: int = 200) -> None:
+    def __init__(self, limit: int = 300) -> None:
         self.budgets = [Budget(scope="tenant", window="total", limit=limit)]
         self.hold = Reservation(budget=self.budgets[0].name, subject=COUNTER, amount=100, unit="microdollars")
         self.inbox: list[bytes] = []
+        self.resumes: list[tuple[str, float]] = []
         self.events: list[Said | None] = []
         self.ledger: list[tuple[LedgerEntry, int]] = []
         self.facts: list[Message] = []
@@ -74,7 +76,7 @@ class Book:
     def entry(self, step, job: str, n: int, amount: int, backend: str) -> None:
         made = LedgerEntry(
             step=step, budget=self.hold.budget, counter=COUNTER, amount=100, unit="microdollars", tenant="acme", job=job,
-            n=n, backend=backend, model="m", at=0.0,
+            n=n, backend=backend, model="m", limit=1000 if step == "reserve" else 0, at=0.0,
         )  # fmt: skip
         self.ledger.append((made, amount))
 
@@ -147,7 +149,8 @@ class Book:
             ledger.append(Record(COUNTER, seq, b'{"val":"%d"}' % total, headers, 0.0))
         return Story(
             records={
-                "IN": [Record("job.submit.acme", seq, data, {}, 0.0) for seq, data in enumerate(self.inbox, 1)],
+                "IN": [Record("job.submit.acme", seq, data, {}, 0.0) for seq, data in enumerate(self.inbox, 1)]
+                + [Record(f"job.resume.acme.{job}", 100 + seq, b"{}", {}, at) for seq, (job, at) in enumerate(self.resumes)],
                 "EV": events,
                 "KV_facts": [Record(fact.subject, seq, codec.encode(fact), {}, 0.0) for seq, fact in enumerate(self.facts, 1)],
                 "LEDGER": ledger,
@@ -223,7 +226,7 @@ def rejected(book: Book, job: str) -> None:
     book.say(Done(tenant="acme", job=job, ending="rejected", problem=PROBLEM, cost_microdollars=0, at=0.0))
 
 
-def good(limit: int = 200) -> Book:
+def good(limit: int = 300) -> Book:
     """Jobs that moved, lost their executor, were drained, gave up, were rejected, refused, or were no jobs at all."""
     book = Book(limit)
     book.lives = [Life("exec-a", "b1", ("a", "b"), 0.0), Life("exec-c", "b1", ("a",), 0.0)]
@@ -514,6 +517,42 @@ def settled_elsewhere(book: Book) -> None:
     book.change_entries("lost", 2, "reserve", "settle", backend="a")
 
 
+@unsafe(f"admitted at 100, over the limit of 99: reserve acme/moved/1 on a for {COUNTER}")
+def admitted_over_the_limit(book: Book) -> None:
+    book.change_entries("moved", 1, "reserve", limit=99)
+
+
+@unsafe(f"admitted at 140, over the limit of 130: reserve acme/lost/1 on a for {COUNTER}")
+def admitted_beside_what_is_spent(book: Book) -> None:
+    book.change_entries("lost", 1, "reserve", limit=130)
+
+
+def held(job: str, n: int, at: float = 0.0) -> Held:
+    return Held(tenant="acme", job=job, n=n, problem=PROBLEM, until=900.0, at=at)
+
+
+@unsafe("looked 3 times for the window at 600: acme/hopeless")
+def looks_again_and_again(book: Book) -> None:
+    cause = Problem(reason="over_budget", message="a: over budget")
+    for n in range(5, 8):
+        book.say(samples.decided(job="hopeless", n=n, cause=cause))
+        book.say(
+            Granted(tenant="acme", job="hopeless", n=n, verdict="refused", when_over="wait", room_at=600.0, at=0.0)
+        )
+
+
+@unsafe("held without a verdict that asks: acme/moved/2")
+def held_unasked(book: Book) -> None:
+    book.say(held("moved", 2))
+
+
+@unsafe("held in two ways: acme/moved/2")
+def held_twice(book: Book) -> None:
+    book.change(Granted, "moved", 2, when_over="ask")
+    book.say(held("moved", 2))
+    book.say(held("moved", 2, at=1.0))
+
+
 @unsafe("breaker a/m counts 2 failures of 1")
 def breaker_overcounts(book: Book) -> None:
     book.facts = [msgspec.structs.replace(fact, failures_in_row=2) for fact in book.facts]
@@ -575,6 +614,22 @@ def never_released(book: Book) -> None:
     book.drop_entry("moved", 1, "release")
 
 
+@unended("held, and neither resumed nor ended: acme/asked/1")
+def held_for_ever(book: Book) -> None:
+    book.say(held("asked", 1))
+
+
+@unended("held, and went on though nobody said so: acme/moved/2")
+def went_on_by_itself(book: Book) -> None:
+    book.say(held("moved", 2))
+
+
+@unended("resumed, and held on to its end: acme/hopeless/1")
+def not_resumed(book: Book) -> None:
+    book.events.insert(0, Said(held("hopeless", 1), 0.0))
+    book.resumes = [("hopeless", 1.0)]
+
+
 @unended("the probe lease on a/m never ends: moved")
 def probe_lease_left(book: Book) -> None:
     book.facts = [msgspec.structs.replace(f, probe_job="moved", probe_until=book.now + 1.0) for f in book.facts]
@@ -611,14 +666,37 @@ def test_the_good_story_is_clean():
 
 
 def test_admitting_more_than_the_limit_is_reported():
-    assert broken(good(limit=180).story()) == []
-    assert broken(good(limit=179).story()) == [f"admitted 180 on {COUNTER}, more than the limit of 179"]
+    def told(limit: int) -> list[str]:
+        return [text for text in broken(good(limit).story()) if "more than" in text]
+
+    assert told(180) == []
+    assert told(179) == [f"admitted 180 on {COUNTER}, more than the limit of 179"]
 
 
 def test_what_is_admitted_and_still_runs_counts_in_full():
     book = good(limit=239)
     book.drop(Attempted, "moved", 3)
     assert f"admitted 240 on {COUNTER}, more than the limit of 239" in broken(book.story())
+
+
+def test_a_limit_that_was_changed_is_judged_by_what_stood_at_each_event():
+    book = good(limit=179)
+    story = msgspec.structs.replace(book.story(), changed=[book.hold.budget])
+    assert broken(story) == []
+
+
+def test_a_held_job_may_go_on_or_end():
+    book = good()
+    book.events.insert(0, Said(held("moved", 2), 0.0))
+    book.resumes = [("moved", 1.0)]
+    assert unfinished(book.story()) == []
+    late = good()
+    late.events.insert(0, Said(held("hopeless", 1), 0.0))
+    assert unfinished(late.story()) == []
+    done = late.events[late.place(Done, "hopeless")]
+    assert done is not None
+    late.resumes = [("hopeless", done.time - 1.0)]
+    assert unfinished(late.story()) == [], "its deadline came first"
 
 
 def test_messages_left_in_a_consumer_are_reported():

@@ -18,9 +18,12 @@ from actors.analyzer.actor import Analyzer
 from actors.executor.actor import Executor
 from actors.executor.claim import DRAIN_SLOTS, Claimant, Drainer
 from actors.guardrail import breaker as breakers
-from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Guardrail, Sweeper, settle
+from actors.guardrail.actor import Guardrail
 from actors.guardrail.gate import Gate
 from actors.guardrail.ledger import Ledger
+from actors.guardrail.settling import settle
+from actors.guardrail.sweeper import Sweeper
+from actors.heads import Heads
 from actors.host import Host
 from actors.roster import Roster
 from actors.router.actor import Router
@@ -82,13 +85,13 @@ class Acknowledged:
 
 
 def acknowledge_first(patch: Patch) -> None:
-    original = Host._walk
+    original = Heads._hear
 
-    async def walk(self: Host, room: Any, queue: Any, delivery: Delivery) -> None:
+    async def hear(self: Heads, room: Any, key: Any, delivery: Delivery) -> bool:
         await delivery.ack()
-        await original(self, room, queue, Acknowledged(delivery))  # type: ignore[arg-type]
+        return await original(self, room, key, Acknowledged(delivery))  # type: ignore[arg-type]
 
-    patch.setattr(Host, "_walk", walk)
+    patch.setattr(Heads, "_hear", hear)
 
 
 def ledger_ids_not_from_the_cause(patch: Patch) -> None:
@@ -376,15 +379,15 @@ def rejections_are_not_analyzed(patch: Patch) -> None:
 
 def the_sweeper_knows_no_verdicts(patch: Patch) -> None:
     """It compares the ledger with what was attempted, and with nothing else (A9)."""
-    original = Sweeper.ledger_entry
 
-    @functools.wraps(original)
-    async def ledger_entry(self: Any, entry: Any, heard: Any) -> Any:
-        if entry.step != "reserve" or heard.now - heard.stored_at < SWEEP_AFTER_SECONDS:
-            return await original(self, entry, heard)
+    async def end(self: Any, seq: int) -> bool:
+        found = await self.ledger.line(seq)
+        if found is None:
+            return True
+        _, entry = found
         attempted = await self.journal.attempted(entry.tenant, entry.job, entry.n)
         if attempted is not None:
             await settle(self.ledger, attempted)
-        return []
+        return attempted is not None
 
-    patch.setattr(Sweeper, "ledger_entry", ledger_entry)
+    patch.setattr(Sweeper, "_end", end)

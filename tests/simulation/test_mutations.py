@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -97,8 +97,9 @@ SAVINGS = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet() -> None:
-    quiet()
+def _quiet() -> Generator[None, None, None]:
+    with quiet():
+        yield
 
 
 @cache

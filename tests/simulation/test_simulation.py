@@ -20,8 +20,8 @@ SOAK = 3000
 
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, BATCH))
 def test_seeds(first: int) -> None:
-    quiet()
-    failed = [report(outcome) for seed in range(first, first + BATCH) if (outcome := simulate(seed)).violations]
+    with quiet():
+        failed = [report(outcome) for seed in range(first, first + BATCH) if (outcome := simulate(seed)).violations]
     assert not failed, "\n".join(failed)
 
 

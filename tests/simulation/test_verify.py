@@ -40,16 +40,16 @@ def decisions_of(seed: int) -> list[Decided]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_decision_of_a_simulated_run_derives_identically(seed: int) -> None:
-    quiet()
-    made = decisions_of(seed)
+    with quiet():
+        made = decisions_of(seed)
     differences = Counter(check(decided) for decided in made)
     assert differences == {"": len(made)}
     assert len(made) > 10
 
 
 def test_simulated_runs_fail_over_wait_and_give_up() -> None:
-    quiet()
-    made = [decided for seed in SEEDS for decided in decisions_of(seed)]
+    with quiet():
+        made = [decided for seed in SEEDS for decided in decisions_of(seed)]
     assert any(decided.attempts for decided in made)
     assert any(decided.excluded for decided in made)
     assert any(decided.others for decided in made)

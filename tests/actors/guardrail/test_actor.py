@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Guardrail, Sweeper
+from actors.guardrail.actor import Guardrail
 from actors.guardrail.fold import Fold
 from actors.guardrail.ledger import Ledger, entry_of
+from actors.guardrail.sweeper import SWEEP_AFTER_SECONDS, Sweeper
 from actors.host import Host
 from actors.journal import Journal
 from actors.settings import BreakerRules, Budget
 from bus import codec
 from bus.memory import Faults
-from bus.topology import FOLD, GUARDRAIL_DECIDED, SETTLE, SWEEP
+from bus.topology import FOLD, GUARDRAIL_DECIDED, SETTLE
 from messages import Attempt, Breaker, Candidate, Decided, Done, Granted, Price, Reservation, Retry, Usage, Work
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import PROBLEM, T0, attempted, candidate, decided, slip
@@ -51,7 +52,7 @@ async def guardrail(
     if fold:
         rooms.append(room_of(lambda: Fold(rules=RULES), FOLD, slots=1))
     if sweep:
-        rooms.append(room_of(lambda: Sweeper(journal=Journal(bus), ledger=Ledger(bus)), SWEEP))
+        rooms.append(room_of(lambda: Sweeper(journal=Journal(bus), ledger=Ledger(bus))))
     return await rig.host(*rooms, instance=instance, hand_on=False)
 
 
@@ -215,7 +216,6 @@ def test_settling_replaces_what_was_held_by_what_was_used(end: dict[str, Any], l
         assert total(rig) == left
         await rig.settle(3 * SWEEP_AFTER_SECONDS)
         assert total(rig) == left, "the sweeper changes nothing that is settled"
-        assert await rig.unacknowledged(SWEEP) == 0
 
     spoken(story)
 
@@ -393,7 +393,6 @@ def test_a_reservation_no_verdict_names_is_returned() -> None:
         await rig.publish(Granted(tenant="acme", job="j-1", n=1, verdict="void", at=T0))
         await rig.settle(2 * SWEEP_AFTER_SECONDS)
         assert total(rig) == 0
-        assert await rig.unacknowledged(SWEEP) == 0
 
     spoken(story)
 
@@ -407,7 +406,7 @@ def test_what_was_never_settled_is_settled_by_the_sweeper() -> None:
         await rig.publish(
             Granted(tenant="acme", job="j-1", n=1, verdict="candidate", backend="a", model="m", reserved=(held,), at=T0)
         )
-        await rig.host(room_of(lambda: Sweeper(journal=Journal(rig.bus), ledger=ledger), SWEEP))
+        await rig.host(room_of(lambda: Sweeper(journal=Journal(rig.bus), ledger=ledger)))
         await rig.settle(2 * SWEEP_AFTER_SECONDS)
         assert total(rig) == 40, "it still runs"
         await rig.publish(attempted(reserved=(held,), billed_microdollars=15))

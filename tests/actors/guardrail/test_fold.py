@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from actors.actor import Heard
 from actors.guardrail.fold import TELL_SECONDS, Fold
 from actors.settings import BreakerRules
 from bus import codec
@@ -185,3 +186,23 @@ def test_a_clock_that_is_wrong_opens_nothing_for_long() -> None:
 
 def test_it_hears_what_ends_and_nothing_else() -> None:
     assert Attempted.channel.prefix in FOLD.filters[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_at_once_are_folded_in_stream_order(seed: int) -> None:
+    """However many are in hand, each is folded on what the one before has left, and none is passed over."""
+
+    async def story(rig: Rig) -> None:
+        await rig.host(room_of(lambda: Fold(rules=RULES), FOLD, slots=256), hand_on=False)
+        for number in range(60):
+            await say(rig, "server_error" if (number * 7 + seed) % 5 < 3 else "ok")
+        await rig.settle(60.0)
+        alone = Fold(rules=RULES)
+        for record in rig.records(Attempted):
+            heard = Heard(now=record.time + FOLD.patience_seconds, seq=record.seq, stored_at=record.time)
+            for said in alone.attempted(codec.decode(Attempted, record.data), heard):
+                assert isinstance(said, Breaker)
+                alone.breaker(said, heard)
+        assert breaker(rig) == alone._breakers["a", "m"]
+
+    play(story, seed=seed, faults=Faults(delay_seconds=(0.0, 0.01)))

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.guardrail.limits import GRACE_SECONDS, billed, gpu_milliseconds, holds, name_of, unpriced, window_name
+from actors.guardrail.limits import (
+    GRACE_SECONDS,
+    billed,
+    gpu_milliseconds,
+    holds,
+    longest_seconds,
+    name_of,
+    unpriced,
+    window_name,
+)
 from actors.settings import Budget
 from messages import Price, Reservation, Usage
 from tests.messages.samples import T0, attempted, candidate, slip
@@ -142,13 +151,33 @@ def test_another_limit_makes_it_another_hold() -> None:
     assert name_of(holds((wide,), slip(), candidate(**COSTS), T0), 1) not in names
 
 
+def test_an_attempt_ends_within_the_gpu_time_that_is_held_for_it() -> None:
+    mine = candidate(known={"local": True})
+    budgets = (
+        Budget(name="all", unit="gpu_milliseconds", limit=10**9),
+        Budget(name="user", scope="tenant", unit="gpu_milliseconds", limit=10**9),
+        Budget(name="calls", unit="requests", limit=10**9),
+    )
+
+    def longest(longest_gpu_seconds: float) -> float:
+        wanted = holds(budgets, slip(), mine, T0, longest_gpu_seconds=longest_gpu_seconds)
+        return longest_seconds([hold.reservation for hold in wanted])
+
+    assert longest(30.0) == 30.0
+    assert longest(0.0) == longest(10_000.0) == 600.0, "until the deadline"
+    late = [hold.reservation for hold in holds(budgets, slip(), mine, T0 + 700)]
+    assert 0.0 < longest_seconds(late) < 0.01, "0 would mean that nothing bounds it"
+    elsewhere = holds(budgets, slip(), candidate(known={"local": False}), T0, longest_gpu_seconds=30.0)
+    assert longest_seconds([hold.reservation for hold in elsewhere]) == 0.0
+
+
 def test_gpu_time_is_held_until_the_deadline_on_hardware_of_ours() -> None:
     budget = Budget(unit="gpu_milliseconds", limit=5)
     mine, cloud = candidate(), candidate(known={"local": False})
     whole = int((600 + GRACE_SECONDS) * 1000)
     assert [hold.reservation.amount for hold in holds((budget,), slip(), mine, T0)] == [whole]
     assert holds((budget,), slip(), cloud, T0) == []
-    assert gpu_milliseconds(slip(), mine, T0, 30.0) == 30_000
+    assert gpu_milliseconds(slip(), mine, T0, 30.0) == 30_000 + GRACE_SECONDS * 1000
     assert gpu_milliseconds(slip(), mine, T0 + 700) == GRACE_SECONDS * 1000
 
 
@@ -185,6 +214,8 @@ def held(unit: str, amount: int = 100) -> Reservation:
         ("tokens", {"usage": Usage(input_tokens=10, output_tokens=5)}, 15),
         ("tokens", {"usage": Usage(input_tokens=10)}, 10),
         ("tokens", {}, 100),
+        ("tokens", {"usage": Usage(input_tokens=10, output_tokens=5, estimated=True)}, 100),
+        ("tokens", {"usage": Usage(input_tokens=10, estimated=True), "outcome": "connection_error"}, 0),
         ("tokens", {"outcome": "executor_lost"}, 100),
         ("tokens", {"outcome": "connection_error"}, 0),
         ("tokens", {"outcome": "aborted"}, 100),

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from actors.guardrail.actor import SWEEP_AFTER_SECONDS, Sweeper, settle
 from actors.guardrail.budgets import Budgets, limit_of
 from actors.guardrail.ledger import Ledger
 from actors.guardrail.limits import holds
 from actors.guardrail.reserve import Reserver
+from actors.guardrail.settling import settle
 from actors.guardrail.state import States
+from actors.guardrail.sweeper import SWEEP_AFTER_SECONDS, Sweeper
 from actors.journal import Journal
 from actors.settings import Budget
 from bus.bus import Bus, BusUnavailable, Record
 from bus.memory import Faults
-from bus.topology import SWEEP
 from messages import Attempted, Candidate, Decided, Granted, LedgerEntry, Price, Reservation
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import T0, attempted, candidate, decided, slip
@@ -212,7 +212,7 @@ def test_the_ledger_is_what_an_exact_sequential_model_says(walk: list[Any]) -> N
             await world.reserve(made)
         for job in list(world.open):
             await world.end(job, outcome="ok", billed_microdollars=0)
-        await rig.host(room_of(lambda: Sweeper(journal=Journal(rig.bus), ledger=Ledger(rig.bus)), SWEEP))
+        await rig.host(room_of(lambda: Sweeper(journal=Journal(rig.bus), ledger=Ledger(rig.bus))))
         await rig.settle(3 * SWEEP_AFTER_SECONDS)
         assert world.totals() == +world.used or +world.totals() == +world.used, "nothing has leaked"
 

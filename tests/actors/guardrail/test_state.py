@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.guardrail.budgets import Budgets
-from actors.guardrail.state import LOOK_AGAIN_SECONDS, MOST_AT_ONCE, Booked, States, fold, place_of
+from actors.guardrail.state import DROP_AFTER_SECONDS, LOOK_AGAIN_SECONDS, MOST_AT_ONCE, Booked, States, fold, place_of
 from actors.settings import Budget
 from messages import BudgetState, LedgerEntry
 from tests.messages.samples import T0
@@ -122,3 +123,50 @@ def test_the_fullest_that_still_count_come_first() -> None:
     states.learn(told(T0, budget="gone"))
     assert [state.holder for state in states.now(T0)] == ["b", "d", "a"]
     assert states.now(T0, "other") == ()
+
+
+def test_what_is_known_of_a_window_is_dropped_after_its_end() -> None:
+    states = States(Budgets((DAILY,)))
+    for number in range(100):
+        states.learn(told(T0, holder=f"user-{number}", ends_at=T0 + 60))
+    states.learn(told(T0, holder="later", ends_at=T0 + 61 + DROP_AFTER_SECONDS))
+    states.learn(told(T0, holder="never", ends_at=0.0))
+    assert states.over(T0 + 59 + DROP_AFTER_SECONDS) == []
+    at, dropped = T0 + 60 + DROP_AFTER_SECONDS, 0
+    while over := states.over(at):
+        assert len(over) <= MOST_AT_ONCE
+        for state in over:
+            states.drop(state)
+        dropped += len(over)
+    assert dropped == 100
+    assert {state.holder for state in states.now(at)} == {"later", "never"}
+
+
+def test_a_newer_window_is_not_dropped_with_the_old_one() -> None:
+    states = States(Budgets((DAILY,)))
+    states.learn(told(T0, ends_at=T0 + 60))
+    (old,) = states.over(T0 + 60 + DROP_AFTER_SECONDS)
+    newer = told(T0 + 70, ends_at=0.0)
+    states.learn(newer)
+    states.drop(old)
+    assert states.now(T0 + 70) == (newer,)
+
+
+def test_a_fold_of_a_shortened_ledger_counts_no_ends_whose_holds_are_gone() -> None:
+    """What is held is what began and has not ended since; the total is right in any case."""
+    cut = (
+        booked(9, "settle", 60, 25),
+        of_job(12, "reserve", 70, 95, "k"),
+        of_job(13, "release", 70, 25, "k"),
+        of_job(14, "reserve", 5, 30, "l"),
+    )
+    state = fold(None, PLACE, cut, T0)
+    assert (state.spent, state.reserved) == (25, 5)
+    ended = fold(state, PLACE, [of_job(15, "settle", 5, 29, "l")], T0)
+    assert (ended.spent, ended.reserved) == (29, 0)
+    assert fold(fold(None, PLACE, (), T0), PLACE, cut, T0) == state
+
+
+def of_job(seq: int, step: Any, amount: int, total: int, job: str) -> Booked:
+    one = booked(seq, step, amount, total)
+    return one._replace(entry=msgspec.structs.replace(one.entry, job=job))

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.guardrail.verdict import LONGEST_PATIENCE_SECONDS, ROLLOVER_SECONDS, refusal, rerouted, work_of
+from actors.guardrail.verdict import (
+    LONGEST_PATIENCE_SECONDS,
+    PATIENCE_SECONDS,
+    ROLLOVER_SECONDS,
+    refusal,
+    rerouted,
+    work_of,
+)
 from messages import (
     Attempt,
+    Candidate,
     Done,
     Exclusion,
     Granted,
@@ -47,6 +58,9 @@ def test_the_work_is_what_was_decided_for_the_granted_candidate() -> None:
     assert (item.attempts, item.excluded, item.reserved, item.probe) == (past, away, HELD, True)
     assert (item.slip, item.failover) == (made.slip, made.failover)
     assert (item.parameters, item.required_fields) == (adjusted, ("state_contract",))
+    assert item.longest_seconds == 0.0
+    gpu = (Reservation(budget="g", subject="x", amount=31_000, unit="gpu_milliseconds"), *HELD)
+    assert work_of(made, granted(n=2, backend="b", model="n", reserved=gpu)).longest_seconds == 30.0
 
 
 def skipped(*pairs: tuple[str, float]) -> tuple[Skipped, ...]:
@@ -124,10 +138,55 @@ def test_what_no_window_can_hold_fails_at_once() -> None:
     assert isinstance(refusal(decided(), over("fail", hopeless=True)), Done)
 
 
-def test_it_waits_for_the_next_window() -> None:
-    made = decided(n=2, cause=OVER)
-    follows = again(made, over("wait", n=2, room_at=T0 + 60))
-    assert (follows.n, follows.not_before) == (3, T0 + 60 + ROLLOVER_SECONDS)
+def wakes(job: str = "j-1", *, room: float = 60.0, left: float = 600.0, n: int = 2) -> float:
+    """Seconds after the beginning of the window at which a job that waits for it looks again."""
+    made = decided(job=job, n=n, cause=OVER, slip=slip(job=job, deadline_at=T0 + left))
+    follows = again(made, over("wait", job=job, n=n, room_at=T0 + room))
+    assert (follows.n, follows.cause.reason) == (n + 1, "over_budget")
+    return follows.not_before - (T0 + room)
+
+
+@pytest.mark.parametrize(
+    ("room", "left", "most"),
+    [(60.0, 600.0, 6.0), (30.0, 600.0, 6.0), (300.0, 3600.0, 30.0), (3600.0, 36_000.0, 60.0), (60.0, 64.25, 2.0)],
+)
+def test_those_who_wait_for_a_window_look_again_one_after_the_other(room: float, left: float, most: float) -> None:
+    seconds = sorted(wakes(f"j-{number}", room=room, left=left) - ROLLOVER_SECONDS for number in range(200))
+    assert 0.0 <= seconds[0] <= most / 10
+    assert most * 0.9 <= seconds[-1] <= most
+    assert max(later - one for one, later in pairwise(seconds)) < most / 10, "spread over all of it"
+    assert wakes(room=room, left=left) == wakes(room=room, left=left), "the same for whoever continues"
+    assert wakes(room=room, left=left, n=3) != wakes(room=room, left=left), "nobody is always the last"
+
+
+@given(
+    st.floats(-7200, 90_000), st.floats(2.1, 100_000), st.integers(2, 3000), st.sampled_from(("over_budget", "resumed"))
+)
+def test_a_wait_for_a_window_is_never_shorter_than_a_second_nor_behind_the_deadline(
+    room: float, left: float, n: int, reason: str
+) -> None:
+    made = decided(n=n, cause=Problem(reason=reason, message="x"), slip=slip(deadline_at=T0 + left))
+    verdict = over("wait", n=n, room_at=T0 + room)
+    follows = refusal(made, verdict)
+    if isinstance(follows, Retry):
+        assert verdict.at + PATIENCE_SECONDS <= follows.not_before < T0 + left
+        if reason == "over_budget":
+            assert follows.not_before >= T0 + room
+    else:
+        assert isinstance(follows, Done)
+        assert verdict.at + PATIENCE_SECONDS >= T0 + left or T0 + room + ROLLOVER_SECONDS >= T0 + left
+
+
+def test_what_follows_a_long_wait_does_not_count_until_an_attempt_is_made() -> None:
+    busy = granted(n=30, verdict="refused", skipped=skipped(("its breaker is open", 0.0)))
+    for reason in ("over_budget", "resumed", "still_waiting"):
+        cause = Problem(reason=reason, message="x")
+        follows = again(decided(n=30, cause=cause), busy)
+        assert (follows.cause.reason, follows.cause.message) == ("still_waiting", "b0: its breaker is open")
+        assert follows.not_before - busy.at == LONGEST_PATIENCE_SECONDS
+        assert again(decided(n=2, cause=cause), busy).cause.reason == "refused", "a second look is no wait"
+    assert again(decided(n=30, cause=Problem(reason="timeout", message="x")), busy).cause.reason == "refused"
+    assert again(decided(n=3000), busy).not_before - busy.at == LONGEST_PATIENCE_SECONDS
 
 
 def test_it_does_not_wait_for_a_window_behind_its_deadline() -> None:
@@ -140,11 +199,11 @@ def test_it_does_not_wait_for_a_window_behind_its_deadline() -> None:
 def test_it_is_held_for_a_person() -> None:
     first = candidate("dear", worst_case_microdollars=60, worst_case_tokens=110)
     made = decided(n=2, cause=OVER, ranking=(first, candidate()), slip=slip(needs={"user": "ada", "workflow": "w"}))
-    for verdict, given in (
+    for verdict, asked in (
         (over("ask", n=2), made),
         (over("ask", hopeless=True), msgspec.structs.replace(made, cause=None)),
     ):
-        follows = refusal(given, verdict)
+        follows = refusal(asked, verdict)
         assert isinstance(follows, Held)
         assert (follows.user, follows.workflow, follows.budgets) == ("ada", "w", ("x",))
         assert (follows.cost_microdollars, follows.tokens, follows.until) == (60, 110, T0 + 600)
@@ -181,6 +240,23 @@ def test_the_user_is_told_where_a_failed_job_really_goes() -> None:
         tenant="acme", job="j-1", n=2, from_backend="b", to_backend="a", cause=FIRST, at=verdict.at,
         changes=("model n -> m", *changes),
     )  # fmt: skip
+
+
+def test_a_reroute_tells_only_what_differs_from_the_attempt_before() -> None:
+    steps, wide, capped = "standard: steps 25 instead of 30", "standard: width 768", "output capped at 10 tokens"
+    past = (Attempt(n=1, backend="b", model="n", outcome="timeout", billed_microdollars=5, problem=FIRST),)
+    tried = candidate("b", model="n", barred="failed", reason="is excluded", changes=(steps, wide))
+    verdict = granted(n=2, backend="a", model="n")
+
+    def told(chosen: tuple[str, ...], *others: Candidate) -> tuple[str, ...]:
+        made = decided(n=2, attempts=past, ranking=(candidate("a", model="n", changes=chosen),), others=others)
+        said = rerouted(made, verdict)
+        assert said is not None
+        return said.changes
+
+    assert told((steps, wide), tried) == ()
+    assert told((steps, capped), tried) == (capped, f"no longer: {wide}")
+    assert told((steps, wide)) == (steps, wide)  # It is gone: nobody knows what was changed for it.
 
 
 def test_a_failure_without_words_still_has_a_cause() -> None:
