@@ -21,7 +21,7 @@ from actors.contradictions import of_budget
 from actors.windows import span
 from bus import codec
 from bus.bus import Bus
-from messages import BudgetsAre, BudgetsOf, Done, Held, JobResume, Limit, Retry, token
+from messages import BudgetsAre, BudgetsOf, Done, Held, JobResume, Limit, Retry, Spending, token
 from messages.attempts import WhenOver
 from messages.fleet import Scope, Window
 
@@ -115,18 +115,28 @@ async def _named(bus: Bus, name: str) -> tuple[Limit, BudgetsAre]:
     raise Complaint(f"no budget called {name!r} is in force", hint=hint)
 
 
+async def _spending(bus: Bus, name: str) -> dict[tuple[str, str], Spending]:
+    """Where each budget is going, by budget and holder."""
+    key = Spending.channel.key_of(budget=name) if name else Spending.channel.pattern
+    told = [codec.decode(Spending, r.data) async for r in bus.read(Spending.channel.stream, key) if r.data]
+    return {(one.budget, one.holder): one for one in told}
+
+
 async def _list(name: str, where: Where, *, machine: bool) -> int:
     async with reach(where) as bus:
         answer = (await _named(bus, name))[1] if name else await _held(bus)
+        spending, now = await _spending(bus, name), bus.now()
     if machine:
         for limit in answer.limits:
             states = [state for state in answer.states if state.budget == limit.name]
+            going = [one for one in spending.values() if one.budget == limit.name]
             row = {**msgspec.to_builtins(limit), "states": msgspec.to_builtins(states)}
+            row["spending"] = msgspec.to_builtins(going)
             out.file.write(msgspec.json.encode(row).decode() + "\n")
     elif answer.limits:
         hidden = 0 if name else unused_ceilings(answer)
         if hidden < len(answer.limits):
-            out.print(budgets_table(answer, ceilings=bool(name)))
+            out.print(budgets_table(answer, spending, now=now, ceilings=bool(name)))
         if hidden:
             err.print(
                 f"{count(hidden, 'shipped ceiling')} for cloud providers not used yet: `turnout budget list --json`"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
+import msgspec
 from rich.text import Text
 
-from actors.console.screen import Wrong, clean, day_and_clock, table
-from messages import BudgetsAre, BudgetState, Limit
+from actors.alert_settings import BILLING, BILLING_LIMIT
+from actors.console.screen import Wrong, clean, day_and_clock, seconds, table
+from messages import BudgetsAre, BudgetState, Limit, Spending
 from messages.fleet import Unit
 
 UNITS: dict[str, Unit] = {
@@ -73,12 +76,19 @@ def unused_ceilings(answer: BudgetsAre) -> int:
     return sum(limit.name.startswith(CEILING) and limit.name not in used for limit in answer.limits)
 
 
-def budgets_table(answer: BudgetsAre, *, ceilings: bool = True) -> object:
+def budgets_table(
+    answer: BudgetsAre,
+    spending: Mapping[tuple[str, str], Spending] | None = None,
+    *,
+    now: float = 0.0,
+    ceilings: bool = True,
+) -> object:
     """One row per budget and holder; one that nobody has used in its present window has no bar.
 
-    Without `ceilings` the shipped ones that nobody has used are left out.
+    `spending`, by budget and holder, tells where each is going. Without `ceilings` the shipped ones that nobody has used are
+    left out.
     """
-    made = table("budget", "for", "spent", "held", "limit", "used", "", "window", "set by", right=(
+    made = table("budget", "for", "spent", "held", "limit", "used", "", "by the end", "window", "set by", right=(
         "spent", "held", "limit", "used"))  # fmt: skip
     for column in made.columns[2:6]:
         column.min_width = 5
@@ -87,22 +97,47 @@ def budgets_table(answer: BudgetsAre, *, ceilings: bool = True) -> object:
         if not states and limit.name.startswith(CEILING) and not ceilings:
             continue
         for state in states or [None]:
-            made.add_row(*_row(limit, state))
+            known = (spending or {}).get((limit.name, state.holder)) if state else None
+            made.add_row(*_row(_as_shown(limit), state, known, now))
     return made
 
 
-def _row(limit: Limit, state: BudgetState | None) -> tuple[Text | str, ...]:
+def _as_shown(limit: Limit) -> Limit:
+    """A budget that only counts for a provider's threshold shows the threshold: its own limit stops nothing."""
+    if not limit.name.startswith(BILLING) or limit.limit != BILLING_LIMIT:
+        return limit
+    return msgspec.structs.replace(limit, limit=round(limit.soft_share * limit.limit), soft_share=1.0)
+
+
+def where_to(state: BudgetState, spending: Spending | None, now: float) -> Text:
+    """What will be spent when the window ends, and how long and for how many jobs the rest lasts; empty: unknown."""
+    if spending is None or spending.counter != state.counter:
+        return Text()
+    parts: list[str] = []
+    if spending.projected is not None:
+        parts.append(shown(spending.projected, state.unit))
+    if spending.breach_at:
+        left = spending.breach_at - now
+        parts.append(f"full in {seconds(left)}" if left > 0 else "full")
+    if spending.jobs_left is not None:
+        parts.append(f"{spending.jobs_left:,} prompts left")
+    return Text(", ".join(parts), "yellow" if spending.breach_at else "")
+
+
+def _row(limit: Limit, state: BudgetState | None, spending: Spending | None, now: float) -> tuple[Text | str, ...]:
     spent, held = (state.spent, state.reserved) if state else (0, 0)
     who = state.holder if state else (limit.only or ("all" if limit.scope == "global" else f"each {limit.scope}"))
     share = (spent + held) / limit.limit if limit.limit else 0.0
     style = "red" if spent + held >= limit.limit > 0 else "yellow" if share >= limit.soft_share else "green"
     rolls = f", to {_short(state.ends_at)}" if state and state.ends_at else ""
-    by = clean(limit.by) if limit.at else "shipped" if limit.name.startswith(CEILING) else "settings"
+    by = clean(limit.by) if limit.at else next(
+        (by for prefix, by in ((CEILING, "shipped"), (BILLING, "environment")) if limit.name.startswith(prefix)), "settings"
+    )  # fmt: skip
     unit = "" if limit.unit in ("microdollars", "gpu_milliseconds") else f" {limit.unit}"
     return (
         Text(clean(limit.name), "bold"), clean(who), shown(spent, limit.unit), shown(held, limit.unit),
         shown(limit.limit, limit.unit) + unit, f"{share:.0%}", Text(bar(spent, held, limit.limit) if state else "", style),
-        f"{limit.window}{rolls}", by,
+        where_to(state, spending, now) if state else "", f"{limit.window}{rolls}", by,
     )  # fmt: skip
 
 

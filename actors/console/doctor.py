@@ -14,13 +14,15 @@ from rich.text import Text
 
 from actors import node
 from actors.console.app import play
+from actors.console.budget_table import CEILING
+from actors.console.budget_table import shown as money
 from actors.console.publish import is_there
 from actors.console.reach import HERE, Where, address, ask, knock, reach_url
 from actors.console.screen import FAILED, OK, Complaint, clean, out, shown
 from actors.settings import Settings
 from bus.bus import Bus
 from bus.server import ServerError, find_binary
-from messages import JobSubmit, NeedsAre, NeedsOf
+from messages import BudgetsAre, BudgetsOf, JobSubmit, Limit, NeedsAre, NeedsOf
 
 GOOD, BAD, SO = ("✔", "green"), ("✘", "red"), ("·", "dim")
 
@@ -44,6 +46,8 @@ async def _doctor(settings: Settings, where: Where) -> int:
     await _gpus()
     _prices(settings)
     runs = await _bus(settings, where)
+    await _ceilings(settings, where, runs=runs)
+    _thresholds()
     usable = await _backends(settings)
     out.print()
     if usable:
@@ -101,6 +105,36 @@ def _prices(settings: Settings) -> None:
     said, to_do = warning(settings)
     if said:
         _say(BAD, "prices", said, to_do)
+
+
+async def _ceilings(settings: Settings, where: Where, *, runs: bool) -> None:
+    """Show what a day at a cloud provider may cost at most: as it holds on the bus, else as it would from the start."""
+    limits = await _held(settings, where) if runs else None
+    held = limits if limits is not None else node.in_force(settings)
+    by_amount: dict[str, list[str]] = {}
+    for one in held:
+        if one.name.startswith(CEILING):
+            by_amount.setdefault(f"{money(one.limit, one.unit)} a {one.window}", []).append(one.only or one.scope)
+    if not by_amount:
+        _say(SO, "ceilings", "none: only your own budgets limit what cloud providers cost")
+        return
+    listed = "; ".join(f"{much}: {', '.join(sorted(names))}" for much, names in by_amount.items())
+    _say(GOOD, "ceilings", listed, "turnout budget raise ceiling-PROVIDER --limit DOLLARS")
+
+
+async def _held(settings: Settings, where: Where) -> tuple[Limit, ...] | None:
+    """The budgets that hold on the bus; None when nobody answers for them."""
+    try:
+        async with reach_url(*address(settings, where)) as bus:
+            return (await ask(bus, BudgetsOf(), BudgetsAre)).limits
+    except Complaint:
+        return None
+
+
+def _thresholds() -> None:
+    """Show what the environment wants to be told of."""
+    for provider, amount in sorted(node.alert_thresholds(os.environ).items()):
+        _say(GOOD, "threshold", f"tells when a month at {provider} has cost {money(amount, 'microdollars')}")
 
 
 async def _gpus() -> None:
@@ -186,7 +220,7 @@ def _places(discovery: node.Discovery) -> None:
 def _keys(discovery: node.Discovery) -> None:
     found = discovery.keys_here()
     for key in found:
-        later = "" if key.usable else f"the adapter for {key.provider} comes later"
+        later = "" if key.usable else f"{key.provider} needs an address too: write it into the settings as a backend"
         _say(GOOD if key.usable else SO, "key", f"{key.variable} is set", later)
     if not found:
-        _say(SO, "key", "no OPENAI_API_KEY in the environment")
+        _say(SO, "key", "none of a provider in the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY)")

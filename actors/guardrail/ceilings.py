@@ -7,8 +7,10 @@ They are nobody's budget, only a guard against a loop that spends all night. Eac
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from actors.alert_settings import BILLING, BILLING_LIMIT
 from actors.settings import Budget
 
 PER_DAY_DOLLARS: Final[dict[str, int]] = {
@@ -23,3 +25,18 @@ CEILINGS: Final[tuple[Budget, ...]] = tuple(
     Budget(name=f"ceiling-{provider}", scope="provider", only=provider, window="day", limit=dollars * 1_000_000)
     for provider, dollars in sorted(PER_DAY_DOLLARS.items())
 )
+
+
+def counting(thresholds: Mapping[str, int], budgets: Iterable[Budget] = ()) -> tuple[Budget, ...]:
+    """Budgets that count what a calendar month costs at each provider with a threshold, and never stop anything; all but
+    those of whose name there is one already.
+    """
+    taken = {budget.name for budget in budgets}
+    made = (
+        Budget(
+            name=f"{BILLING}{provider}", scope="provider", only=provider, window="month", limit=BILLING_LIMIT,
+            soft_share=threshold / BILLING_LIMIT,
+        )
+        for provider, threshold in sorted(thresholds.items())
+    )  # fmt: skip
+    return tuple(budget for budget in made if budget.name not in taken)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import io
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from actors.console.budget_table import BAR, amount_of, bar, shown, unit_of
+from actors.alert_settings import BILLING_LIMIT
+from actors.console.budget_table import BAR, amount_of, bar, budgets_table, shown, unit_of, where_to
 from actors.console.screen import Wrong
+from messages import BudgetsAre, BudgetState, Limit, Spending
 from messages.fleet import Unit
 
 
@@ -67,3 +73,54 @@ def test_a_bar_has_its_width_and_shows_whatever_there_is(spent: int, held: int, 
     assert made.strip("█").strip("▒").strip("░") == ""
     if limit and spent + held <= limit:
         assert abs(made.count("░") - BAR * (limit - spent - held) / limit) <= 2
+
+
+# Where a budget is going.
+
+STATE = BudgetState(
+    budget="daily", holder="acme", counter="ledger.tenant.acme.microdollars.day-1", unit="microdollars", window="day",
+    spent=1_000_000, reserved=500_000, limit=5_000_000, began_at=0.0, ends_at=86_400.0, at=100.0,
+)  # fmt: skip
+
+
+def going(**changes: Any) -> Spending:
+    given: dict[str, Any] = {"budget": "daily", "holder": "acme", "counter": STATE.counter, "at": 100.0}
+    return Spending(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("spending", "text"),
+    [
+        (going(projected=9_000_000, breach_at=7_300.0, jobs_left=120), "$9.00, full in 2.0 h, 120 prompts left"),
+        (going(projected=2_000_000, jobs_left=1_200), "$2.00, 1,200 prompts left"),
+        (going(projected=2_000_000, breach_at=100.0), "$2.00, full"), (going(), ""), (None, ""),
+        (going(projected=9_000_000, counter="ledger.tenant.acme.microdollars.day-0"), ""),
+    ],
+)  # fmt: skip
+def test_where_a_budget_is_going(spending: Spending | None, text: str) -> None:
+    assert where_to(STATE, spending, 100.0).plain == text
+
+
+def screen(answer: BudgetsAre, **more: Any) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(budgets_table(answer, **more))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_table_tells_it_for_each_holder() -> None:
+    answer = BudgetsAre(limits=(Limit(name="daily", scope="tenant", limit=5_000_000),), states=(STATE,))
+    told = screen(answer, spending={("daily", "acme"): going(projected=9_000_000, breach_at=7_300.0)}, now=100.0)
+    assert "by the end" in told
+    assert "$9.00, full in 2.0 h" in told
+    assert "full" not in screen(answer, spending={("daily", "other"): going(breach_at=7_300.0)}, now=100.0)
+
+
+def test_a_threshold_is_shown_instead_of_a_limit_that_stops_nothing() -> None:
+    limit = Limit(
+        name="billing-openai", scope="provider", only="openai", window="month", limit=BILLING_LIMIT,
+        soft_share=100_000_000 / BILLING_LIMIT,
+    )  # fmt: skip
+    told = screen(BudgetsAre(limits=(limit,)))
+    assert "$100.00" in told
+    assert "environment" in told
+    assert "1,000,000,000" not in told
