@@ -31,6 +31,7 @@ class Completion:
         self._finish: str | None = None
         self._usage: Usage | None = None
         self._chose = False  # Saw any choice.
+        self._refused = False
         self.done = False
         """The stream said that it is complete."""
 
@@ -67,9 +68,11 @@ class Completion:
             raise self._error("invalid_structure", "the answer holds no choices")
         if self._finish in _BROKEN_OFF:
             raise self._error("cut_stream", f"the server gave the answer up (finish reason {self._finish!r})")
+        text = "".join(self._texts)
+        finish = _FINISH.get(self._finish or "", "")
         return Answer(
-            text="".join(self._texts),
-            finish_reason=_FINISH.get(self._finish or "", ""),
+            text=text,
+            finish_reason="content_filter" if self._refused and not text and finish == "stop" else finish,
             model=self._model,
             usage=self._usage or Usage(),
             tool_calls=tuple(self._tools[index] for index in sorted(self._tools)),
@@ -92,7 +95,7 @@ class Completion:
             choice = as_object(item)
             if choice is None:
                 raise self._broken("a choice is no object", event)
-            if choice.get("index", 0) not in {0, None}:
+            if choice.get("index") not in (0, None):  # It may be of any type.
                 continue  # We ask for one.
             self._chose = True
             finish: Any = choice.get("finish_reason")
@@ -106,6 +109,7 @@ class Completion:
                 if delta is None:
                     raise self._broken(f"{name} is no object", event)
                 text += self._content(delta.get("content"), event)
+                self._refused = self._refused or bool(delta.get("refusal"))
                 self._calls(delta.get("tool_calls"), event)
         return text
 
@@ -156,18 +160,19 @@ class Completion:
 
 
 def usage_in(fields: Mapping[str, Any]) -> Usage | None:
-    """The usage that an event or answer reports, or None when it reports none."""
+    """The usage that an event or answer reports, in the words of chat or of responses; None when it reports none."""
     usage = as_object(fields.get("usage"))
     if not usage:
         return None
-    prompt = as_object(usage.get("prompt_tokens_details")) or {}
-    completion = as_object(usage.get("completion_tokens_details")) or {}
+
+    read = as_object(usage.get("prompt_tokens_details", usage.get("input_tokens_details"))) or {}
+    written = as_object(usage.get("completion_tokens_details", usage.get("output_tokens_details"))) or {}
     return Usage(
-        input_tokens=count(usage.get("prompt_tokens")),
-        output_tokens=count(usage.get("completion_tokens")),
-        cached_tokens=count(prompt.get("cached_tokens")),
-        cache_write_tokens=count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=count(completion.get("reasoning_tokens")),
+        input_tokens=count(usage.get("prompt_tokens", usage.get("input_tokens"))),
+        output_tokens=count(usage.get("completion_tokens", usage.get("output_tokens"))),
+        cached_tokens=count(read.get("cached_tokens")),
+        cache_write_tokens=count(read.get("cache_write_tokens")),
+        reasoning_tokens=count(written.get("reasoning_tokens")),
     )
 
 

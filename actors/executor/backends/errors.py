@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from actors.executor.backends.gemini_errors import read_details
 from actors.executor.backends.port import BackendError, ErrorKind
 
 _MESSAGE_LIMIT: Final = 300
@@ -24,9 +25,22 @@ _ACCOUNT: Final = frozenset(
         "invalid_api_key",
         "authentication_error",
         "permission_error",
+        "API_KEY_INVALID",
     }
 )
 _UNKNOWN_MODEL: Final = frozenset({"model_not_found", "not_found_error", "NotFoundError"})
+# Google's FAILED_PRECONDITION: the place, the tier or the model does not allow it.
+_NOT_HERE: Final = frozenset({"model_not_found", "unsupported_parameter", "unsupported_value", "FAILED_PRECONDITION"})
+_BLOCKED: Final = frozenset(
+    {
+        "moderation_blocked",
+        "content_policy_violation",
+        "image_content_policy_violation",
+        "misalignment_policy_violation",
+        "bio_policy",
+        "content_filter",
+    }
+)
 
 # Only for errors inside a 200, where the words are all there is.
 _STATUS_OF_WORD: Final = {
@@ -48,6 +62,7 @@ _STATUS_OF_WORD: Final = {
     "unsupported_value": 400,
     "not_supported_error": 501,
     "request_too_large": 413,
+    "invalid_prompt": 400,
 }
 _KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
     401: "account",
@@ -70,7 +85,7 @@ _KIND_OF_STATUS: Final[dict[int, ErrorKind]] = {
 # Local servers answer 500 to some requests that will never work, and 400 to some that would work elsewhere.
 _WRONG_REQUEST: Final = re.compile(r"(?i)parse error|failed to parse|syntax error|is required|missing required")
 _WRONG_BACKEND: Final = re.compile(r"(?i)does not support|input is not supported|server is pinned to")
-_KEYS: Final = re.compile(r"\b(?:sk|rk|pk|rpa)[-_][A-Za-z0-9_-]{12,}|(?<=Bearer )[^\s\"']+")
+_KEYS: Final = re.compile(r"\b(?:sk|rk|pk|rpa)[-_][A-Za-z0-9_-]{12,}|\bAIza[A-Za-z0-9_-]{20,}|(?<=Bearer )[^\s\"']+")
 
 
 class Complaint(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +93,15 @@ class Complaint(msgspec.Struct, frozen=True, kw_only=True):
 
     message: str = ""
     words: frozenset[str] = frozenset()
-    """Its `code`, `type` and `details.error_code`, those that are text."""
+    """Its `code`, `type`, `status`, `details.error_code` and the reasons of Google's `details`, those that are text."""
     status: int | None = None
     """Its `code` or `status` where that is an HTTP error status (vLLM, llama.cpp)."""
     param: str = ""
     """The request's field that is to blame."""
+    retry_after_seconds: float | None = None
+    """How long to wait, where the body says it (Google); None: it does not."""
+    exhausted: bool = False
+    """A quota is used up for so long that waiting does not help (Google)."""
 
 
 def as_object(value: object) -> dict[str, Any] | None:
@@ -113,7 +132,7 @@ def complaint_of(body: str) -> Complaint:
         decoded: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeEncodeError):
         return Complaint(message=body.strip())
-    event = as_object(decoded)
+    event = as_object(_only(decoded))
     if event is None:
         return Complaint(message=_text(decoded))
     return complaint_in(event) or _read(event)
@@ -127,6 +146,8 @@ def kind_of(status: int, complaint: Complaint) -> ErrorKind:
     words = complaint.words
     if words & _ACCOUNT or any(word.endswith("_spend_limit_reached") for word in words):
         return "account"
+    if words & _BLOCKED:
+        return "empty"
     if status < 300:
         status = complaint.status or next((_STATUS_OF_WORD[word] for word in sorted(words & _STATUS_OF_WORD.keys())), 0)
         if words & _UNKNOWN_MODEL:
@@ -137,7 +158,7 @@ def kind_of(status: int, complaint: Complaint) -> ErrorKind:
         return "invalid_structure"  # A redirect: the address is wrong, and a POST must not be moved.
     if status in _KIND_OF_STATUS:
         return _KIND_OF_STATUS[status]
-    if status in {400, 500} and ("model_not_found" in words or _WRONG_BACKEND.search(complaint.message)):
+    if status in {400, 500} and (words & _NOT_HERE or _WRONG_BACKEND.search(complaint.message)):
         return "unknown_model"
     if status == 500 and _WRONG_REQUEST.search(complaint.message):
         return "bad_request"
@@ -160,6 +181,9 @@ def failure(
     secrets = tuple(secrets)
     complaint = complaint or complaint_of(body)
     should_retry = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+    if should_retry is None and complaint.exhausted:
+        should_retry = False
+    wait = retry_after_seconds(headers, now)
     kind = kind_of(status, complaint)
     if kind == "bad_request" and should_retry:
         kind = "server_error"  # The server knows better whose fault it was.
@@ -171,7 +195,7 @@ def failure(
         f"{where}: {said}",
         status=status,
         body=redact(body, secrets),
-        retry_after_seconds=retry_after_seconds(headers, now),
+        retry_after_seconds=complaint.retry_after_seconds if wait is None else wait,
         should_retry=should_retry,
     )
 
@@ -211,14 +235,23 @@ def shorten(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def _only(value: object) -> object:
+    """The one item of a list: Google's errors of streams come as one."""
+    items = cast("list[object]", value) if isinstance(value, list) else [value]
+    return items[0] if len(items) == 1 else items
+
+
 def _read(error: Mapping[str, Any]) -> Complaint:
     details = as_object(error.get("details")) or {}
-    words = (error.get("code"), error.get("type"), details.get("error_code"))
+    google = read_details(error.get("details"))
+    words = (error.get("code"), error.get("type"), details.get("error_code"), error.get("status"), *google.reasons)
     return Complaint(
         message=_text(error.get("message") or error.get("detail") or ""),
         words=frozenset(word for word in words if isinstance(word, str) and word),
         status=_status(error),
         param=str(error.get("param") or ""),
+        retry_after_seconds=google.retry_after_seconds,
+        exhausted=google.exhausted,
     )
 
 

@@ -1,13 +1,16 @@
 """What every backend adapter promises, whatever protocol it speaks.
 
-The executor sees nothing else: it hands in a `Call`, reads `Chunk`s and one `Answer`, or gets a `BackendError`.
-Adapters impose no limit on silence, only on connecting: stall timeouts belong to the executor.
+The executor sees nothing else: it hands in a `Call`, reads `Chunk`s, `Step`s and `Artifact`s and then one `Answer`, or gets
+a `BackendError`. Adapters impose no limit on silence, only on connecting: stall timeouts belong to the executor.
 """
 
 from collections.abc import AsyncGenerator
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast, runtime_checkable
 
 import msgspec
+
+from actors.executor.backends.files import File
+from messages.values import Asset, Media, Quality
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", ""]
 """Why the answer ended; empty when the backend did not say."""
@@ -23,6 +26,7 @@ ErrorKind = Literal[
     "invalid_structure",
     "cut_stream",
     "unknown_model",
+    "empty",
 ]
 """How a backend failed.
 
@@ -37,6 +41,7 @@ ErrorKind = Literal[
 - `cut_stream`: the answer began and broke off before its end.
 - `unknown_model`: the request is wrong for this backend only: it has no such model, or the model lacks what the request
   needs (images, tools).
+- `empty`: it answered, and made nothing: a blocked prompt, an image that was filtered out. Another one may see it otherwise.
 """
 
 Retry = Literal["same", "elsewhere", "account", "never"]
@@ -59,18 +64,35 @@ _RETRY: Final[dict[ErrorKind, Retry]] = {
     "invalid_structure": "elsewhere",
     "cut_stream": "same",
     "unknown_model": "elsewhere",
+    "empty": "elsewhere",
 }
 
 BODY_LIMIT: Final = 2_000
 """Characters of an error body that a `BackendError` keeps."""
 
 
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that the job brings along: the image to start from, a mask, a sound."""
+
+    name: str
+    """What it is for: `image`, `mask`, `end_image`, `video`, `audio`, or the name of a recipe's input."""
+    media_type: str
+    data: bytes
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt's request, in no protocol's form."""
 
+    key: str = ""
+    """Names this attempt: the same for a repeated run of it, another for every other. For protocols whose client chooses the
+    id of the request, so that a lost answer can be found again."""
     model: str
+    asset: Asset = "text"
+    """What is to be made."""
+    quality: Quality = "standard"
     messages: tuple[dict[str, Any], ...]
-    """In OpenAI form: `role`, and `content` as a string or as parts."""
+    """In OpenAI form: `role`, and `content` as a string or as parts. Of media jobs the last text of the user is the prompt;
+    see `prompt_of`. Images in parts are `data:` URLs, or URLs of the web."""
     max_output_tokens: int
     """Always above 0: this is what caps the cost."""
     temperature: float | None = None
@@ -82,6 +104,32 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """In OpenAI form: `{"type": "function", "function": {...}}`."""
     context_tokens: int = 0
     """Estimated tokens of prompt and answer together, for servers that size their context by request; 0: unknown."""
+    media: Media = Media()
+    """Size, steps, frames, LoRAs, … of what is to be made, as adjusted for this backend; 0 and empty: it does not matter."""
+    negative_prompt: str = ""
+    """What must not be in the picture."""
+    recipe: str = ""
+    """The workflow to run, by name; empty: the usual one for the asset."""
+    graph: dict[str, Any] | None = None
+    """The job's own ComfyUI graph in API form; comes before a recipe."""
+    inputs: tuple[Input, ...] = ()
+    texts: tuple[str, ...] = ()
+    """What is to be embedded."""
+    dimensions: int = 0
+    """Length of the embeddings that are asked for; 0: the model's own."""
+
+
+def prompt_of(call: Call) -> str:
+    """The text to make media from: the last message of the user, its texts joined; empty when there is none."""
+    for message in reversed(call.messages):
+        if message.get("role") != "user":
+            continue
+        content: Any = message.get("content")
+        if isinstance(content, str):
+            return content
+        parts = cast("list[dict[str, Any]]", content) if isinstance(content, list) else []
+        return "\n".join(str(part["text"]) for part in parts if part.get("text"))
+    return ""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,10 +145,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Part of the output tokens that was thought and not shown."""
     estimated: bool = False
     """The backend sent no usage; somebody counted. Adapters never estimate: they leave None."""
+    gpu_seconds: float | None = None
+    """How long it ran on the backend's hardware, as the backend says (RunPod's `executionTime`)."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer; always the last thing that a run yields."""
+    """The whole answer; always the last thing that a run yields. Artifacts came before it."""
 
     text: str
     """All chunks together. May be empty."""
@@ -110,6 +160,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     tool_calls: tuple[dict[str, Any], ...] = ()
     """In OpenAI form; `arguments` is a string, and not checked."""
+    embeddings: tuple[tuple[float, ...], ...] = ()
+    """One for each of the call's texts, in their order."""
+    seed: int | None = None
+    """The seed that was really used, where the backend or the adapter chose it."""
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,15 +172,84 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+Stage = Literal["queued", "loading", "working"]
+"""`queued`: the backend has not begun. `loading`: it loads the model, or starts a worker. `working`: it makes it."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the backend is, where it says so; a sign of life."""
+
+    stage: Stage
+    share: float | None = None
+    """Part of the work that is done, 0 to 1; None: unknown. Never falls during a run."""
+    text: str = ""
+    """What it does, for people: `step 12 of 30`."""
+    preview: bytes = b""
+    """A small picture of what is being made, JPEG or PNG; empty: none."""
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that the backend made. Whoever takes it closes it."""
+
+    name: str
+    """A file name without folders, with its ending."""
+    media_type: str
+    """As in HTTP's `Content-Type`."""
+    file: File
+    width: int = 0
+    """Pixels, where known."""
+    height: int = 0
+    """Pixels, where known."""
+    seconds: float = 0.0
+    """Length of a video or sound, where known."""
+
+
+Item = Chunk | Step | Artifact | Answer
+"""What a run yields."""
+
+
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """A model found by discovery."""
 
     model: str
     context_tokens: int | None = None
     """Prompt and answer together, per request; None: the backend does not say."""
+    max_output_tokens: int | None = None
+    """The most it writes per answer; None: the backend does not say."""
     capabilities: tuple[str, ...] = ("text",)
+    """`text`, `vision`, `tools`, `json`, `image`, `video`, `audio`, `embedding`, `lora`, `controlnet`, `thinking`, and
+    `recipe:<name>` for every recipe that it can run."""
     loaded: bool | None = None
     """Whether the model is in memory; None: the backend does not say."""
+    parameters_billion: float | None = None
+    vram_mb: int | None = None
+    """GPU memory it takes, in MiB; None: unknown."""
+    loras: tuple[str, ...] | None = None
+    """LoRAs it can be run with; None: unknown."""
+    cloud: bool = False
+    """Runs elsewhere although the server is here: costs money, and its data leave (Ollama's `-cloud` models)."""
+    retires: str = ""
+    """The day it is shut down, `2026-12-11`; empty: none is known."""
+
+
+class Vitals(msgspec.Struct, frozen=True, kw_only=True):
+    """How a backend is that takes calls. None: it does not say."""
+
+    version: str = ""
+    waiting: int | None = None
+    """Requests in its own queue, ours included."""
+    running: int | None = None
+    """Requests it works on, ours included."""
+    slots: int | None = None
+    """Requests it works on at once."""
+    loaded: tuple[str, ...] | None = None
+    """Models in memory, by the names of its offers."""
+    vram_total_mb: int | None = None
+    vram_free_mb: int | None = None
+    cold: bool = False
+    """The next call has to start a worker first."""
+    notes: tuple[str, ...] = ()
+    """What does not keep it from working, but somebody should know: recipes that lack a file there."""
 
 
 class BackendError(Exception):
@@ -177,16 +300,17 @@ class BackendError(Exception):
 class Backend(Protocol):
     """One server that runs calls. Belongs to one event loop; any number of calls may run at once."""
 
-    def run(self, call: Call) -> AsyncGenerator[Chunk | Answer, None]:
-        """Yield the answer's chunks, then exactly one `Answer`.
+    def run(self, call: Call) -> AsyncGenerator[Item, None]:
+        """Yield chunks, steps and artifacts as they come, then exactly one `Answer`.
 
-        An async generator: closing it, or cancelling whoever waits for it, closes the HTTP connection at once, which
-        stops the generation. Raises BackendError.
+        An async generator: closing it, or cancelling whoever waits for it, closes the connection at once and stops the
+        generation: where the protocol has a call for that it is made, shielded and within `CANCEL_SECONDS`. Raises
+        BackendError.
         """
         ...
 
-    async def health(self) -> None:
-        """Return when calls may be sent; otherwise raise BackendError."""
+    async def health(self) -> Vitals:
+        """How it is, when calls may be sent; otherwise raise BackendError. Cheap: it is asked often."""
         ...
 
     async def discover(self) -> tuple[Offer, ...]:
@@ -195,4 +319,21 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Close all connections; running calls fail. May be called twice."""
+        ...
+
+
+CANCEL_SECONDS: Final = 5.0
+"""How long an adapter may take to tell a backend that nobody waits any more."""
+
+
+@runtime_checkable
+class Switch(Protocol):
+    """A backend whose models can be put into memory and out of it on command."""
+
+    async def load(self, model: str) -> None:
+        """Put the model into memory, in place of what is there if need be; returns when it can be called. Raises BackendError."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Free the memory of the model; nothing happens when it is not loaded. Raises BackendError."""
         ...

@@ -1,25 +1,33 @@
 """One backend's HTTP connections: sends requests and turns every kind of trouble into a BackendError."""
 
 import contextlib
-import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
+from urllib.parse import quote, unquote
 
 import aiohttp
 import httpx
 import httpx_aiohttp
 import msgspec
 
+from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import failure, redact, shorten
+from actors.executor.backends.files import LIMIT_BYTES, File, TooLarge
 from actors.executor.backends.port import BackendError
 
 ERROR_BODY_LIMIT: Final = 64 * 1024
 """Bytes of an error body that are read."""
 ANSWER_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of an answer that are read, streamed or not; more is a fault of the server."""
+"""Bytes of an answer that are read, streamed or not, where nobody asks for more; more is a fault of the server."""
+MEDIA_ANSWER_LIMIT: Final = 256 * 1024 * 1024
+"""The same for answers that hold pictures, sounds or films as base64."""
+SOCKET_MESSAGE_LIMIT: Final = 32 * 1024 * 1024
+"""Bytes of one message of a websocket."""
 
 # Idle connections are dropped before the usual servers do it (uvicorn: 5 s), so that no request meets a closed one.
 _IDLE_SECONDS: Final = {"http": 4.0, "https": 30.0}
+
+_REDIRECTS: Final = 5
 
 _TROUBLE: Final = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 
@@ -27,16 +35,20 @@ _TROUBLE: Final = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSEr
 class Reply:
     """An answer whose headers have come."""
 
-    def __init__(self, response: httpx.Response, name: str) -> None:
+    def __init__(self, response: httpx.Response, name: str, limit: int = ANSWER_LIMIT) -> None:
         self._pieces = response.aiter_bytes()
         self._name = name
+        self._limit = limit
         self._size = 0
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        """By lower-case names."""
         self.media_type: str = response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def read(self) -> bytes:
         """The next piece of the body; empty at its end.
 
-        Raises BackendError when it breaks off or exceeds `ANSWER_LIMIT`.
+        Raises BackendError when it breaks off or exceeds its limit.
         """
         try:
             piece = await anext(self._pieces, b"")
@@ -46,8 +58,8 @@ class Reply:
             message = f"{self._name}: the connection broke before the end of the answer"
             raise BackendError("cut_stream", message, status=200) from error
         self._size += len(piece)
-        if self._size > ANSWER_LIMIT:
-            message = f"{self._name}: the answer exceeds {ANSWER_LIMIT} bytes"
+        if self._size > self._limit:
+            message = f"{self._name}: the answer exceeds {self._limit} bytes"
             raise BackendError("invalid_structure", message, status=200)
         return piece
 
@@ -62,85 +74,201 @@ class Reply:
 class Wire:
     """Connections to one backend. Belongs to the event loop that first uses it."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None,
-        headers: Mapping[str, str],
-        connect_timeout_seconds: float,
-        use_env_proxy: bool,
-        now: Callable[[], float],
-    ) -> None:
-        url = httpx.URL(base_url)
-        self.base_url = base_url
-        self.secrets = _secrets(api_key, headers)
-        self._name = f"{url.host}:{url.port}" if url.port else url.host
-        self._connect_timeout_seconds = connect_timeout_seconds
-        self._now = now
-        # Loading the certificates takes long, and plain HTTP needs none.
-        context = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    def __init__(self, connection: Connection, *, auth: str = "bearer") -> None:
+        """`auth` is how the key goes: `bearer` (`Authorization: Bearer KEY`), or the name of the header that holds it alone.
+
+        Raises ValueError for a certificate file that is none.
+        """
+        url = httpx.URL(connection.url)
+        self.base_url = connection.url
+        self.secrets = _secrets(connection.api_key, connection.headers, connection.proxy)
+        self.name = f"{url.host}:{url.port}" if url.port else url.host
+        """Host and port, for people."""
+        self._connect_timeout_seconds = connection.connect_timeout_seconds
+        self._now = connection.now
+        context = connection.tls()
+        limit, proxy = connection.max_connections, connection.proxy or None
+        trust_env = connection.use_env_proxy and not proxy
 
         def session() -> aiohttp.ClientSession:
-            # No limit here: the executor's slots are the limit.
-            connector = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=_IDLE_SECONDS[url.scheme])
+            connector = aiohttp.TCPConnector(limit=limit, ssl=context, keepalive_timeout=_IDLE_SECONDS[url.scheme])
             return aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=use_env_proxy
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=trust_env, proxy=proxy
             )
 
-        auth = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = {"user-agent": "turnout", **_auth(connection.api_key, auth), **connection.headers}
+        self._new_session = session
+        self._sockets: aiohttp.ClientSession | None = None
+        transport = httpx_aiohttp.AiohttpTransport(verify=context, client=session)
         self._client = httpx.AsyncClient(
-            transport=httpx_aiohttp.AiohttpTransport(verify=context, client=session),
-            timeout=httpx.Timeout(None, connect=connect_timeout_seconds),
-            headers={"user-agent": "turnout", **auth, **headers},
+            transport=transport,
+            timeout=httpx.Timeout(None, connect=connection.connect_timeout_seconds),
+            headers=self._headers,
         )
 
     @contextlib.asynccontextmanager
-    async def exchange(self, method: str, path: str, body: object = None) -> AsyncGenerator[Reply, None]:
-        """Send a request (a `body` goes as JSON) to `path` below the base URL, and give its reply.
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        files: Mapping[str, tuple[str, bytes, str]] | None = None,
+        fields: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        limit: int = ANSWER_LIMIT,
+        redirects: int = 0,
+    ) -> AsyncGenerator[Reply, None]:
+        """Send a request to `path` below the base URL, and give its reply, of which at most `limit` bytes are read.
 
-        `path` may be a whole URL. Leaving the block closes the connection, unless the body was read to its end.
-        Raises BackendError for trouble on the way and for every status but 2xx.
+        A `body` goes as JSON; `files` (name of the field: file name, bytes, media type) and `fields` as a form; `content` as it
+        is. `path` may be a whole URL: on another host it gets neither the key nor our headers. At most `redirects` are followed,
+        which only a GET may be. Leaving the block closes the connection, unless the body was read to its end. Raises
+        BackendError for trouble on the way and for every status but 2xx.
         """
-        url = path if "://" in path else f"{self.base_url}/{path}"
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {} if body is None else {"content-type": "application/json"}
-        request = self._client.build_request(method, url, content=content, headers=headers)
+        self._check_open()
+        request = self._request(method, path, body, headers, params, files, fields, content)
+        response = await self._send(request)
+        for _ in range(redirects):
+            target = _target(response)
+            if target is None:
+                break
+            await response.aclose()
+            request = self._request(method, target, None, headers, None, None, None, None)
+            response = await self._send(request)
         try:
-            response = await self._client.send(request, stream=True)
-        except _TROUBLE as error:
-            raise self._unreached(error) from error
-        try:
-            reply = Reply(response, self._name)
+            reply = Reply(response, self.name, limit)
             if not response.is_success:
-                raise await self._refused(response, reply)
+                raise await self._refused(response, reply, ours=self._is_ours(request.url))
             yield reply
         finally:
             await response.aclose()
 
-    async def fetch(self, path: str) -> Any:
-        """The JSON that a GET answers. Raises BackendError."""
-        async with self.exchange("GET", path) as reply:
-            body = await reply.read_all()
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         try:
-            return msgspec.json.decode(body)
+            return await self._client.send(request, stream=True)
+        except _TROUBLE as error:
+            raise self._unreached(error) from error
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        headers: Mapping[str, str] | None,
+        params: Mapping[str, str] | None,
+        files: Mapping[str, tuple[str, bytes, str]] | None,
+        fields: Mapping[str, str] | None,
+        content: bytes | None,
+    ) -> httpx.Request:
+        url = path if "://" in path else f"{self.base_url}/{path}"
+        sent = dict(headers or {})
+        if body is not None:
+            content = msgspec.json.encode(body)
+            sent["content-type"] = "application/json"
+        try:
+            request = self._client.build_request(
+                method, url, content=content, headers=sent, params=params, files=files, data=fields
+            )  # fmt: skip
+        except httpx.InvalidURL as error:  # Of a file, as the server told it.
+            message = f"{self.name}: an address that can't be asked: {_reason(error)}"
+            raise BackendError("invalid_structure", redact(message, self.secrets)) from error
+        if not self._is_ours(request.url):
+            for name in self._headers.keys() - {"user-agent"} - sent.keys():
+                request.headers.pop(name, None)
+        return request
+
+    def _is_ours(self, url: httpx.URL) -> bool:
+        ours = httpx.URL(self.base_url)
+        return (url.scheme, url.host, url.port) == (ours.scheme, ours.host, ours.port)
+
+    async def download(
+        self, path: str, *, params: Mapping[str, str] | None = None, limit: int = LIMIT_BYTES
+    ) -> tuple[File, str]:
+        """A file and its media type; where it was moved to it is fetched from there. Raises BackendError."""
+        file = File(limit_bytes=limit)
+        try:
+            async with self.exchange("GET", path, params=params, limit=limit, redirects=_REDIRECTS) as reply:
+                while piece := await reply.read():
+                    file.write(piece)
+                return file, reply.media_type
+        except TooLarge as error:
+            file.close()
+            raise BackendError("invalid_structure", f"{self.name}: a file {error}", status=200) from error
+        except BaseException:
+            file.close()
+            raise
+
+    @contextlib.asynccontextmanager
+    async def socket(
+        self, path: str, *, params: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[aiohttp.ClientWebSocketResponse, None]:
+        """An open websocket to `path`; leaving the block closes it. Raises BackendError when it can't be opened."""
+        self._check_open()
+        if self._sockets is None:
+            self._sockets = self._new_session()
+        query = "&".join(f"{quote(name)}={quote(value)}" for name, value in (params or {}).items())
+        url = f"{self.base_url}/{path}" + (f"?{query}" if query else "")
+        timeout = aiohttp.ClientWSTimeout(ws_close=1.0)  # pyright: ignore[reportCallIssue]  # attrs, which it can't read.
+        try:
+            socket = await self._sockets.ws_connect(
+                url, headers=self._headers, timeout=timeout, max_msg_size=SOCKET_MESSAGE_LIMIT,
+                autoping=True, heartbeat=20.0,
+            )  # fmt: skip
+        except aiohttp.WSServerHandshakeError as error:
+            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+            raise failure(error.status, error.message, headers, now=self._now(), secrets=self.secrets) from error
+        except _TROUBLE as error:
+            raise self._unreached(error) from error
+        try:
+            yield socket
+        finally:
+            await socket.close()
+
+    async def fetch(
+        self,
+        path: str,
+        body: object = None,
+        *,
+        method: str = "",
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        limit: int = ANSWER_LIMIT,
+    ) -> Any:
+        """The JSON that is answered: to a GET, to a POST when there is a `body`, or to `method`. Raises BackendError."""
+        method = method or ("GET" if body is None else "POST")
+        async with self.exchange(method, path, body, headers=headers, params=params, limit=limit) as reply:
+            data = await reply.read_all()
+        try:
+            return msgspec.json.decode(data)
         except msgspec.DecodeError as error:
-            text = redact(body.decode("utf-8", "replace"), self.secrets)
-            message = f"{self._name}/{path}: the answer is no JSON: {error}"
+            text = redact(data[:ERROR_BODY_LIMIT].decode("utf-8", "replace"), self.secrets)
+            message = f"{self.name}/{path}: the answer is no JSON: {error}"
             raise BackendError("invalid_structure", message, status=200, body=text) from error
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""
         await self._client.aclose()
+        if self._sockets is not None:
+            await self._sockets.close()
 
-    async def _refused(self, response: httpx.Response, reply: Reply) -> BackendError:
+    def _check_open(self) -> None:
+        if self._client.is_closed:
+            raise BackendError("connection_error", f"{self.name}: its connections have been closed")
+
+    async def _refused(self, response: httpx.Response, reply: Reply, *, ours: bool) -> BackendError:
         body = bytearray()
         with contextlib.suppress(BackendError):  # What came says enough.
             while len(body) < ERROR_BODY_LIMIT and (piece := await reply.read()):
                 body += piece
         text = body.decode("utf-8", "replace")
         error = failure(response.status_code, text, response.headers, now=self._now(), secrets=self.secrets)
-        error.message = f"{self._name}: {error.message}"
+        error.message = f"{self.name}: {error.message}"
+        if not ours:  # A store of files, whose refusal tells nothing of our account, our model or our request.
+            error.message = f"{error.message} (at {response.url.host})"
+            error.kind = error.kind if error.retry == "same" else "server_error"
         return error
 
     def _unreached(self, error: Exception) -> BackendError:
@@ -150,23 +278,44 @@ class Wire:
         """
         cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
         if isinstance(cause, aiohttp.ClientResponseError):
-            return BackendError("invalid_structure", f"{self._name}: the answer is no HTTP: {_reason(cause)}")
+            return BackendError("invalid_structure", f"{self.name}: the answer is no HTTP: {_reason(cause)}")
         if isinstance(cause, TimeoutError):
             wait = f"{self._connect_timeout_seconds:g} s"
-            return BackendError("connection_error", f"{self._name}: no connection within {wait}")
+            return BackendError("connection_error", f"{self.name}: no connection within {wait}")
         if isinstance(cause, aiohttp.ClientConnectorError) and not isinstance(cause, aiohttp.ClientSSLError):
             reason = cause.os_error.strerror or _reason(cause)
-            return BackendError("connection_error", f"{self._name}: cannot connect: {reason}")
-        return BackendError("connection_error", f"{self._name}: {_reason(cause)}")
+            return BackendError("connection_error", f"{self.name}: cannot connect: {reason}")
+        return BackendError("connection_error", redact(f"{self.name}: {_reason(cause)}", self.secrets))
+
+
+def _target(response: httpx.Response) -> str | None:
+    """Where a redirect leads; None: it is none, or one that would leave TLS."""
+    place = response.headers.get("location", "")
+    if not response.has_redirect_location or not place:
+        return None
+    try:
+        target = response.url.join(place)
+    except httpx.InvalidURL:
+        return None
+    return str(target) if target.scheme in {"https", response.url.scheme} else None
 
 
 def _reason(error: BaseException) -> str:
     return shorten(str(error), 200) or type(error).__name__
 
 
-def _secrets(api_key: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not show in errors: the key, and the values of headers that usually carry keys."""
+def _auth(api_key: str | None, auth: str) -> dict[str, str]:
+    if not api_key:
+        return {}
+    return {"authorization": f"Bearer {api_key}"} if auth == "bearer" else {auth: api_key}
+
+
+def _secrets(api_key: str | None, headers: Mapping[str, str], proxy: str) -> tuple[str, ...]:
+    """What must not show in errors: the key, the proxy's password, and the values of headers that usually carry keys."""
     found = [api_key] if api_key else []
+    if proxy:
+        password = httpx.URL(proxy).userinfo.decode().partition(":")[2]
+        found += [password, unquote(password)]
     for name, value in headers.items():
         if any(word in name.lower() for word in ("key", "auth", "token", "secret", "cookie")):
             found += [value, value.rpartition(" ")[2]]

@@ -40,7 +40,7 @@ def test_ollama_is_not_spoken_to_at_its_openai_address() -> None:
 
 
 def test_other_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"^kind: 'soap'"):
-        open_backend("soap", "http://x", api_key=None, now=lambda: 0.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^protocol: 'soap'"):
+        open_backend("soap", "http://x", api_key=None, now=lambda: 0.0)
     with pytest.raises(ValueError, match=r"^connect_timeout_seconds: 0"):
         open_backend("openai", "http://x", api_key=None, now=lambda: 0.0, connect_timeout_seconds=0)

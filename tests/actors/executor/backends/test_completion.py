@@ -2,10 +2,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from genai_prices import extract_usage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.executor.backends.completion import Completion
+from actors.executor.backends.completion import Completion, usage_in
 from actors.executor.backends.port import Answer, BackendError, Usage
 
 
@@ -145,3 +146,60 @@ def test_nothing_but_an_answer_or_a_backend_error(events: list[bytes]) -> None:
         assert completion.answer().text == "".join(texts)
     except BackendError:
         pass
+
+
+COUNTS = st.integers(0, 10**9)
+
+
+def details(*names: str) -> st.SearchStrategy[Any]:
+    """Some of these counts, or no details at all."""
+    return st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys(names, COUNTS))
+
+
+CHAT_USAGE = st.fixed_dictionaries(
+    {"prompt_tokens": COUNTS, "completion_tokens": COUNTS},
+    optional={
+        "total_tokens": COUNTS,
+        "prompt_tokens_details": details("cached_tokens", "cache_write_tokens", "text_tokens", "image_tokens"),
+        "completion_tokens_details": details("reasoning_tokens", "accepted_prediction_tokens"),
+    },
+)
+RESPONSES_USAGE = st.fixed_dictionaries(
+    {"input_tokens": COUNTS, "output_tokens": COUNTS},
+    optional={
+        "total_tokens": COUNTS,
+        "input_tokens_details": details("cached_tokens", "cache_write_tokens"),
+        "output_tokens_details": details("reasoning_tokens"),
+    },
+)
+IMAGE_USAGE = st.fixed_dictionaries(
+    {
+        "input_tokens": COUNTS,
+        "output_tokens": COUNTS,
+        "input_tokens_details": st.fixed_dictionaries({"text_tokens": COUNTS, "image_tokens": COUNTS}),
+    }
+)
+
+
+@given(
+    st.tuples(st.just("chat"), CHAT_USAGE)
+    | st.tuples(st.just("responses"), RESPONSES_USAGE)
+    | st.tuples(st.just("images"), IMAGE_USAGE)
+)
+def test_usage_is_read_as_the_price_lists_read_it(told: tuple[str, dict[str, Any]]) -> None:
+    flavor, usage = told
+    answer = {"model": "gpt-6-luna", "usage": usage}
+    theirs: Any = extract_usage(answer, provider_id="openai", api_flavor=flavor).usage
+    ours = usage_in(answer)
+    assert ours is not None
+    # To the price lists what nobody tells is 0; to us it is unknown.
+    assert [ours.input_tokens, ours.output_tokens] == [theirs.input_tokens, theirs.output_tokens]
+    assert [ours.cached_tokens or 0, ours.cache_write_tokens or 0, ours.reasoning_tokens or 0] == [
+        theirs.cache_read_tokens, theirs.cache_write_tokens, theirs.output_reasoning_tokens,
+    ]  # fmt: skip
+
+
+def test_a_refusal_is_no_text() -> None:
+    refused = fold(event({"role": "assistant", "content": None}), event({"refusal": "I can't."}), event({}, "stop"))
+    assert (refused.text, refused.finish_reason) == ("", "content_filter")
+    assert fold(event({"content": "a", "refusal": None}), event({}, "stop")).finish_reason == "stop"

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import contextlib
 import socket
 from collections.abc import AsyncGenerator, Callable
@@ -10,9 +11,10 @@ import pytest
 from aiohttp import web
 
 from actors.executor.backends import open_backend
-from actors.executor.backends.openai import request_body, without_refused
-from actors.executor.backends.port import Answer, Backend, BackendError, Call, Chunk, Offer, Usage
+from actors.executor.backends.openai import OpenAIBackend
+from actors.executor.backends.port import Answer, Artifact, Backend, BackendError, Call, Chunk, Offer, Step, Usage
 from actors.simbackend import SimServer, SimSettings
+from tests.fakes.openai import FakeOpenAI
 
 CALL = Call(model="sim-small", messages=({"role": "user", "content": "say something"},), max_output_tokens=12)
 KEY = "key-that-must-not-show"
@@ -358,47 +360,10 @@ def test_a_refused_optional_field_is_left_out_once(run) -> None:
             await all_of(backend, call)
             assert [asked.get("max_completion_tokens") for asked in script.asked] == [None, 12]
             script.respond = lambda _: refuse("temperature")
-            assert (await failure_of(backend, call)).kind == "bad_request"
+            assert (await failure_of(backend, call)).kind == "unknown_model"
             assert ["temperature" in asked for asked in script.asked[2:]] == [True, False]
 
     run(main())
-
-
-def test_only_what_is_optional_may_be_left_out() -> None:
-    def changed(param: str | None, code: str = "unsupported_parameter") -> dict[str, Any] | None:
-        body = msgspec.json.encode({"error": {"message": "no", "param": param, "code": code}}).decode()
-        call = msgspec.structs.replace(CALL, stop=("x",), seed=1, response_format={"type": "json_object"})
-        return without_refused(
-            request_body(call, "max_tokens"), BackendError("bad_request", "no", status=400, body=body)
-        )
-
-    assert "seed" not in (changed("seed") or {"seed": 1})
-    for param in ("stop", "response_format", "messages", "other", None):
-        assert changed(param) is None
-    assert changed("seed", "invalid_value") is None
-    assert changed("max_tokens", "unsupported_value") is None
-
-
-def test_everything_a_call_can_ask() -> None:
-    assert request_body(CALL, "max_tokens") == {
-        "model": "sim-small",
-        "messages": CALL.messages,
-        "max_tokens": 12,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    call = msgspec.structs.replace(
-        CALL,
-        temperature=0.0,
-        stop=("x",),
-        seed=0,
-        response_format={"type": "json_object"},
-        tools=({"type": "function"},),
-    )
-    more = request_body(call, "max_completion_tokens")
-    assert more.keys() - request_body(CALL, "max_tokens").keys() == {
-        "max_completion_tokens", "temperature", "stop", "seed", "response_format", "tools",
-    }  # fmt: skip
 
 
 def test_discovery(run) -> None:
@@ -461,5 +426,102 @@ def test_many_at_once_and_closing_twice(run) -> None:
             answers = await asyncio.gather(*(all_of(backend) for _ in range(150)))
             assert len({text for text, _ in answers}) == 1
             await backend.close()
+
+    run(main())
+
+
+async def alone(backend: Backend, call: Call) -> list[Any]:
+    items: list[Any] = [item async for item in backend.run(call)]
+    for item in items:
+        if isinstance(item, Artifact):
+            item.file.close()
+    return items
+
+
+def test_openais_own_models_are_known_by_their_names(run) -> None:
+    async def main() -> None:
+        async with FakeOpenAI() as fake:
+            async with opened(fake.url, options={"service": "openai"}) as backend:
+                await backend.health()
+                assert fake.paths == ["GET /v1/models"]
+                offers = {offer.model: offer for offer in await backend.discover()}
+                assert offers["gpt-image-2.5-flare"].capabilities == ("image",)
+                assert offers["gpt-5-mini"].retires == "2026-12-11"
+                assert "whisper-1" not in offers
+            async with opened(fake.url) as backend:
+                assert {offer.capabilities for offer in await backend.discover()} == {("text",), ("embedding",)}
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("https://api.openai.com.evil.example/v1", False),
+        ("http://127.0.0.1:8000/v1", False),
+    ],
+)
+def test_the_address_tells_whose_models_they_are(run, url: str, own: bool) -> None:
+    async def main() -> None:
+        async with opened(url) as backend:
+            assert isinstance(backend, OpenAIBackend)
+            assert backend._own is own
+            assert ("max_completion_tokens" in backend._chat_body(CALL)) is own
+        async with opened(url, options={"service": "compatible"}) as backend:
+            assert isinstance(backend, OpenAIBackend)
+            assert backend._own is False
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [{"service": "azure"}, {"partial_images": 4}, {"max_tokens": 5}])
+def test_wrong_options_are_named(run, options: dict[str, Any]) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match=next(iter(options))):
+            open_backend("openai", "http://127.0.0.1:1/v1", api_key=None, now=lambda: 0.0, options=options)
+
+    run(main())
+
+
+def test_pictures_of_a_server_that_is_not_openai(run) -> None:
+    data = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(60)).decode()
+    body = msgspec.json.encode({"created": 1, "data": [{"b64_json": data}]})
+
+    async def main() -> None:
+        script = Scripted(body, media="application/json")
+        async with scripted(script) as backend:
+            picture, answer = await alone(backend, msgspec.structs.replace(CALL, asset="image"))
+            assert (picture.media_type, answer.usage) == ("image/png", Usage())
+            assert script.paths == ["/v1/images/generations"]
+            assert script.asked == [
+                {"model": "sim-small", "prompt": "say something", "n": 1, "response_format": "b64_json"}
+            ]
+
+    run(main())
+
+
+def test_many_texts_are_embedded_in_parts(run) -> None:
+    async def main() -> None:
+        async with FakeOpenAI() as fake, opened(fake.url) as backend:
+            texts = tuple("x" * (number % 7 + 1) for number in range(600))
+            call = Call(model="text-embedding-3-small", messages=(), texts=texts, max_output_tokens=1)
+            *steps, answer = await alone(backend, call)
+            assert steps == [Step(stage="working", share=256 / 600), Step(stage="working", share=512 / 600)]
+            assert [vector[0] for vector in answer.embeddings] == [float(len(text)) for text in texts]
+            assert answer.usage == Usage(input_tokens=600)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("asset", "kind"), [("video", "unknown_model"), ("audio", "unknown_model"), ("embedding", "bad_request")]
+)
+def test_what_it_does_not_make(run, asset: Any, kind: str) -> None:
+    async def main() -> None:
+        async with FakeOpenAI() as fake, opened(fake.url) as backend:
+            error = await failure_of(backend, msgspec.structs.replace(CALL, asset=asset))
+            assert (error.kind, fake.paths) == (kind, [])
 
     run(main())

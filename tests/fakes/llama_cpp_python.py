@@ -1,0 +1,79 @@
+"""A strict llama_cpp.server: FastAPI's errors, no usage in streams, and a newer call that interrupts a running one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+from aiohttp import web
+
+from tests.fakes.base import Refused
+from tests.fakes.openai_chat import Chat, ChatFake, event
+
+MODEL = "models/llama.gguf"
+
+
+class FakeLlamaCppPython(ChatFake):
+    """A llama_cpp.server. The name that is asked for is echoed, known or not."""
+
+    usual: ClassVar[str] = MODEL
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = ""
+        self.interrupted = 0
+        """Calls that a newer one broke off."""
+        self._running: asyncio.Event | None = None
+
+    def refusal(self, status: int, message: str = "no") -> web.Response:
+        if status in {401, 404}:
+            detail = {401: "Invalid API key", 404: "Not Found"}[status]
+            return web.json_response({"detail": detail}, status=status)
+        if status == 500:
+            return web.Response(text="Internal Server Error", status=500)
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+        return web.json_response({"error": error}, status=status)
+
+    def inside(self) -> bytes:
+        return event(b'{"error": {"message": "died", "type": "internal_server_error", "param": null, "code": null}}')
+
+    def check_key(self, request: web.Request) -> None:
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            raise Refused(self.refusal(401))
+
+    def cards(self) -> list[dict[str, Any]]:
+        return [{"id": MODEL, "object": "model", "owned_by": "me", "permissions": []}]
+
+    def check_chat(self, chat: Chat) -> None:
+        if chat.has_images():
+            raise Refused(self.refusal(400, "images are ignored in silence: nobody should send them"))
+        if (chat.max_tokens or 0) > 2048:
+            error = {"message": "This model's maximum context length is 2048 tokens", "type": "invalid_request_error"}
+            body = {"error": {**error, "param": "messages", "code": "context_length_exceeded"}}
+            raise Refused(web.json_response(body, status=400))
+
+    async def answer(self, request: web.Request, chat: Chat) -> web.StreamResponse:
+        if self._running is not None:
+            self.interrupted += 1
+            self._running.set()
+        mine = self._running = asyncio.Event()
+        answer = asyncio.ensure_future(super().answer(request, chat))
+        stop = asyncio.ensure_future(mine.wait())
+        try:
+            await asyncio.wait({answer, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                assert request.transport is not None
+                request.transport.close()
+                return web.Response()
+            return await answer
+        finally:
+            for task in (answer, stop):
+                task.cancel()
+            await asyncio.gather(answer, stop, return_exceptions=True)
+            if self._running is mine:
+                self._running = None
+
+    def chunks(self, chat: Chat) -> list[bytes]:
+        *found, done = super().chunks(chat)
+        asked = chat.stream_options is not None and chat.stream_options.include_usage
+        return [*(found[:-1] if asked else found), done]  # Never with usage, asked for or not.
