@@ -157,6 +157,7 @@ class Analyzer(Actor):
             tenant=tenant,
             models=self._fleet.models,
             catalogue=self._rules.catalogue,
+            recipes=self._fleet.recipes,
             strategies=self.strategies,
             longest_deadline=self.longest_deadline_seconds,
         )

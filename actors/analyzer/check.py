@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from actors.analyzer.check_files import check_files
 from actors.analyzer.check_media import check_media
 from actors.analyzer.problem import invalid, nearest
 from messages import JobSubmit, Problem
@@ -18,6 +20,8 @@ MAX_ID = 128
 MOST_CAPABILITIES = 32
 MOST_TOKENS = 1_000_000_000
 """Beyond it a number is a mistake, and too large for the counters and figures made from it."""
+MOST_SEED = 2**64 - 1
+"""ComfyUI takes no larger one; who takes less folds it."""
 MOST_MICRODOLLARS = 1_000_000_000_000_000
 MOST_STYLE = 4_000
 MOST_REASON = 1_000
@@ -28,6 +32,7 @@ NAMES = (
     "preferred_backend",
 )  # fmt: skip
 """Fields that hold a name."""
+_NO_RECIPES: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -46,7 +51,8 @@ def _check_messages(submit: JobSubmit) -> Problem | None:
     if submit.prompt and submit.messages:
         return invalid("prompt", submit.prompt[:40], "give either prompt or messages, not both.")
     if not submit.messages:
-        if not submit.prompt.strip() and not submit.graph:
+        instead = submit.graph or submit.texts or (submit.recipe and submit.inputs)
+        if not submit.prompt.strip() and not instead:
             return invalid("prompt", submit.prompt, "write what should be generated, in prompt or in messages.")
         return None
     for number, message in enumerate(submit.messages):
@@ -65,6 +71,8 @@ def _check_numbers(submit: JobSubmit, longest_deadline: float) -> Problem | None
         return invalid("max_output_tokens", submit.max_output_tokens, f"use 1 to {MOST_TOKENS:,}, or leave it out.")
     if submit.temperature is not None and not 0 <= submit.temperature <= 2:
         return invalid("temperature", submit.temperature, "use 0 to 2.")
+    if submit.seed is not None and not 0 <= submit.seed <= MOST_SEED:
+        return invalid("seed", submit.seed, f"use 0 to {MOST_SEED:,}, or leave it out.")
     deadline = submit.deadline_seconds
     if deadline is not None and not (0 < deadline <= longest_deadline and math.isfinite(deadline)):
         right = f"use more than 0 and at most {longest_deadline:,.0f} seconds, or leave it out."
@@ -99,11 +107,13 @@ def check(
     strategies: Collection[str],
     longest_deadline: float,
     catalogue: AbstractSet[str] = frozenset(),
+    recipes: Mapping[str, AbstractSet[str]] = _NO_RECIPES,
 ) -> Problem | None:
     """The first problem of a submission, or None.
 
     `tenant` is the one of the subject; `models` are those any backend is known to serve (empty: nothing is known yet, so
-    nothing is refused); `catalogue` holds the stable ids of models; `longest_deadline` in seconds.
+    nothing is refused); `catalogue` holds the stable ids of models; `recipes` those of any backend, with what each can
+    make; `longest_deadline` in seconds.
     """
     if submit.tenant and submit.tenant != tenant:
         return invalid("tenant", submit.tenant, f"it was published for tenant {tenant!r}; leave the field out.")
@@ -120,6 +130,7 @@ def check(
         or _check_messages(submit)
         or _check_numbers(submit, longest_deadline)
         or check_media(submit)
+        or check_files(submit, tenant)
     )
     if problem:
         return problem
@@ -127,9 +138,22 @@ def check(
         known = sorted(models | catalogue)
         return invalid("model", submit.model, f"no backend serves it.{nearest(submit.model, known)} "
                        f"Known: {', '.join(sorted(models)[:8])}.")  # fmt: skip
+    if submit.recipe and models and (problem := _check_recipe(submit, recipes)):
+        return problem
     if submit.strategy and submit.strategy not in strategies:
         hint = nearest(submit.strategy, strategies)
         return invalid("strategy", submit.strategy, f"use one of {', '.join(strategies)}.{hint}")
+    return None
+
+
+def _check_recipe(submit: JobSubmit, recipes: Mapping[str, AbstractSet[str]]) -> Problem | None:
+    recipe, made = submit.recipe, sorted(recipes.get(submit.recipe, ()))
+    if recipe not in recipes:
+        known = f" Known: {', '.join(sorted(recipes)[:8])}." if recipes else ""
+        return invalid("recipe", recipe, f"no backend has it.{nearest(recipe, recipes)}{known}")
+    if submit.asset and made and submit.asset not in made:
+        text = f"recipe {recipe!r} makes {' or '.join(made)}, but asset is {submit.asset}: leave asset out."
+        return Problem(reason="invalid", field="recipe", value=repr(recipe), message=text)
     return None
 
 

@@ -20,10 +20,12 @@ MOST: dict[str, int] = {
 """Beyond it a number is a mistake."""
 VIDEO: tuple[Asset, ...] = ("video",)
 PICTURE: tuple[Asset, ...] = ("image", "video")
+MEDIA: tuple[Asset, ...] = ("image", "video", "audio")
 MAKES: dict[str, tuple[Asset, ...]] = {
     "frames": VIDEO, "fps": VIDEO, "seconds": ("video", "audio"), "count": PICTURE, "width": PICTURE, "height": PICTURE,
-    "steps": ("image", "video", "audio"), "loras": ("image", "video", "audio", "text"),
-    "graph": ("image", "video", "audio"),
+    "steps": ("image", "video", "audio"), "loras": ("image", "video", "audio", "text"), "graph": MEDIA,
+    "negative_prompt": MEDIA, "recipe": MEDIA, "inputs": ("image", "video", "audio", "text"), "texts": ("embedding",),
+    "dimensions": ("embedding",),
 }  # fmt: skip
 """Which assets a field can be about."""
 _WHOLE = ("count", "width", "height", "steps", "frames")
@@ -47,14 +49,23 @@ def _check_asset(submit: JobSubmit) -> Problem | None:
     if asset:
         for field, assets in MAKES.items():
             value: Any = getattr(submit, field)
-            if value is None or value == () or asset in assets:
+            if value in (None, (), "") or asset in assets:
                 continue
             right = f"asset {asset} has no {field}; leave it out, or ask for {' or '.join(assets)}."
-            return invalid(field, "a graph" if field == "graph" else value, right)
+            return invalid(field, _shown(field, value), right)
     tools = "tools" if submit.tools else "response_format" if submit.response_format else ""
+    if submit.recipe and submit.graph:
+        return invalid("recipe", submit.recipe, "a graph is a workflow of its own; leave one of them out.")
     if asset and asset != "text" and tools:
         return invalid(tools, "given", f"only text is made with {tools}; leave it out, or ask for text.")
     return None
+
+
+def _shown(field: str, value: Any) -> Any:
+    """A value as a message may repeat it."""
+    if field in ("graph", "inputs", "texts"):
+        return "a graph" if field == "graph" else f"{len(value)} {field}"
+    return value
 
 
 def _check_time(submit: JobSubmit) -> Problem | None:

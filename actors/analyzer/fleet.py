@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from actors.analyzer.media import MEDIA
 from messages import Backend, Model, Stats
 from messages.values import Asset, Media, Price, Range
 
@@ -64,6 +66,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 NOTHING = Bounds()
+_RECIPE = "recipe:"
 
 
 class Group:
@@ -132,6 +135,8 @@ class Fleet:
         self._assets: dict[Asset, Group] = {asset: Group() for asset in ASSETS}
         self._names: dict[str, Group] = {}
         self._made: dict[str, frozenset[str]] = {}
+        self._with: dict[str, frozenset[str]] = {}
+        self._recipes: dict[str, frozenset[str]] | None = None
 
     def hear_backend(self, backend: Backend) -> None:
         """Take in what a backend serves. One that nobody runs keeps its names, but is in no bounds."""
@@ -146,6 +151,8 @@ class Fleet:
             self._renew(backend.backend, name)
         self.models = frozenset(name for models in self._served.values() for name in models)
         self._made.clear()
+        self._with.clear()
+        self._recipes = None
 
     def hear_stats(self, stats: Stats) -> None:
         """Take in a model's averages over all its jobs."""
@@ -161,6 +168,25 @@ class Fleet:
             found = (set(models[model].capabilities) for models in self._served.values() if model in models)
             self._made[model] = frozenset().union(*found)
         return self._made[model]
+
+    def can_with(self, recipe: str) -> frozenset[str]:
+        """Capabilities of all models that know a recipe; empty when none does."""
+        name = _RECIPE + recipe
+        if name not in self._with:
+            served = [set(model.capabilities) for models in self._served.values() for model in models.values()]
+            self._with[name] = frozenset().union(*(found for found in served if name in found))
+        return self._with[name]
+
+    @property
+    def recipes(self) -> Mapping[str, frozenset[str]]:
+        """The recipes that some model knows, each with what all of these make: what the recipe makes is among it."""
+        if self._recipes is None:
+            self._recipes = {}
+            for can in (set(model.capabilities) for models in self._served.values() for model in models.values()):
+                made = frozenset(can.intersection(MEDIA))
+                for name in (word.removeprefix(_RECIPE) for word in can if word.startswith(_RECIPE)):
+                    self._recipes[name] = self._recipes.get(name, made) & made
+        return self._recipes
 
     def bounds(self, asset: Asset, model: str) -> Bounds:
         """Of the models that make this asset, or of one model when it is known."""

@@ -32,6 +32,7 @@ CONTROLNET_MB = 700
 
 STATED = ("steps", "width", "height", "frames")
 _MADE: tuple[Asset, ...] = ("image", "video", "embedding")
+MEDIA: tuple[Asset, ...] = ("image", "video", "audio")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -49,15 +50,22 @@ class Asked(msgspec.Struct, frozen=True):
     """How the asset was found; empty when it was given."""
 
 
-def asset_of(submit: JobSubmit, graph: GraphAsks | None, served: frozenset[str]) -> tuple[Asset, str]:
+def asset_of(
+    submit: JobSubmit, graph: GraphAsks | None, served: frozenset[str], recipe: frozenset[str] = frozenset()
+) -> tuple[Asset, str]:
     """What is made, and what tells so; empty when it was given.
 
-    `served` is what the required model can do, when it is known: a model that makes images makes no text.
+    `served` is what the required model can do, when it is known: a model that makes images makes no text. `recipe` is what
+    those can do that know the job's recipe.
     """
     if submit.asset:
         return submit.asset, ""
     if graph:
         return graph.asset, "by the graph's node classes"
+    if submit.texts or submit.dimensions is not None:
+        return "embedding", f"because {'texts' if submit.texts else 'dimensions'} are given"
+    if submit.recipe:
+        return _asset_of_recipe(submit.recipe, recipe)
     for name in ("frames", "fps", "seconds"):
         if getattr(submit, name) is not None:
             return "video", f"because {name} is given"
@@ -76,14 +84,33 @@ def asset_of(submit: JobSubmit, graph: GraphAsks | None, served: frozenset[str])
     return "text", "as nothing tells otherwise"
 
 
+_WORDS: tuple[tuple[Asset, tuple[str, ...]], ...] = (
+    ("video", ("video", "animate", "t2v", "i2v", "v2v")),
+    ("audio", ("audio", "speech", "music", "sound", "voice", "tts")),
+)
+
+
+def _asset_of_recipe(recipe: str, known: frozenset[str]) -> tuple[Asset, str]:
+    """By what its backends make when that is one thing, else by its name: what stands behind the last `to` is made."""
+    made: list[Asset] = [asset for asset in MEDIA if asset in known]
+    if len(made) == 1:
+        return made[0], f"because that is what the backends with the recipe {recipe} make"
+    end = recipe.lower().replace("_", "-").rpartition("-to-")[2]
+    for asset, words in _WORDS:
+        if any(word in end for word in words):
+            return asset, f"by the name of the recipe {recipe}"
+    return "image", f"because the recipe {recipe} is given"
+
+
 _TEXT = Asked("text", Media(), Media(), (), 0, "as nothing tells otherwise")
 
 
 def asked_of(
-    submit: JobSubmit, graph: GraphAsks | None, preset: Preset, tokens: int, served: frozenset[str] = frozenset()
-) -> Asked:
+    submit: JobSubmit, graph: GraphAsks | None, preset: Preset, tokens: int, served: frozenset[str] = frozenset(),
+    recipe: frozenset[str] = frozenset(),
+) -> Asked:  # fmt: skip
     """What a submission asks to be made; its own fields come before the graph's. `tokens` is its text's length."""
-    asset, because = asset_of(submit, graph, served)
+    asset, because = asset_of(submit, graph, served, recipe)
     if asset == "text":
         if because:
             return _TEXT

@@ -52,7 +52,9 @@ def needs_of(
     preset = rules.presets.get(quality, _NO_PRESET)
     graph = asks_of(submit.graph) if submit.graph else None
     tokens = reading.tokens
-    asked = media.asked_of(submit, graph, preset, tokens, fleet.made_by(submit.model) if submit.model else frozenset())
+    served = fleet.made_by(submit.model) if submit.model else frozenset[str]()
+    recipe = fleet.can_with(submit.recipe) if submit.recipe else frozenset[str]()
+    asked = media.asked_of(submit, graph, preset, tokens, served, recipe)
     asset = asked.asset
     task = submit.task or _TASK_OF.get(asset) or classify.task_of(told)
     cap = submit.max_output_tokens or 0
@@ -106,6 +108,7 @@ def needs_of(
         value_per_hour_microdollars=wishes.value_per_hour_microdollars,
         json_output=_json(submit),
         why=_why(submit, reading, asked, wishes, task, quality, parts, graph, bounds, fleet),
+        recipe=submit.recipe,
     )
 
 
@@ -116,6 +119,9 @@ def _json(submit: JobSubmit) -> bool:
 def _capabilities(submit: JobSubmit, reading: Reading, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Required and preferred ones, sorted. What a request uses is required, unless the job says that it is preferred."""
     used: set[str] = set()
+    if asked.asset == "text":  # Who makes media takes files as its inputs, and needs no eyes for them.
+        kinds = {given.media_type.partition("/")[0] for given in submit.inputs}
+        used |= ({"vision"} if "image" in kinds else set()) | ({"audio"} if "audio" in kinds else set())
     if reading.images:
         used.add("vision")
     if reading.sounds:
@@ -124,7 +130,7 @@ def _capabilities(submit: JobSubmit, reading: Reading, asked: Asked) -> tuple[tu
         used.add("tools")
     if _json(submit):
         used.add("json")
-    if asked.media.loras:
+    if submit.loras:  # A graph of the job's own loads its LoRAs itself.
         used.add("lora")
     if asked.controlnets:
         used.add("controlnet")
@@ -132,6 +138,8 @@ def _capabilities(submit: JobSubmit, reading: Reading, asked: Asked) -> tuple[tu
     required = {*submit.capabilities, *(used - preferred)}
     if asked.asset != "text":
         required.add(asked.asset)
+    if submit.recipe:
+        required.add(f"recipe:{submit.recipe}")
     if submit.role == STYLE_REFINER:
         (required if submit.mode == FULL_MIMIC else preferred).add("vision")
     return tuple(sorted(required)), tuple(sorted(preferred - required))
@@ -144,11 +152,19 @@ def _why(
     """How the rest was found, a line each."""
     why = [f"about {reading.tokens} input tokens"]
     if reading.images:
-        why.append(f"{reading.images} image part(s): vision")
+        why.append(f"{_count(reading.images, 'image')} to read: vision")
     if reading.sounds:
-        why.append(f"{reading.sounds} audio part(s): audio")
+        why.append(f"{_count(reading.sounds, 'sound')} to hear: audio")
+    if submit.inputs:
+        why.append(
+            f"{_count(len(submit.inputs), 'file')} brought along: {', '.join(given.name for given in submit.inputs)[:100]}"
+        )
+    if submit.texts:
+        why.append(f"{_count(len(submit.texts), 'text')} to embed")
+    if submit.recipe:
+        why.append(f"recipe {submit.recipe} is required")
     if submit.tools:
-        why.append(f"{len(submit.tools)} tool(s) offered: tools")
+        why.append(f"{_count(len(submit.tools), 'tool')} offered: tools")
     if submit.response_format and _json(submit):
         why.append("response_format asks for JSON")
     if submit.role == STYLE_REFINER:
@@ -167,7 +183,7 @@ def _why(
     if wishes.preferred_model and fleet.models and wishes.preferred_model not in fleet.models:
         why.append(f"no backend calls a model {wishes.preferred_model} now: preferred all the same")
     if bounds.unpriced:
-        why.append(f"{bounds.unpriced} model(s) of unknown price are not in the cost range")
+        why.append(f"{_count(bounds.unpriced, 'model')} of unknown price left out of the cost range")
     return tuple(why)
 
 
@@ -177,12 +193,17 @@ def _media_lines(asked: Asked, graph: GraphAsks | None) -> list[str]:
     if asked.asset in ("image", "video"):
         left = [name for name in media.STATED if name not in asked.stated and (name != "frames" or it.frames > 1)]
         text = f"{it.width} x {it.height}, {it.steps} steps, " + (
-            f"{it.frames} frames" if asked.asset == "video" else f"{it.images} image(s)"
+            _count(it.frames, "frame") if asked.asset == "video" else _count(it.images, "image")
         )
         found.append(text + (f"; expected, not said: {', '.join(left)}" if left else ""))
     if graph:
-        found.append(f"graph: {len(graph.media.node_types)} node classes, {len(graph.media.loras)} LoRA(s)")
+        found.append(f"graph: {len(graph.media.node_types)} node classes, {_count(len(graph.media.loras), 'LoRA')}")
     return found
+
+
+def _count(number: int, thing: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 @lru_cache(maxsize=1024)

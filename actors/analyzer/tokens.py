@@ -125,12 +125,14 @@ def read(submit: JobSubmit, rules: AnalysisRules) -> Reading:
             unseen.append(calls)
     if submit.response_format:
         unseen.append(submit.response_format)
+    texts.extend(submit.texts)
     text = texts[0] if len(texts) == 1 else "\n".join(texts)
     tokens = estimate_tokens(text, rules)
     if submit.style:
         tokens += estimate_tokens(submit.style, rules)
     if unseen:
         tokens += estimate_tokens(msgspec.json.encode(unseen).decode(), rules)
+    tokens += math.ceil(rules.image_tokens) * sum(given.media_type.startswith("image/") for given in submit.inputs)
     sounds = 0
     for part in parts:
         sound = "audio" in str(part.get("type", ""))

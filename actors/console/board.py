@@ -103,6 +103,12 @@ class One:
             return
         if track.ended:
             err.print(end_line(track), soft_wrap=True)
+            result = track.done.result if track.done else None
+            if result and result.artifacts:
+                several = " --all" if len(result.artifacts) > 1 else ""
+                err.print(
+                    f"  {count(len(result.artifacts), 'file')}: turnout get {_named(track)}{several}", soft_wrap=True
+                )
             err.print(f"  turnout why {_named(track)}", style="dim", soft_wrap=True)
 
 

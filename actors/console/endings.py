@@ -8,15 +8,18 @@ import msgspec
 from rich.text import Text
 
 from actors.console.follow import Track
-from actors.console.screen import ENDINGS, clean, count, dollars, one_line, seconds
+from actors.console.screen import ENDINGS, clean, count, dollars, fitted, one_line, seconds
 from actors.console.story import reroute_in_words
-from messages import Done, Rerouted
+from messages import Done, Progress, Rerouted
+
+BAR = 24
+"""Characters of a bar."""
 
 
 def reroute_line(event: Rerouted) -> Text:
     """What failed, where the job goes, what changes."""
     return Text.assemble(
-        ("↻ ", "yellow"), one_line(event.cause.message, 160), (f"  ⇒  {clean(reroute_in_words(event))}", "bold")
+        ("↻ ", "yellow"), fitted(event.cause.message, 160), (f"  ⇒  {clean(reroute_in_words(event))}", "bold")
     )
 
 
@@ -28,7 +31,7 @@ def end_line(track: Track, *, with_id: bool = False) -> Text:
         line.append(f"  {clean(track.job)}", "bold")
     done = track.done
     if track.refused:
-        return line.append(f"  {one_line(track.refused.problem.message)}")
+        return line.append(f"  {fitted(track.refused.problem.message)}")
     if done is None:
         return line
     parts = [f"{done.backend}/{done.model}" if done.backend else ""]
@@ -42,7 +45,7 @@ def end_line(track: Track, *, with_id: bool = False) -> Text:
         parts.append(count(tried, "attempt"))
     line.append("".join(f"  {clean(part)}" for part in parts if part))
     if done.problem:
-        line.append(f"  {one_line(done.problem.message, 300)}")
+        line.append(f"  {fitted(done.problem.message, 300)}")
     return line
 
 
@@ -54,12 +57,26 @@ def latency(done: Done) -> float | None:
 def stage(track: Track) -> str:
     """Where a job is, in words."""
     if track.stage == "running":
-        return f"{clean(track.backend)} is at work"
+        return f"{clean(track.backend)} {step_in_words(track.step) if track.step else 'is at work'}"
     if track.stage == "queued":
         return f"waiting for {clean(track.backend)}"
     if track.stage == "held back":
         return f"nothing may run it now: {track.waits_for}"
     return {"sent": "sent; nobody has taken it yet", "analyzed": "choosing a backend"}.get(track.stage, track.stage)
+
+
+_STAGES = {"queued": "has it in its queue", "loading": "is loading", "first_token": "is answering"}
+
+
+def step_in_words(step: Progress) -> str:
+    """How far a backend is: a bar where it says so, its stage, and its own words."""
+    said = one_line(step.text, 60)
+    if step.share is None:
+        stage_of = _STAGES.get(step.stage, "is at work")
+        return f"{stage_of}: {said}" if said else stage_of
+    full = round(step.share * BAR)
+    stage_of = f"{_STAGES[step.stage]}  " if step.stage in _STAGES else ""
+    return f"{stage_of}{'█' * full}{'░' * (BAR - full)} {step.share:4.0%}  {said}".rstrip()
 
 
 def record(track: Track, answer: str | None) -> dict[str, Any]:
@@ -79,6 +96,8 @@ def record(track: Track, answer: str | None) -> dict[str, Any]:
         found |= {
             "finish_reason": done.result.finish_reason if done.result else None,
             "tool_calls": [msgspec.json.decode(call) for call in done.result.tool_calls] if done.result else [],
+            "artifacts": msgspec.to_builtins(done.result.artifacts) if done.result else [],
+            "checks": msgspec.to_builtins(done.result.checks) if done.result else [],
             "cost_microdollars": done.cost_microdollars,
             "latency_seconds": latency(done),
             "usage": msgspec.to_builtins(done.usage),

@@ -38,6 +38,8 @@ class Track:
     model: str = ""
     waits_for: str = ""
     """Why nothing runs it now."""
+    step: Progress | None = None
+    """How far its backend is, where that one says so."""
     reroutes: list[Rerouted] = field(default_factory=list[Rerouted])
     done: Done | None = None
     refused: Refused | None = None
@@ -65,13 +67,15 @@ class Track:
                 self._reach("analyzed")
             case Decided():
                 if event.n >= self.n and not event.ranking and not event.gave_up:
-                    self.n, self.stage, self.waits_for = event.n, "held back", why_waiting(event)
+                    self.n, self.stage, self.waits_for = event.n, "held back", one_line(why_waiting(event), 300)
             case Granted():
                 if event.n >= self.n and event.verdict == "candidate":
                     self._move(event.n, "queued", event.backend, event.model)
             case Started() | Progress():
                 if event.n >= self.n:
                     self._move(event.n, "running", event.backend, self.model if event.n == self.n else "")
+                if isinstance(event, Progress) and event.n == self.n:
+                    self._hear_step(event)
             case Chunk():
                 return self._chunk(event)
             case Rerouted():
@@ -92,10 +96,15 @@ class Track:
 
     def _move(self, n: int, stage: str, backend: str, model: str) -> None:
         if n > self.n:
-            self.gap, self._numbers = False, 0
+            self.gap, self._numbers, self.step = False, 0, None
         if n == self.n and self.stage == "running" and stage == "queued":
             return  # Signals may overtake records.
         self.n, self.stage, self.backend, self.model, self.waits_for = n, stage, backend, model, ""
+
+    def _hear_step(self, step: Progress) -> None:
+        """Signals may arrive in another order: the latest counts."""
+        if self.step is None or step.number > self.step.number:
+            self.step = step
 
     def _chunk(self, chunk: Chunk) -> str:
         if chunk.n < self.n:
@@ -115,7 +124,7 @@ class Track:
 def why_waiting(decided: Decided) -> str:
     """Why nobody may run a job now, by backend."""
     reasons = {f"{other.backend} {other.reason}" for other in decided.others}
-    return one_line("; ".join(sorted(reasons)) or decided.reason, 300)
+    return "; ".join(sorted(reasons)) or decided.reason
 
 
 class Tracks:

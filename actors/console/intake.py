@@ -25,7 +25,8 @@ def job_of(fields: Mapping[str, Any]) -> JobSubmit:
         job = msgspec.convert(dict(fields), JobSubmit, strict=True)
     except msgspec.ValidationError as error:
         raise ValueError(in_words(str(error), fields)) from None
-    if not job.prompt.strip() and not job.messages and not job.graph:
+    instead = job.messages or job.graph or job.texts or (job.recipe and job.inputs)
+    if not job.prompt.strip() and not instead:
         raise ValueError("prompt: it is missing; write what should be generated, in prompt or in messages")
     if job.prompt and job.messages:
         raise ValueError("prompt: give either prompt or messages, not both")
@@ -122,6 +123,25 @@ def graph_of(name: str) -> dict[str, Any]:
     if isinstance(graph.get("nodes"), list):
         raise Wrong(f"{name}: it is a graph in the form of ComfyUI's editor", _EXPORT)
     return graph
+
+
+def texts_of(name: str) -> list[str]:
+    """The texts of a file: a JSON list of strings, else its lines that are not empty. Raises Wrong."""
+    try:
+        raw = Path(name).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise Wrong(f"{name}: {error.strerror or error}", "--texts FILE names a file with texts") from None
+    except UnicodeDecodeError as error:
+        raise Wrong(f"{name}: it is not UTF-8 text: {error}") from None
+    texts = [line for line in raw.splitlines() if line.strip()]
+    if raw.lstrip().startswith("["):
+        try:
+            texts = msgspec.json.decode(raw, type=list[str])
+        except msgspec.DecodeError as error:
+            raise Wrong(f"{name}: it begins as a JSON list, and is no list of texts: {error}") from None
+    if not texts:
+        raise Wrong(f"{name}: there is no text in it", "one text a line, or a JSON list of strings")
+    return texts
 
 
 _EXPORT = "export it from ComfyUI with `Export (API)`"

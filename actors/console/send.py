@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.console.board import MOST_ANSWERS, Json, Many, One, Screen
+from actors.console.files import Upload, upload
 from actors.console.follow import Track, Tracks
+from actors.console.get import text_of
 from actors.console.process import Stop
 from actors.console.publish import cancel_job, check_sizes, check_there, is_foreign, key_at, publish_all
 from actors.console.reach import Where, reach
@@ -32,6 +34,8 @@ class Options:
     show_answers: bool
     own_ids: bool
     """Some ids are the client's own, so that jobs of these ids may be there already."""
+    uploads: tuple[Upload, ...] = ()
+    """Files that must be in the object store first."""
 
 
 def fresh_id() -> str:
@@ -44,6 +48,7 @@ async def send(jobs: Sequence[JobSubmit], options: Options, where: Where) -> int
     async with reach(where) as bus:
         await check_there(bus)
         check_sizes(bus, jobs)
+        await upload(bus, options.uploads, quiet=options.quiet or options.machine)
         if not options.wait:
             await publish_all(bus, jobs)
             for job in jobs:
@@ -183,10 +188,8 @@ async def _answers(bus: Bus, tracks: Tracks, options: Options) -> dict[tuple[str
         if result.ref is not None:
             data = await bus.get_object(result.ref.key)
             found[key] = data.decode("utf-8", "replace") if data is not None else "(the answer is no longer kept)"
-        elif result.text is not None and (result.text or not result.tool_calls):
-            found[key] = result.text
-        else:
-            found[key] = "\n".join(bytes(call).decode() for call in result.tool_calls)
+        elif (text := text_of(result)) or not result.artifacts:
+            found[key] = text
     return found
 
 

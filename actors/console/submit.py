@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,11 +13,12 @@ import msgspec
 from cyclopts import Parameter
 
 from actors.console.app import play
-from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span
+from actors.console.files import Upload, input_of
+from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span, texts_of
 from actors.console.reach import HERE, Where
 from actors.console.screen import STDIN, Wrong
 from actors.console.send import Options, fresh_id, send
-from messages import JobSubmit
+from messages import Input, JobSubmit
 from messages.values import Asset, Quality, Task
 
 
@@ -73,6 +75,13 @@ class Picture:
     count: Annotated[int | None, Parameter(help="How many images.")] = None
     lora: Annotated[tuple[str, ...], Parameter(help="LoRA by name; may be repeated.")] = ()
     graph: Annotated[str, Parameter(help="File with a ComfyUI graph in API form.")] = ""
+    recipe: Annotated[str, Parameter(help="Workflow to run, by name: text-to-image, upscale, … [the usual one]")] = ""
+    negative: Annotated[str, Parameter(help="What must not be in the picture.")] = ""
+    input: Annotated[
+        tuple[str, ...], Parameter(help="name=FILE: a file to start from (image, mask, audio, …); may be repeated.")
+    ] = ()
+    texts: Annotated[str, Parameter(help="File with texts to embed: one a line, or a JSON list.")] = ""
+    dimensions: Annotated[int | None, Parameter(help="Length of the embeddings. [the model's own]")] = None
 
 
 def fields_of(job: Job, picture: Picture | None = None) -> dict[str, Any]:
@@ -93,6 +102,8 @@ def fields_of(job: Job, picture: Picture | None = None) -> dict[str, Any]:
         "user": job.user, "tenant": job.tenant or "default", "id": job.id, "asset": look.asset, "width": look.width,
         "height": look.height, "steps": look.steps, "frames": look.frames, "fps": look.fps, "seconds": look.seconds,
         "count": look.count, "loras": list(look.lora), "graph": graph_of(look.graph) if look.graph else None,
+        "recipe": look.recipe, "negative_prompt": look.negative, "texts": texts_of(look.texts) if look.texts else [],
+        "dimensions": look.dimensions,
     }  # fmt: skip
     found = {name: value for name, value in given.items() if value not in (None, "", [])}
     if job.local_only is not None:
@@ -105,7 +116,10 @@ def fields_of(job: Job, picture: Picture | None = None) -> dict[str, Any]:
 def submit(
     *prompt: Annotated[str, Parameter(help="The text; `-`, or none in a pipe, reads it from the standard input.")],
     file: Annotated[str | None, Parameter(name=["--file", "-f"], help="Many jobs: a JSON Lines file, or `-`.")] = None,
-    wait: Annotated[bool, Parameter(help="Wait for the end (as it does by itself), or just print the ids.")] = True,
+    wait: Annotated[
+        bool,
+        Parameter(name=["--wait", "--follow"], help="Wait for the end (as it does by itself), or just print the ids."),
+    ] = True,
     answers: Annotated[bool, Parameter(help="Print all answers, even of many jobs.", negative="")] = False,
     output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per job, for machines.")] = "text",
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only answers and errors.", negative="")] = False,
@@ -119,20 +133,33 @@ def submit(
     `turnout schema`. Exit codes: 0 all succeeded, 1 some did not, 2 wrong usage, 3 no bus.
     """
     wish = job or Job()
+    brought = [input_of(given, wish.tenant or "default") for given in (picture.input if picture else ())]
+    uploads = tuple(one for _, one in brought if one)
     words = prompt[0] if len(prompt) == 1 else " ".join("-" if word == STDIN else word for word in prompt)
     if words and wish.prompt:
         raise Wrong("the text is given twice, as arguments and with --prompt", "leave one of them out")
     if file is not None:
         if words or wish.prompt or wish.id:
             raise Wrong("--file brings its own texts and ids", "leave out the text, --prompt and --id")
-        jobs = _from_file(file, fields_of(wish, picture))
+        jobs = _from_file(file, fields_of(wish, picture) | _inputs(brought))
     else:
-        fields = fields_of(wish, picture)
-        jobs = [_from_words(words or wish.prompt or ("" if "graph" in fields else _piped()), fields)]
+        fields = fields_of(wish, picture) | _inputs(brought)
+        jobs = [_from_words(words or wish.prompt or ("" if _speaks(fields) else _piped()), fields)]
     own_ids = any(job.id for job in jobs)
     jobs = [job if job.id else msgspec.structs.replace(job, id=fresh_id()) for job in jobs]
-    show = Options(quiet=quiet, machine=output == "json", wait=wait, show_answers=answers, own_ids=own_ids)
+    show = Options(
+        quiet=quiet, machine=output == "json", wait=wait, show_answers=answers, own_ids=own_ids, uploads=uploads
+    )
     return play(send(jobs, show, where))
+
+
+def _inputs(brought: Sequence[tuple[Input, Upload | None]]) -> dict[str, Any]:
+    return {"inputs": [msgspec.to_builtins(given) for given, _ in brought]} if brought else {}
+
+
+def _speaks(fields: Mapping[str, Any]) -> bool:
+    """Whether it says what is wanted without a prompt."""
+    return "graph" in fields or "texts" in fields or ("recipe" in fields and "inputs" in fields)
 
 
 def _piped() -> str:
@@ -142,7 +169,7 @@ def _piped() -> str:
 
 def _from_words(words: str, fields: dict[str, Any]) -> JobSubmit:
     text = _read_stdin() if words == STDIN else words
-    if not text.strip() and "graph" not in fields:
+    if not text.strip() and not _speaks(fields):
         raise Wrong("there is no prompt", "turnout submit 'write a haiku about trains'")
     try:
         return job_of({**fields, "prompt": text})

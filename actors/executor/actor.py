@@ -1,37 +1,36 @@
-"""The executor: runs one attempt on one backend."""
+"""The executor: says what it serves and how that is, runs attempts there, and says whose turn it is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from actors.actor import Heard, Says, every, overhears
-from actors.executor import call as calls
-from actors.executor.backends import port
-from actors.executor.claim import Claimant, InHand
-from actors.executor.results import LARGE_RESULT_BYTES, put_aside
-from actors.executor.served import Served, can_run
-from actors.journal import Journal, empty
+from actors.ahead import ahead_of
+from actors.executor.call import model_of
+from actors.executor.claim import InHand
+from actors.executor.lookahead import Line, Seat
+from actors.executor.run import Call, Runner
+from actors.executor.script import run_script
+from actors.executor.served import HEALTH_PATIENCE_SECONDS, Served, can_run, own_calls
+from actors.executor.switch import Run, Switcher
+from actors.journal import Journal
 from actors.roster import Roster
+from actors.settings import GroupingRules, GroupSettings
 from bus.topology import Queue, work_queue
-from messages import Attempted, Chunk, Done, ExecutorAlive, Problem, Progress, Work
+from messages import Done, ExecutorAlive, Offer, Work
+
+FOREIGN_SECONDS = 5.0
+"""A backend that works for others too is asked again after this time: their load changes without us."""
+JITTER = 0.2
+"""Part of the time between health checks that varies, so that executors don't ask in step."""
 
 
-class _Call(msgspec.Struct, eq=False):
-    """One running call: what runs, and how to stop it when somebody else ends the job."""
-
-    backend: str
-    model: str
-    scope: asyncio.Timeout | None = None
-    ended: bool = False
-
-
-class Executor(Claimant):
-    """Runs attempts on the backends it serves, streams what comes, and keeps the silence within limits."""
+class Executor(Runner):
+    """Serves backends: announces them, looks after them, and takes the work that is there for them."""
 
     room = "executor"
     purpose = "run"
@@ -48,13 +47,34 @@ class Executor(Claimant):
         heartbeat_seconds: float = 2.0,
         health_seconds: float = 30.0,
         recovery_seconds: float = 2.0,
+        notice_seconds: float = 0.5,
+        groups: Sequence[GroupSettings] = (),
+        grouping: GroupingRules | None = None,
+        run_switch: Run = run_script,
     ) -> None:
         super().__init__(journal=journal, roster=roster, in_hand=in_hand, clock=clock)
         self.served, self.host = served, host
-        self.heartbeat_seconds, self.health_seconds = heartbeat_seconds, health_seconds
-        self.recovery_seconds = recovery_seconds
-        self._calls: dict[tuple[str, str], _Call] = in_hand.calls
+        self.heartbeat_seconds, self.notice_seconds = heartbeat_seconds, notice_seconds
+        self.health_seconds = health_seconds
+        self.recovery_seconds = min(recovery_seconds, health_seconds / 5)
+        self.grouping = grouping or GroupingRules()
+        if in_hand.line is None:
+            in_hand.line = Line(rules=self.grouping, clock=clock)
+            in_hand.switcher = Switcher(served=served, groups=groups, clock=clock, run=run_switch)
+        self.line: Line = in_hand.line
+        self.switcher: Switcher = in_hand.switcher
+        self.line.conditions, self.line.fit = self.switcher, self._may_wait
+        self.switcher.on_end = self.line.look
+        self.switcher.leads = self._leads
+        self.switcher.others = self._run_by_others
         self._checked: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._pulled: dict[Queue, int] = {}
+        """The queues that are heard, and how many messages are taken in hand of each."""
+        self._failures: Counter[str] = Counter()
+        """Health checks in a row that failed, by backend."""
+        self._told: tuple[Offer, ...] | None = None
+        self._instance = ""
 
     # ------------------------------------------------------------------------------------------ announcing
 
@@ -62,190 +82,153 @@ class Executor(Claimant):
     def beat(self, heard: Heard) -> Says[ExecutorAlive]:
         return [self._alive(heard)]
 
+    @every("notice_seconds")
+    def notice(self, heard: Heard) -> Says[ExecutorAlive]:
+        """What is new is announced at once, not only with the next heartbeat; who waits for their turn may have waited enough."""
+        self.line.look()
+        return [self._alive(heard)] if self._told is not None and self._told != self._offers() else []
+
+    def _offers(self) -> tuple[Offer, ...]:
+        return tuple(served.offer for _, served in sorted(self.served.items()))
+
     def _alive(self, heard: Heard) -> ExecutorAlive:
         self.in_hand.beats += 1
+        self._told, self._instance = self._offers(), heard.instance
         return ExecutorAlive(
             instance=heard.instance, boot=heard.boot, number=self.in_hand.beats, leaving=self.leaving, host=self.host,
-            at=self.clock(), offers=tuple(served.offer for _, served in sorted(self.served.items())),
-            running=tuple(self.in_hand.values()),
+            at=self.clock(), offers=self._told, running=tuple(self.in_hand.values()),
         )  # fmt: skip
 
     def leave(self, heard: Heard) -> ExecutorAlive:
-        """The last heartbeat of a clean stop."""
+        """The last heartbeat of a clean stop. What is held and not begun is given back at the next notice, when this process
+        hears its queues no more, so that others get it at once.
+        """
         self.in_hand.leaving = True
         return self._alive(heard)
-
-    @every("recovery_seconds")
-    async def check(self, heard: Heard) -> Says[ExecutorAlive]:
-        """Look after the backends: the healthy ones at their interval, the others at every tick."""
-        due = [
-            name
-            for name, served in sorted(self.served.items())
-            if not served.offer.healthy or heard.now - self._checked.get(name, 0.0) >= self.health_seconds
-        ]
-        before = [self.served[name].offer for name in due]
-        await asyncio.gather(*(self._check(name, heard.now) for name in due))
-        changed = before != [self.served[name].offer for name in due]
-        return [self._alive(heard)] if changed else []
-
-    async def _check(self, name: str, now: float) -> None:
-        self._checked[name] = now
-        await self.served[name].check()
-
-    def pulls(self) -> dict[Queue, int]:
-        """The queues this process wants to hear, with its slots on each."""
-        if self.leaving:
-            return {}
-        return {work_queue(name, 1): served.offer.slots for name, served in self.served.items()}
 
     @property
     def leaving(self) -> bool:
         """Whether it takes no more work."""
         return self.in_hand.leaving
 
+    # -------------------------------------------------------------------------------------------- health
+
+    @every("recovery_seconds")
+    async def check(self, heard: Heard) -> Says[ExecutorAlive]:
+        """Look after the backends: the healthy ones at their interval, local ones that are ill at every tick."""
+        due = [name for name, served in sorted(self.served.items()) if self._is_due(name, served, heard.now)]
+        await asyncio.gather(*(self._check(name, heard.now) for name in due))
+        self.switcher.settle()
+        return self.notice(heard)
+
+    def _is_due(self, name: str, served: Served, now: float) -> bool:
+        """Whether it must be asked now, so that the answer is there within the interval even if the next tick is the last."""
+        since = now - self._checked.get(name, 0.0)
+        if served.taking or (not served.well and served.offer.local):
+            return True
+        wait = self.health_seconds - 2 * self._patience - self.recovery_seconds  # Another one may hang before it.
+        if served.offer.foreign:
+            wait = min(wait, FOREIGN_SECONDS)
+        if not served.well:  # Who is elsewhere, and perhaps refuses our key, is asked ever more seldom.
+            return since >= min(wait, self.recovery_seconds * 2.0 ** min(self._failures[name] - 1, 16))
+        drawn = hashlib.blake2b(
+            f"{self._instance}/{name}/{self._checked.get(name, 0.0)}".encode(), digest_size=1
+        ).digest()[0]
+        return since >= wait * (1 - JITTER * drawn / 255)
+
+    @property
+    def _patience(self) -> float:
+        return min(HEALTH_PATIENCE_SECONDS, self.health_seconds / 5)
+
+    async def _check(self, name: str, now: float) -> None:
+        self._checked[name] = now
+        served = self.served[name]
+        was_well = served.well
+        await served.check(lambda: own_calls(self.served, name, self.in_hand.calls), self._patience)
+        self._failures[name] = 0 if served.well else self._failures[name] + 1
+        self.switcher.settle()  # Before anybody announces it: another one may hang for long.
+        if served.well and not was_well and served.offer.exclusive_group:
+            for other, one in self.served.items():  # Perhaps somebody has switched the group by hand.
+                if other != name and one.offer.exclusive_group == served.offer.exclusive_group:
+                    self._checked[other] = 0.0
+
+    def doubted(self, backend: str) -> None:
+        """Ask it beside what goes on; the next notice tells what has changed."""
+        if backend not in self._asking:
+            self._asking[backend] = asyncio.create_task(self._check(backend, self.clock()), name=f"{backend} health")
+            self._asking[backend].add_done_callback(lambda _: self._asking.pop(backend, None))
+
+    # ---------------------------------------------------------------------------------------------- turns
+
+    def pulls(self) -> dict[Queue, int]:
+        """The queues this process wants to hear, and how many messages it takes in hand of each."""
+        if self.leaving:
+            return {}
+        ahead = self.grouping.ahead
+        wanted = {
+            work_queue(name, 1): served.most + ahead_of(served.offer, ahead) for name, served in self.served.items()
+        }
+        # A queue that is heard takes as many as at first: what may take more by now is left out once, and heard anew.
+        grown = {queue for queue, most in wanted.items() if most > self._pulled.get(queue, most)}
+        self._pulled = {queue: max(most, self._pulled.get(queue, 0)) for queue, most in wanted.items()}
+        return {queue: most for queue, most in self._pulled.items() if queue not in grown}
+
     def ready(self, work: Work) -> bool:
         """Whether to run it here: not when only another executor of the backend can."""
         served = self.served.get(work.backend)
-        if served is None or self.leaving:
+        if served is None or self.leaving or (self.switcher.is_off(work.backend) and not self._leads(work.backend)):
             return False
         others = self.roster.offers(self.clock()).get(work.backend, ())
         return can_run(served.offer, work) or not any(can_run(offer, work) for _, offer in others)
 
-    # --------------------------------------------------------------------------------------------- running
+    def _may_wait(self, work: Work) -> bool:
+        """Whether what is held may still come to its turn here."""
+        return self.ready(work) and not self.switcher.why_not(work.backend)
 
     @overhears
     def done(self, done: Done, heard: Heard) -> None:
-        """A job has ended. If it runs here and the end is not ours, its call is stopped (rule 6)."""
-        call = self._calls.get((done.tenant, done.job))
-        if call is None:
-            return
-        call.ended = True
-        if call.scope is not None and not call.scope.expired():  # Expired: it is ending already.
-            call.scope.reschedule(asyncio.get_running_loop().time())
+        """A job has ended: what runs of it is stopped, and what is held of it goes on to be cleared away."""
+        self.line.job_ended(done.tenant, done.job)
+        super().done(done, heard)
 
-    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
-        """One call. Silence beyond the stall time and the deadline end it; so does somebody else's `done`."""
-        call = _Call(backend=work.backend, model=calls.model_of(work))
-        before = self._turn_to(call)
-        self._calls[work.tenant, work.job] = call
-        loop = asyncio.get_running_loop()
-        began, started_at = loop.time(), self.clock()
-        pieces: list[str] = []
-        first: float | None = None
-        answer: port.Answer | None = None
-        failure: dict[str, Any] = {}
-        try:
-            served = self.served[work.backend]
-            if before != call.model and served.offer.local:
-                yield self._alive(heard)  # At once: what is loaded there decides where other jobs go.
-            context_tokens = served.context_of(call.model)
-            request = calls.call_of(work, await self._body(work), context_tokens=context_tokens)
-            async with aclosing(served.adapter.run(request)) as stream:  # type: ignore[type-var]
-                yield self._progress(work, "called", 0)
-                while answer is None:
-                    if call.ended:
-                        raise TimeoutError
-                    left = work.slip.deadline_at - self.clock()
-                    patience = min(work.failover.stall_seconds, max(left, 0.0))
-                    try:
-                        async with asyncio.timeout(patience) as call.scope:
-                            item = await self._next(stream)
-                    finally:
-                        call.scope = None
-                    if isinstance(item, port.Answer):
-                        answer = item
-                        continue
-                    if not item.text:
-                        continue  # A sign of life: the model thinks.
-                    if first is None:
-                        first = loop.time() - began
-                        yield self._progress(work, "first_token", 1)
-                    for text in calls.pieces(item.text):
-                        yield Chunk(tenant=work.tenant, job=work.job, n=work.n, number=len(pieces), text=text)
-                        pieces.append(text)
-        except TimeoutError:
-            failure = self._silence(work, call, pieces)
-        except port.BackendError as error:
-            failure = {"outcome": calls.outcome_of(error), "problem": calls.problem_of(error, work.backend),
-                       "partial": error.partial or "".join(pieces), "usage": calls.usage_of(error.usage)}  # fmt: skip
-        except StopAsyncIteration:
-            problem = Problem(reason="invalid_structure", message=f"{work.backend}: the stream ended without an answer")
-            failure = {"outcome": "invalid_structure", "problem": problem, "partial": "".join(pieces)}
-        except msgspec.MsgspecError as error:
-            problem = Problem(reason="bad_request", message=f"the submission can no longer be read: {error}")
-            failure = {"outcome": "bad_request", "problem": problem}
-        finally:
-            if self._calls.get((work.tenant, work.job)) is call:
-                del self._calls[work.tenant, work.job]
-        facts = {"first_token_seconds": first, "latency_seconds": loop.time() - began, "started_at": started_at,
-                 "switched": before not in ("", call.model)}  # fmt: skip
-        if answer is None:
-            yield self._failed(work, failure, heard, facts)
-        else:
-            yield await self._answered(work, answer, heard, facts)
+    async def turn(self, work: Work) -> Seat | None:
+        """Wait until it may begin. What can only fail does so at once, and takes no slot for that."""
+        if self.switcher.why_not(work.backend):
+            return Seat()
+        return await self.line.turn(work, model_of(work))
 
-    def _turn_to(self, call: _Call) -> str:
-        """The model that ran before on the call's backend: the same when another call has it too; empty: unknown."""
-        same = any((other.backend, other.model) == (call.backend, call.model) for other in self._calls.values())
-        before = call.model if same else self.in_hand.models.get(call.backend, "")
-        self.in_hand.models[call.backend] = call.model
-        return before
+    def _leads(self, backend: str) -> bool:
+        """Of several executors of a backend the first one switches."""
+        offers: list[tuple[str, Any]] = self.roster.offers(self.clock()).get(backend, [])
+        return not self._instance or all(instance >= self._instance for instance, _ in offers)
 
-    @staticmethod
-    async def _next(stream: AsyncGenerator[port.Chunk | port.Answer, None]) -> port.Chunk | port.Answer:
-        """What comes next. Our own timer cancels; a TimeoutError in here is the adapter's, and no silence."""
-        try:
-            return await anext(stream)
-        except TimeoutError as error:
-            raise port.BackendError("timeout", f"the adapter gave up waiting: {error or 'no reason given'}") from error
+    def _run_by_others(self, backend: str) -> int:
+        """How many attempts other executors run on a backend, as they said last."""
+        others = [alive for alive in self.roster.living(self.clock()) if alive.instance != self._instance]
+        return sum(running.backend == backend for alive in others for running in alive.running)
 
-    async def _body(self, work: Work) -> bytes:
-        if not empty(work.slip.input):
-            return bytes(work.slip.input)
-        return await self.journal.submission(work.slip.input_seq) or b"null"
+    # ------------------------------------------------------------------------------------------- switching
 
-    def _progress(self, work: Work, stage: Any, number: int) -> Progress:
-        return Progress(tenant=work.tenant, job=work.job, n=work.n, number=number, stage=stage, backend=work.backend)
+    def to_load(self, call: Call, before: str) -> str:
+        """What must be put into memory before the call, in words; empty: nothing."""
+        if not self.switcher.needed(call.backend, call.model, before):
+            return ""
+        return f"{call.model} is put into the memory of {call.backend}"
 
-    def _silence(self, work: Work, call: _Call, pieces: list[str]) -> dict[str, Any]:
-        partial = "".join(pieces)
-        if call.ended:
-            problem = Problem(reason="aborted", message="the job was ended while it ran")
-            return {"outcome": "aborted", "problem": problem, "partial": partial}
-        if self.clock() >= work.slip.deadline_at:
-            problem = Problem(reason="expired", message=f"{work.backend}: the job's deadline came while it ran")
-        else:
-            text = f"{work.backend}: silent for {work.failover.stall_seconds:g} s"
-            problem = Problem(reason="timeout", message=text)
-        return {"outcome": "timeout", "problem": problem, "partial": partial}
+    async def load(self, call: Call) -> None:
+        """Put it there. Raises port.BackendError."""
+        await self.switcher.prepare(call.backend, call.model)
 
-    def _failed(self, work: Work, failure: dict[str, Any], heard: Heard, facts: dict[str, Any]) -> Attempted:
-        partial = str(failure.get("partial", ""))
-        usage = failure.get("usage") or calls.usage_of(None)
-        produced = bool(partial) or failure["outcome"] == "aborted" or bool(usage.input_tokens or usage.output_tokens)
-        return self.attempted(
-            work, failure["outcome"], problem=failure["problem"], partial=partial[: calls.PARTIAL_CHARACTERS],
-            usage=usage, billed_microdollars=calls.cost(work, usage, partial, facts["latency_seconds"]) if produced else 0,
-            instance=heard.instance, **facts,
-        )  # fmt: skip
-
-    async def _answered(self, work: Work, answer: port.Answer, heard: Heard, facts: dict[str, Any]) -> Attempted:
-        usage = calls.usage_of(answer.usage)
-        billed = calls.cost(work, usage, answer.text, facts["latency_seconds"])
-        wrong = calls.fault(answer, work)
-        if wrong:
-            return self.attempted(
-                work, wrong.reason, problem=wrong, partial=answer.text[: calls.PARTIAL_CHARACTERS], usage=usage,
-                billed_microdollars=billed, instance=heard.instance, **facts,
-            )  # fmt: skip
-        result = calls.result_of(answer, as_json=calls.wants_json(work))
-        if calls.weight(answer) * 6 > LARGE_RESULT_BYTES:  # JSON makes up to six bytes of one character.
-            result = await put_aside(self.journal, work, result)
-        return self.attempted(
-            work, "ok", result=result, usage=usage, billed_microdollars=billed, instance=heard.instance, **facts
-        )
+    def settled(self, work: Work) -> None:
+        """The model of the work can be called."""
+        self.line.settled(work)
 
     async def closing(self) -> None:
-        """Close the adapters' connections."""
-        for served in self.served.values():
-            await served.adapter.close()
+        """Give up what is being asked and switched, and close the adapters' connections."""
+        asking = [*self._asking.values()]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await self.switcher.close()
+        for adapter in {id(served.adapter): served.adapter for served in self.served.values()}.values():
+            await adapter.close()

@@ -10,9 +10,16 @@ from hypothesis import strategies as st
 
 from actors.analyzer.check import check, lenient_id, undecodable
 from bus import codec
-from messages import JobSubmit, Problem
+from messages import Input, JobSubmit, Problem
 
+IMAGE = Input(name="image", media_type="image/png", data="eA==")
 MODELS = frozenset({"llama3.1:8b", "qwen2.5-coder:7b"})
+RECIPES = {
+    "text-to-image": {"image"},
+    "text-to-video": {"video"},
+    "upscale": {"image", "video"},
+    "odd": frozenset[str](),
+}
 STRATEGIES = ("weighted_score", "cost_first")
 
 
@@ -21,7 +28,9 @@ GOOD: dict[str, Any] = {"prompt": "hi"}
 
 def problem_of(**fields: Any) -> Problem | None:
     submit = JobSubmit(**{**GOOD, **fields})
-    return check(submit, tenant="acme", models=MODELS, strategies=STRATEGIES, longest_deadline=86_400.0)
+    return check(
+        submit, tenant="acme", models=MODELS, strategies=STRATEGIES, longest_deadline=86_400.0, recipes=RECIPES
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -69,6 +78,8 @@ def test_a_good_submission_has_no_problem(fields: dict[str, Any]) -> None:
         ({"temperature": 2.1}, "temperature", "0 to 2"),
         ({"temperature": -0.1}, "temperature", "0 to 2"),
         ({"temperature": float("nan")}, "temperature", "0 to 2"),
+        ({"seed": -1}, "seed", "0 to"),
+        ({"seed": 2**64}, "seed", "or leave it out"),
         ({"deadline_seconds": -5.0}, "deadline_seconds", "more than 0"),
         ({"deadline_seconds": 0.0}, "deadline_seconds", "more than 0"),
         ({"deadline_seconds": 86_401.0}, "deadline_seconds", "86,400"),
@@ -103,6 +114,44 @@ def test_a_bad_submission_names_the_field_and_what_would_be_right(
     assert field in problem.message
     assert words in problem.message
     assert len(problem.value) <= 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"recipe": "upscal"}, (
+            "recipe is 'upscal': no backend has it. Did you mean 'upscale'? "
+            "Known: odd, text-to-image, text-to-video, upscale."
+        )),
+        ({"recipe": "text-to-video", "asset": "image"},
+         "recipe 'text-to-video' makes video, but asset is image: leave asset out."),
+        ({"recipe": "upscale", "asset": "audio"},
+         "recipe 'upscale' makes image or video, but asset is audio: leave asset out."),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_nobody_has_or_that_makes_something_else_is_refused(fields: dict[str, Any], message: str) -> None:
+    problem = problem_of(**fields)
+    assert problem is not None
+    assert (problem.reason, problem.field, problem.message) == ("invalid", "recipe", message)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"recipe": "text-to-video"}, {"recipe": "text-to-video", "asset": "video"}, {"recipe": "upscale", "asset": "video"},
+        {"recipe": "odd", "asset": "audio"},
+    ],
+)  # fmt: skip
+def test_a_recipe_that_somebody_has_is_taken(fields: dict[str, Any]) -> None:
+    assert problem_of(**fields) is None
+
+
+def test_while_nobody_is_known_any_recipe_is_taken_and_with_none_known_it_is_refused_without_a_list() -> None:
+    submit = JobSubmit(prompt="hi", recipe="upscale")
+    assert check(submit, tenant="acme", models=frozenset(), strategies=(), longest_deadline=60.0) is None
+    problem = check(submit, tenant="acme", models=MODELS, strategies=(), longest_deadline=60.0)
+    assert problem is not None
+    assert problem.message == "recipe is 'upscale': no backend has it."
 
 
 def test_before_any_model_is_known_none_is_refused() -> None:
@@ -179,6 +228,18 @@ def test_a_model_has_several_names(model: str) -> None:
             submit, tenant="acme", models={*MODELS, served}, catalogue={"light-1"}, strategies=(), longest_deadline=60.0
         )
         assert problem is None
+
+
+@pytest.mark.parametrize("fields", [{"texts": ("a",)}, {"recipe": "upscale", "inputs": (IMAGE,)}])
+def test_some_jobs_need_no_prompt(fields: dict[str, Any]) -> None:
+    assert problem_of(prompt="", **fields) is None
+
+
+@pytest.mark.parametrize("fields", [{"recipe": "upscale"}, {"inputs": (IMAGE,)}, {"dimensions": 3}])
+def test_others_do(fields: dict[str, Any]) -> None:
+    found = problem_of(prompt="", **fields)
+    assert found is not None
+    assert found.field == "prompt"
 
 
 def test_a_bare_graph_needs_no_prompt() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from actors.analyzer.check_media import MAKES, MOST, MOST_LORAS, MOST_NODES, check_media
 from actors.analyzer.graph import asks_of
-from messages import JobSubmit
+from messages import Input, JobSubmit
 from tests.actors.analyzer.test_graph import SDXL, WAN
 
 NODE: dict[str, Any] = {"class_type": "KSampler", "inputs": {}}
@@ -27,6 +27,9 @@ NODE: dict[str, Any] = {"class_type": "KSampler", "inputs": {}}
         {"graph": SDXL},
         {"graph": WAN, "asset": "video"},
         {"graph": {"1": {"class_type": "SaveImage"}}},
+        {"asset": "embedding", "texts": ("a",), "dimensions": 3},
+        {"asset": "video", "recipe": "image-to-video", "negative_prompt": "fog"},
+        {"asset": "text", "inputs": (Input(name="image", media_type="image/png", data="eA=="),)},
     ],
 )
 def test_a_good_submission_has_no_problem(fields: dict[str, Any]) -> None:
@@ -51,6 +54,16 @@ def test_a_good_submission_has_no_problem(fields: dict[str, Any]) -> None:
         ({"asset": "text", "graph": SDXL}, "graph", "asset text has no graph"),
         ({"asset": "image", "tools": ({},)}, "tools", "ask for text"),
         ({"asset": "video", "response_format": {"type": "json_object"}}, "response_format", "ask for text"),
+        ({"asset": "text", "recipe": "upscale"}, "recipe", "asset text has no recipe"),
+        ({"asset": "text", "negative_prompt": "fog"}, "negative_prompt", "image or video or audio"),
+        ({"asset": "image", "texts": ("a", "b")}, "texts", "ask for embedding"),
+        ({"asset": "text", "dimensions": 3}, "dimensions", "ask for embedding"),
+        (
+            {"asset": "embedding", "inputs": (Input(name="image", media_type="image/png", data="eA=="),)},
+            "inputs",
+            "no inputs",
+        ),
+        ({"recipe": "upscale", "graph": SDXL}, "recipe", "a graph is a workflow of its own"),
         ({"frames": 81, "fps": 16.0, "seconds": 10.0}, "frames", "10 s at 16 frames per second are 160; leave one out"),
         ({"loras": tuple(map(str, range(MOST_LORAS + 1)))}, "loras", "at most 32"),
         ({"loras": ("a", " ")}, "loras[1]", "1 to 256"),

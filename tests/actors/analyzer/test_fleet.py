@@ -132,6 +132,25 @@ def test_what_a_model_makes() -> None:
     assert known.made_by("flux") == {"image"}
 
 
+def test_what_those_make_that_know_a_recipe() -> None:
+    runs = Model(name="wan", capabilities=("video", "recipe:animate"))
+    known = fleet(backend("a", models=(QUICK, PAINTER)), backend("b", models=(runs,)))
+    assert known.can_with("animate") == {"video", "recipe:animate"}
+    assert known.can_with("upscale") == frozenset()
+    known.hear_backend(backend("a", models=(Model(name="x", capabilities=("image", "recipe:upscale")),)))
+    assert known.can_with("upscale") == {"image", "recipe:upscale"}
+
+
+def test_a_recipe_makes_what_all_models_that_know_it_make() -> None:
+    both = Model(name="wan", capabilities=("image", "video", "lora", "recipe:animate", "recipe:still"))
+    known = fleet(backend("a", models=(QUICK, PAINTER, both)))
+    assert known.recipes == {"animate": {"image", "video"}, "still": {"image", "video"}}
+    known.hear_backend(backend("b", models=(Model(name="x", capabilities=("video", "recipe:animate")),)))
+    assert known.recipes == {"animate": {"video"}, "still": {"image", "video"}}
+    known.hear_backend(backend("a", models=()))
+    assert known.recipes == {"animate": {"video"}}
+
+
 MODELS: Any = st.builds(
     Model, name=st.sampled_from(["m", "n"]), capabilities=st.sampled_from([("text",), ("image",), ("text", "vision")]),
     tokens_per_second=st.none() | st.sampled_from([1.0, 5.0, 9.0]), seconds_per_job=st.none() | st.sampled_from([2.0, 4.0]),

@@ -150,3 +150,22 @@ def test_more_never_takes_less(asset: Any, fields: dict[str, Any], name: str, mo
     assert work_of(large) >= work_of(small)
     assert vram_mb_of(large) >= vram_mb_of(small)
     assert large.media.seconds >= small.media.seconds
+
+
+@pytest.mark.parametrize(
+    ("recipe", "known", "asset"),
+    [
+        ("text-to-image", (), "image"),
+        ("upscale", (), "image"),
+        ("image-to-video", (), "video"),
+        ("image_to_video", (), "video"),
+        ("video-to-image", (), "image"),
+        ("text-to-speech", (), "audio"),
+        ("my-own", ("video", "recipe:my-own"), "video"),
+        ("image-to-video", ("image", "video", "recipe:image-to-video"), "video"),
+        ("text-to-speech", ("image", "recipe:text-to-speech"), "image"),
+    ],
+)
+def test_what_a_recipe_makes(recipe: str, known: tuple[str, ...], asset: str) -> None:
+    found, because = asset_of(JobSubmit(recipe=recipe), None, frozenset(), frozenset(known))
+    assert (found, recipe in because) == (asset, True)

@@ -12,7 +12,7 @@ from actors.analyzer.needs import needs_of, role_hint
 from actors.analyzer.preferences import Preferences
 from actors.analyzer.rules import Rules
 from actors.analyzer.tokens import MESSAGE_TOKENS, estimate_tokens
-from messages import AnalysisRules, JobSubmit, Model, Needs, Preference, Preset
+from messages import AnalysisRules, Input, JobSubmit, Model, Needs, Preference, Preset
 from messages.values import Price, Range
 from tests.actors.analyzer.test_graph import SDXL, WAN
 from tests.messages.samples import backend
@@ -175,7 +175,7 @@ def test_an_image_job() -> None:
 
 def test_a_graph_becomes_needs() -> None:
     found = needs(graph=SDXL, quality="standard")
-    assert found.capabilities == ("controlnet", "image", "lora")
+    assert found.capabilities == ("controlnet", "image")
     assert found.media.node_types[0] == "CLIPTextEncode"
     assert found.media.checkpoints == ("sd_xl_base_1.0.safetensors",)
     assert found.stated == ("steps", "width", "height")
@@ -187,6 +187,30 @@ def test_a_graph_becomes_needs() -> None:
 def test_the_model_tells_what_is_made() -> None:
     assert needs(prompt="a fox", model="flux").asset == "image"
     assert needs(prompt="a fox", model="m").asset == "text"
+
+
+def test_a_recipe_is_a_capability_and_tells_what_is_made() -> None:
+    found = needs(prompt="it runs", recipe="image-to-video")
+    assert (found.asset, found.recipe) == ("video", "image-to-video")
+    assert found.capabilities == ("recipe:image-to-video", "video")
+    assert "recipe image-to-video is required" in found.why
+
+
+def test_images_that_come_along_need_eyes_only_where_text_is_made_of_them() -> None:
+    image = Input(name="image", media_type="image/png", data="eA==")
+    sound = Input(name="audio", media_type="audio/wav", data="eA==")
+    assert needs(prompt="what is it?", inputs=(image, sound)).capabilities == ("audio", "vision")
+    assert needs(prompt="x", asset="video", inputs=(image,)).capabilities == ("video",)
+    seen_by_choice = needs(prompt="x", inputs=(image,), preferred_capabilities=("vision",))
+    assert (seen_by_choice.capabilities, seen_by_choice.preferred) == ((), ("vision",))
+    assert needs(prompt="x", inputs=(image,)).input_tokens > needs(prompt="x").input_tokens
+
+
+def test_texts_are_embedded() -> None:
+    found = needs(prompt="", texts=("one text", "and another one"))
+    assert (found.asset, found.capabilities, found.max_output_tokens) == ("embedding", ("embedding",), 0)
+    assert found.input_tokens > needs(prompt="", texts=("one text",)).input_tokens
+    assert "2 texts to embed" in found.why
 
 
 def test_an_embedding_generates_nothing() -> None:
@@ -227,7 +251,7 @@ def test_unknown_prices_are_named() -> None:
     fleet.hear_backend(backend("a", models=(Model(name="m", price=Price(unknown=True)),)))
     found = needs_of(JobSubmit(prompt="hi"), "acme", Rules(), Preferences(), fleet)
     assert found.cost_microdollars is None
-    assert "1 model(s) of unknown price are not in the cost range" in found.why
+    assert "1 model of unknown price left out of the cost range" in found.why
 
 
 def test_what_the_job_asks_for_travels() -> None:

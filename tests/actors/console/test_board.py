@@ -6,13 +6,30 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from actors.console import board, send
-from actors.console.board import Json, Many, counts_table
-from actors.console.follow import Tracks
+from actors.console.board import Json, Many, One, counts_table
+from actors.console.endings import BAR, stage
+from actors.console.follow import Track, Tracks
 from actors.console.screen import INTERRUPTED
-from messages import Done, Granted, JobSubmit, Message, Problem, Refused, Rerouted, Result
+from messages import (
+    Artifact,
+    Chunk,
+    Done,
+    Granted,
+    JobSubmit,
+    Message,
+    ObjectRef,
+    Origin,
+    Problem,
+    Progress,
+    Refused,
+    Rerouted,
+    Result,
+)
 from messages.jobs import Ending
 
 PROBLEM = Problem(reason="timeout", message="a: silent for 20 s")
@@ -100,6 +117,77 @@ def test_the_counts_fit_on_a_narrow_screen(screens):
     said = screens["err"].getvalue()
     assert "\x1b" not in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+# ---------------------------------------------------------------------------------------------------- one job
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=8), st.data())
+def test_what_was_missed_of_a_stream_is_mended_from_the_result(pieces: list[str], data: st.DataObject) -> None:
+    numbers = list(range(len(pieces)))
+    heard = data.draw(st.permutations(numbers))[: data.draw(st.integers(0, len(pieces)))]
+    heard += data.draw(st.lists(st.sampled_from(numbers), max_size=3))  # Some come twice, after a reconnect.
+    known, file = tracks("j"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board, "out", Console(file=file, force_terminal=True, color_system=None))
+        screen = One(quiet=True)
+        track = known.all["t", "j"]
+        for number in heard:
+            chunk = Chunk(tenant="t", job="j", n=1, number=number, text=pieces[number])
+            screen.heard(track, chunk, track.hear(chunk))
+        answer = "".join(pieces)
+        assert answer.startswith(file.getvalue())
+        track.hear(done("j", result=Result(text=answer)))
+        screen.finish(known, {("t", "j"): answer})
+    assert file.getvalue() == answer + "\n"
+
+
+def test_an_answer_of_a_later_attempt_begins_on_a_line_of_its_own(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(board, "out", Console(file=file, force_terminal=True, color_system=None))
+    known, screen = tracks("j"), One(quiet=True)
+    track = known.all["t", "j"]
+    for n, text in ((1, "half an ans"), (2, "the ")):  # That it went elsewhere was not heard.
+        chunk = Chunk(tenant="t", job="j", n=n, number=0, text=text)
+        screen.heard(track, chunk, track.hear(chunk))
+    track.hear(done("j", result=Result(text="the answer")))
+    screen.finish(known, {("t", "j"): "the answer"})
+    assert file.getvalue().endswith("\nthe answer\n")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"stage": "called"}, "a is at work"),
+        ({"stage": "queued"}, "a has it in its queue"),
+        ({"stage": "loading", "text": "sdxl"}, "a is loading: sdxl"),
+        ({"stage": "first_token"}, "a is answering"),
+        ({"stage": "working", "share": 0.0}, f"a {'░' * BAR}   0%"),
+        ({"stage": "working", "share": 0.5, "text": "step 5 of 10"}, f"a {'█' * 12}{'░' * 12}  50%  step 5 of 10"),
+        ({"stage": "working", "share": 1.0, "text": "x\x1by"}, f"a {'█' * BAR} 100%  x\ufffdy"),
+        ({"stage": "loading", "share": 0.25}, f"a is loading  {'█' * 6}{'░' * 18}  25%"),
+    ],
+)
+def test_how_far_a_backend_is(step: dict[str, Any], said: str):
+    track = Track("t", "j")
+    track.hear(Progress(tenant="t", job="j", n=1, number=1, backend="a", **step))
+    assert stage(track) == said
+
+
+def test_files_are_named_with_the_command_that_fetches_them(screens):
+    known = tracks("j1")
+    ref = ObjectRef(key="t/j1/1/0", size_bytes=1, sha256="", media_type="image/png")
+    file = Artifact(name="a.png", ref=ref, origin=Origin(backend="a", model="m"), expires_at=0.0)
+    for files, said in (
+        ((file,), "1 file: turnout get j1 --tenant t\n"),
+        ((file, file), "2 files: turnout get j1 --tenant t --all\n"),
+    ):
+        known.all["t", "j1"].done = done("j1", result=Result(text="", artifacts=files))
+        One(quiet=False).finish(known, {})
+        assert said in screens["err"].getvalue()
+
+
+# ------------------------------------------------------------------------------------------------ for machines
 
 
 def test_machines_get_an_object_per_job_and_nothing_else(screens):

@@ -4,7 +4,20 @@ from typing import Any
 
 from actors.console.follow import Track, Tracks
 from bus import codec
-from messages import Analyzed, Chunk, Done, Granted, JobSubmit, Message, Problem, Refused, Rerouted, Result, Started
+from messages import (
+    Analyzed,
+    Chunk,
+    Done,
+    Granted,
+    JobSubmit,
+    Message,
+    Problem,
+    Progress,
+    Refused,
+    Rerouted,
+    Result,
+    Started,
+)
 
 WHO: dict[str, Any] = {"tenant": "t", "job": "j"}
 
@@ -59,6 +72,18 @@ def test_a_later_round_begins_anew_and_an_earlier_one_is_late() -> None:
     assert track.hear(chunk(1, "late", n=1)) == ""
     assert track.hear(chunk(0, "y", n=2)) == "y"
     assert track.backend == "b"
+
+
+def step(number: int, share: float | None = None, n: int = 1) -> Progress:
+    return Progress(**WHO, n=n, number=number, stage="working", backend="a", share=share)
+
+
+def test_the_latest_step_counts_and_a_later_round_begins_without_one() -> None:
+    track = track_after(granted(1, "a"), step(1, 0.1), step(3, 0.3), step(2, 0.2))
+    assert track.step == step(3, 0.3)
+    assert track_after(granted(2, "b"), step(9, 0.9, n=1)).step is None
+    track.hear(granted(2, "b"))
+    assert (track.step, track.stage) == (None, "queued")
 
 
 def test_reroutes_count_once() -> None:

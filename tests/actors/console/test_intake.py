@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span
+from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span, texts_of
 from actors.console.screen import Wrong
 from messages import JobSubmit
 
@@ -127,3 +127,34 @@ def test_spans(text: str, value: float) -> None:
 def test_no_spans(text: str) -> None:
     with pytest.raises(Wrong, match="--deadline"):
         span(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "texts"),
+    [
+        ("one\n\n two \n", ["one", " two "]),
+        ('\ufeff["a", "b\\nc"]', ["a", "b\nc"]),
+        ("[draft] note", None),
+        ("", None),
+        ("[1]", None),
+    ],
+)
+def test_texts_are_lines_or_a_list(tmp_path: Path, written: str, texts: list[str] | None) -> None:
+    (tmp_path / "texts").write_text(written, encoding="utf-8")
+    if texts is None:
+        with pytest.raises(Wrong):
+            texts_of(str(tmp_path / "texts"))
+    else:
+        assert texts_of(str(tmp_path / "texts")) == texts
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"texts": ["a"]}, {"recipe": "upscale", "inputs": [{"name": "image", "media_type": "image/png", "data": "eA=="}]},
+    ],
+)  # fmt: skip
+def test_some_jobs_need_no_prompt(fields: dict[str, object]) -> None:
+    assert job_of(fields).prompt == ""
+    with pytest.raises(ValueError, match="prompt: it is missing"):
+        job_of({"recipe": "upscale"})

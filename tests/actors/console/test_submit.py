@@ -81,6 +81,22 @@ def test_only_what_is_given_becomes_a_field():
         fields_of(Job(deadline="0"))
 
 
+def test_texts_and_recipes_need_no_prompt(tmp_path, monkeypatch):
+    from actors.console import app
+    from actors.console import submit as module
+
+    sent = []
+    monkeypatch.setattr(module, "send", lambda jobs, options, where: sent.extend(jobs))
+    monkeypatch.setattr(module, "play", lambda work: 0)
+    (tmp_path / "texts.txt").write_text("one\n\ntwo\n")
+    (tmp_path / "fox.png").write_bytes(b"png")
+    assert app.run(["submit", "--texts", str(tmp_path / "texts.txt"), "--dimensions", "8"]) == 0
+    assert app.run(["submit", "--recipe", "upscale", "--input", f"image={tmp_path / 'fox.png'}"]) == 0
+    embed, upscale = sent
+    assert (embed.texts, embed.dimensions, embed.prompt) == (("one", "two"), 8, "")
+    assert (upscale.recipe, [given.name for given in upscale.inputs]) == ("upscale", ["image"])
+
+
 def test_a_picture_from_flags_and_a_graph_from_a_file(tmp_path, monkeypatch):
     from actors.console import app
     from actors.console import submit as module

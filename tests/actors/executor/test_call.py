@@ -11,20 +11,13 @@ from hypothesis import strategies as st
 
 from actors.executor import call as calls
 from actors.executor.backends import port
+from actors.executor.backends.images import request_fields
 from actors.executor.degrade import JSON_WANTED
-from messages import Media, Parameters, Price, Usage, Work
-from messages.values import Outcome
+from messages import Failover, JobSubmit, Media, Offer, Parameters, Price, Rate, Usage, Work, token
+from messages.values import Asset, Outcome, Quality
 from tests.messages.samples import SUBMIT, slip, work
 
 KINDS: tuple[port.ErrorKind, ...] = get_args(port.ErrorKind)
-JSON_WORK = work(slip=slip(needs={"json_output": True}))
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{"}}
-
-
-def answer(text: str = "", *tool_calls: dict[str, Any], finish_reason: port.FinishReason = "stop") -> port.Answer:
-    return port.Answer(
-        text=text, finish_reason=finish_reason, model="m", usage=port.Usage(), tool_calls=tool_calls
-    )  # fmt: skip
 
 
 # The request.
@@ -45,25 +38,74 @@ def test_nothing_is_added_to_a_conversation_that_is_complete() -> None:
 
 def test_a_call_is_capped_by_the_work_and_otherwise_as_submitted() -> None:
     item = work(model="llama", max_output_tokens=50, slip=slip(needs={"input_tokens": 30, "max_output_tokens": 99}))
-    call = calls.call_of(item, msgspec.json.encode(SUBMIT))
+    call = calls.call_of(item, msgspec.structs.replace(SUBMIT, inputs=()))
     assert call == port.Call(
         model="llama", messages=SUBMIT.conversation, max_output_tokens=50, temperature=0.7, stop=("END",),
         seed=7, response_format={"type": "json_object"}, tools=({"type": "function"},), context_tokens=80,
+        key="acme/j-1/1", quality=item.slip.needs.quality, negative_prompt=SUBMIT.negative_prompt, graph=SUBMIT.graph,
+        dimensions=SUBMIT.dimensions or 0,
     )  # fmt: skip
+
+
+def test_media_are_adjusted_for_the_backend_and_the_rest_is_as_submitted() -> None:
+    needs = {"asset": "video", "recipe": "image-to-video", "media": Media(width=832, height=480, frames=81, steps=20)}
+    submit = JobSubmit(prompt="it runs", negative_prompt="fog", seed=7, graph={"1": {"class_type": "X"}})
+    parameters = Parameters(width=416, height=240, frames=41, steps=8)
+    call = calls.call_of(work(slip=slip(needs=needs), parameters=parameters), submit)
+    assert (call.asset, call.recipe, call.negative_prompt, call.seed) == ("video", "image-to-video", "fog", 7)
+    assert (call.media.width, call.media.height, call.media.frames, call.media.steps) == (416, 240, 41, 8)
+    assert call.graph == submit.graph
+    assert port.prompt_of(call) == "it runs"
+
+
+@pytest.mark.parametrize(
+    ("asset", "texts"), [("embedding", ("a", "b", "p")), ("text", ()), ("image", ())]
+)  # fmt: skip
+def test_the_prompt_is_one_more_text_to_embed(asset: str, texts: tuple[str, ...]) -> None:
+    submit = JobSubmit(prompt="p", texts=("a", "b"), dimensions=8)
+    call = calls.call_of(work(slip=slip(needs={"asset": asset})), submit)
+    assert (call.texts, call.dimensions) == (texts, 8)
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.integers(1, 99), st.text(min_size=1), st.integers(1, 99))
+def test_a_key_is_an_attempts_own(tenant: str, job: str, n: int, other: str, m: int) -> None:
+    def key(of: str, name: str, number: int) -> str:
+        return calls.key_of(work(tenant=of, job=name, n=number))
+
+    assert key(tenant, job, n) == key(tenant, job, n)
+    assert key(tenant, job, n).startswith(f"{token(tenant)}/")
+    assert key(tenant, job, n).count("/") == 2
+    assert (key(tenant, job, n) == key(tenant, other, m)) == ((job, n) == (other, m))
+
+
+STAGES = st.none() | st.sampled_from(["queued", "loading", "working"])
+
+
+@given(st.sampled_from(get_args(Asset)), STAGES, st.booleans(), st.none() | st.sampled_from([(), ("m",)]))
+def test_patience_is_never_less_than_the_policys_and_most_while_it_loads(
+    asset: Asset, stage: port.Stage | None, cold: bool, loaded: tuple[str, ...] | None
+) -> None:
+    item = work(failover=Failover(stall_seconds=2.0), slip=slip(needs={"asset": asset}))
+    offer = Offer(backend="a", protocol="x", local=True, cold=cold, loaded=loaded)
+    found = calls.patience(item, stage, offer)
+    usual = 2.0 * calls.PATIENCE[asset]
+    loads = stage in ("queued", "loading") or (stage is None and (cold or loaded == ()))
+    assert found == (max(usual, 2.0 * calls.LOADING) if loads else usual)
+    assert found >= 2.0
 
 
 def test_a_call_is_for_the_variant_and_degraded_as_it_was_decided() -> None:
     parameters = Parameters(model="llama-q4", degrade=("plain_text", "drop_tools"))
-    call = calls.call_of(work(model="llama", parameters=parameters), msgspec.json.encode(SUBMIT))
+    call = calls.call_of(work(model="llama", parameters=parameters), msgspec.structs.replace(SUBMIT, inputs=()))
     assert (call.model, call.tools, call.response_format) == ("llama-q4", (), None)
     assert call.messages[-1]["content"] == f"Write a haiku\n\n{JSON_WANTED}"
 
 
 def test_the_jobs_style_takes_the_place_of_its_image() -> None:
     image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}
-    submit = msgspec.structs.replace(SUBMIT, messages=(image,), style="soft light")
+    submit = msgspec.structs.replace(SUBMIT, messages=(image,), style="soft light", inputs=())
     item = work(parameters=Parameters(degrade=("describe_style",)))
-    call = calls.call_of(item, msgspec.json.encode(submit))
+    call = calls.call_of(item, submit)
     text = "The style image is left out. Wanted style: soft light"
     assert call.messages[1] == {"role": "user", "content": [{"type": "text", "text": text}]}
 
@@ -71,7 +113,7 @@ def test_the_jobs_style_takes_the_place_of_its_image() -> None:
 @pytest.mark.parametrize("body", [b"null", b"", b"[1]", b'{"promt":"hi"}', b'{"prompt":3}'])
 def test_a_body_that_is_no_submission_is_an_error_of_its_own(body: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        calls.call_of(work(), body)
+        calls.read(body)
 
 
 # The answer.
@@ -89,33 +131,6 @@ def test_a_piece_fits_into_a_message_however_json_writes_it() -> None:
     worst = calls.pieces("\x01" * calls.PIECE_CHARACTERS)
     assert len(worst) == 1
     assert len(msgspec.json.encode(worst[0])) < 256 * 1024
-
-
-def json_values() -> st.SearchStrategy[Any]:
-    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-    leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text
-    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3))
-
-
-@given(
-    st.text(st.characters(exclude_categories=["Cs"])),
-    st.lists(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values(), max_size=3), max_size=3),
-)
-def test_no_result_is_larger_as_json_than_six_times_its_weight(text: str, tools: list[dict[str, Any]]) -> None:
-    given_answer = answer(text, *tools)
-    frame = len(msgspec.json.encode(calls.result_of(answer("", {}))))
-    assert len(msgspec.json.encode(calls.result_of(given_answer))) <= frame + 6 * calls.weight(given_answer)
-
-
-def test_tool_calls_weigh_too() -> None:
-    assert calls.weight(answer("four")) == 4
-    assert calls.weight(answer("four", TOOL_CALL)) > 4 + len("function")
-
-
-def test_a_result_carries_tool_calls_untouched() -> None:
-    result = calls.result_of(answer("t", TOOL_CALL, finish_reason="tool_calls"))
-    assert (result.text, result.finish_reason, result.ref) == ("t", "tool_calls", None)
-    assert [msgspec.json.decode(call) for call in result.tool_calls] == [TOOL_CALL]
 
 
 # What it costs.
@@ -152,12 +167,80 @@ def test_requests_images_and_seconds_are_paid_too() -> None:
     assert calls.cost(longer, Usage(), "", 1.0) == 7_000 + 300 + 5
 
 
+RATES = tuple(
+    Rate(up_to_pixels=1024 * 1024, quality=word, microdollars=each)
+    for word, each in (("low", 6_000), ("medium", 53_000), ("high", 211_000))
+)
+
+
+@pytest.mark.parametrize(("quality", "each"), [("draft", 6_000), ("standard", 53_000), ("final", 211_000)])
+def test_a_picture_is_paid_at_the_rate_of_its_quality(quality: str, each: int) -> None:
+    job = {"asset": "image", "quality": quality, "media": Media(images=2, width=1024, height=1024), "input_tokens": 0}
+    assert calls.cost(paid(Price(image_rates=RATES, per_image=401_000), **job), Usage(), "", 1.0) == 2 * each
+    plain = Price(image_rates=(Rate(up_to_pixels=2048 * 2048, microdollars=134_400),), per_image=240_000)
+    assert calls.cost(paid(plain, **job), Usage(), "", 1.0) == 2 * 134_400
+
+
+@given(st.sampled_from(get_args(Quality)), st.lists(st.integers(0, 10**6), min_size=3, max_size=3), st.integers(0, 4))
+def test_what_is_billed_is_what_was_reserved_for_the_word_that_is_sent(
+    quality: Quality, rates: list[int], count: int
+) -> None:
+    price = Price(
+        image_rates=tuple(
+            Rate(quality=word, microdollars=each) for word, each in zip(("low", "medium", "high"), rates, strict=True)
+        )
+    )
+    media = Media(images=count, width=1024, height=1024)
+    job = paid(price, asset="image", quality=quality, media=media, input_tokens=0)
+    request = calls.call_of(job, JobSubmit(prompt="a cat"))
+    sent = request_fields(request, own=True, partials=0)["quality"]
+    assert sent == job.slip.needs.rated
+    reserved = price.worst(0, 0, media, quality=sent)
+    assert (
+        calls.cost(job, Usage(), "", 1.0)
+        == reserved
+        == count * dict(zip(("low", "medium", "high"), rates, strict=True))[sent]
+    )
+
+
 def test_the_cache_and_the_time_on_a_gpu_are_paid_at_their_rates() -> None:
     price = Price(
         input_per_mtok=1_000_000, cached_input_per_mtok=100_000, cache_write_per_mtok=2_000_000, per_gpu_second=40
     )
     usage = Usage(input_tokens=100, output_tokens=0, cached_tokens=50, cache_write_tokens=10)
     assert calls.cost(paid(price), usage, "", 2.5) == 40 + 5 + 20 + 100
+
+
+def test_time_on_a_gpu_is_what_the_backend_says() -> None:
+    price = Price(per_gpu_second=40)
+    assert calls.cost(paid(price), Usage(gpu_seconds=1.5), "", 9.0) == 60
+    assert calls.cost(paid(price), Usage(), "", 9.0) == 360
+
+
+def test_only_text_has_tokens_that_are_guessed() -> None:
+    price = Price(output_per_mtok=1_000_000)
+    assert calls.cost(paid(price, asset="embedding"), Usage(input_tokens=9), "", 1.0) == 0
+    assert calls.cost(paid(price), Usage(input_tokens=9), "", 1.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("asset", "price", "usage", "text", "found"),
+    [
+        ("text", Price(), Usage(), "12345678", Usage(input_tokens=10, output_tokens=3, estimated=True)),
+        ("text", Price(), Usage(gpu_seconds=2.0), "", Usage(input_tokens=10, output_tokens=1, estimated=True, gpu_seconds=2.0)),
+        ("embedding", Price(), Usage(), "", Usage(input_tokens=10, output_tokens=0, estimated=True)),
+        ("image", Price(per_image=5), Usage(gpu_seconds=2.0), "", Usage(gpu_seconds=2.0)),
+        ("image", Price(input_per_mtok=5), Usage(), "", Usage(input_tokens=10, output_tokens=0, estimated=True)),
+        ("text", Price(), Usage(input_tokens=7), "12345678", Usage(input_tokens=7)),
+        ("text", Price(), Usage(output_tokens=0), "12345678", Usage(output_tokens=0)),
+    ],
+)  # fmt: skip
+def test_where_the_backend_sent_no_usage_our_own_counts_say_that_they_are_ours(
+    asset: str, price: Price, usage: Usage, text: str, found: Usage
+) -> None:
+    job = paid(price, asset=asset, input_tokens=10)
+    assert calls.counted(job, usage, text) == found
+    assert calls.cost(job, found, text, 1.0) == calls.cost(job, usage, text, 1.0)
 
 
 def test_at_an_unknown_price_all_that_was_admitted_is_paid() -> None:
@@ -174,100 +257,14 @@ def test_a_cost_is_rounded_up(read: int, written: int, price_in: int, price_out:
 
 def test_usage_is_passed_on_and_unknown_stays_unknown() -> None:
     reported = port.Usage(
-        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True
-    )
+        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True,
+        gpu_seconds=2.5,
+    )  # fmt: skip
     assert calls.usage_of(reported) == Usage(
-        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True
+        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True,
+        gpu_seconds=2.5,
     )  # fmt: skip
     assert calls.usage_of(port.Usage()) == calls.usage_of(None) == Usage()
-
-
-# What is wrong with it.
-
-
-@pytest.mark.parametrize("text", ["", " ", "\n\t "])
-def test_an_answer_of_nothing_is_empty(text: str) -> None:
-    problem = calls.fault(answer(text, finish_reason="length"), work())
-    assert problem is not None
-    assert problem.reason == "empty"
-    assert problem.message == "a answered nothing (finish reason 'length')"
-
-
-@pytest.mark.parametrize("item", [work(), JSON_WORK])
-def test_tool_calls_are_an_answer_without_text(item: Any) -> None:
-    assert calls.fault(answer("", TOOL_CALL), item) is None
-
-
-@pytest.mark.parametrize("text", ['{"a": 1}', " [1, 2]\n", '"text"', "null", "```json\n{}\n```", " ```\n[1]\n```\n"])
-def test_json_was_asked_for_and_given(text: str) -> None:
-    assert calls.fault(answer(text), JSON_WORK) is None
-
-
-@pytest.mark.parametrize("text", ["Sure!", '{"a": 1', '{"a": 1} there', "```json\n{}\n", "Here:\n```json\n{}\n```"])
-def test_json_was_asked_for_and_not_given(text: str) -> None:
-    problem = calls.fault(answer(text), JSON_WORK)
-    assert problem is not None
-    assert (problem.reason, problem.body) == ("invalid_structure", text)
-    assert problem.message.startswith("a answered no JSON although the job asks for it: ")
-    assert calls.fault(answer(text), work()) is None
-
-
-def test_a_wrong_answer_is_quoted_in_part() -> None:
-    problem = calls.fault(answer("x" * 5000), JSON_WORK)
-    assert problem is not None
-    assert problem.body == "x" * 2000
-
-
-@given(json_values(), st.sampled_from(["```json\n{}\n```", "```\n{}```", "\n```JSON \n{}\n```\n\n"]))
-def test_fences_around_json_are_seen_through(value: Any, fence: str) -> None:
-    text = msgspec.json.encode(value).decode()
-    assert msgspec.json.decode(calls.unfenced(fence.replace("{}", text))) == value
-    assert calls.unfenced(text) == text
-
-
-def test_only_json_that_was_asked_for_loses_its_fences() -> None:
-    text = "```python\nprint()\n```"
-    assert calls.result_of(answer(text)).text == text
-    assert calls.result_of(answer("```json\n{}\n```"), as_json=True).text == "{}"
-    assert [calls.wants_json(one) for one in (work(), JSON_WORK, work(required_fields=("a",)))] == [False, True, True]
-
-
-@pytest.mark.parametrize(
-    ("text", "lacks"),
-    [
-        ('{"page": 1, "state_contract": {"a": 1}}', ""),
-        ('```json\n{"page": false, "state_contract": [0]}\n```', ""),
-        ('{"page": 0, "state_contract": "x"}', ""),
-        ('{"page": 1}', "state_contract"),
-        ('{"state_contract": 1}', "page"),
-        ('{"page": 1, "state_contract": null}', "state_contract"),
-        ('{"page": 1, "state_contract": {}}', "state_contract"),
-        ('{"page": "", "state_contract": 1}', "page"),
-        ('[{"page": 1}]', "page"),
-        ("Sure!", "page"),
-        ('{"page": 1', "page"),
-    ],
-)
-def test_a_required_field_is_there_and_not_empty(text: str, lacks: str) -> None:
-    problem = calls.fault(answer(text), work(required_fields=("page", "state_contract")))
-    assert (problem.field if problem else "") == lacks
-    if problem:
-        assert (problem.reason, problem.body) == ("missing_field", text)
-        assert f"without {lacks!r}" in problem.message
-
-
-def test_no_json_at_all_is_the_graver_fault() -> None:
-    both = work(slip=slip(needs={"json_output": True}), required_fields=("page",))
-    problem = calls.fault(answer("Sure!"), both)
-    assert problem is not None
-    assert problem.reason == "invalid_structure"
-    lacking = calls.fault(answer("{}"), both)
-    assert lacking is not None
-    assert lacking.reason == "missing_field"
-
-
-def test_a_call_of_tools_is_not_yet_the_answer_that_needs_fields() -> None:
-    assert calls.fault(answer("", TOOL_CALL), work(required_fields=("page",))) is None
 
 
 # Errors.
