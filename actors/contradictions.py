@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from actors import price_check
+from actors.alert_settings import of_targets, of_webhooks
 from actors.windows import zone_of
 from bus import topology
 from messages import Limit, Model
@@ -34,7 +35,10 @@ def contradictions(settings: Settings) -> Iterator[str]:
         if budget.name in names[:number]:
             yield f"budgets[{number}].name is {budget.name!r}: another budget has it; give every budget a name of its own"
     yield from (f"breaker.{problem}" for problem in _of_breaker(settings.breaker))
+    yield from of_targets(settings.latency_targets)
+    yield from of_webhooks(settings.webhooks)
     yield from _of_backends(settings.backends)
+    yield from _of_groups(settings)
 
 
 def of_budget(budget: Budget | Limit) -> Iterator[str]:
@@ -94,6 +98,8 @@ def _of_backends(backends: tuple[BackendSettings, ...]) -> Iterator[str]:
     active: dict[str, str] = {}
     for number, backend in enumerate(backends):
         at = f"backends[{number}]"
+        if not backend.connect_timeout_seconds > 0:
+            yield f"{at}.connect_timeout_seconds is {backend.connect_timeout_seconds:g}: use more than 0"
         if not backend.active and not backend.exclusive_group:
             yield f"{at}.active is false without an exclusive_group: name the group of {backend.name!r}, or leave it out"
         if backend.active and backend.exclusive_group:
@@ -109,6 +115,23 @@ def _of_backends(backends: tuple[BackendSettings, ...]) -> Iterator[str]:
                 yield f"{at}.models[{place}].name is {model.name!r}: give every model of a backend a name of its own"
             known.add(model.name)
             yield from (f"{at}.models[{place}].{problem}" for problem in _problems_of(model))
+
+
+def _of_groups(settings: Settings) -> Iterator[str]:
+    """Groups that nobody is in, and programs that can't know whom they are run for."""
+    used = sorted({backend.exclusive_group for backend in settings.backends if backend.exclusive_group})
+    names = [group.name for group in settings.groups]
+    for number, group in enumerate(settings.groups):
+        at = f"groups[{number}]"
+        if group.name not in used:
+            there = f"use one of {', '.join(used)}" if used else "no backend has an exclusive_group"
+            yield f"{at}.name is {group.name!r}: no backend is in that group; {there}"
+        if names.count(group.name) > 1:
+            yield f"{at}.name is {group.name!r}: describe a group once"
+        if not group.switch or not group.switch[0]:
+            yield f"{at}.switch is empty: name the program and its arguments"
+        elif not any("{backend}" in part or "{model}" in part for part in group.switch):
+            yield f"{at}.switch has no {{backend}} and no {{model}}: the program must know who is to become active"
 
 
 def _problems_of(model: Model) -> Iterator[str]:

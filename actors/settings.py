@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
+from actors.alert_settings import LatencyTarget, Webhook
 from actors.contradictions import contradictions
 from messages import Model, Value
 from messages.attempts import WhenOver
@@ -67,8 +68,11 @@ class BudgetRules(Section):
     ceilings: bool = True
     """Whether the shipped ceilings for providers hold."""
     longest_gpu_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """An attempt reserves no more GPU time than this; 0: all the time until its deadline. What runs longer than this is
-    counted when it ends."""
+    """An attempt reserves no more GPU time than this and one second, and is ended after it; 0: all the time until its
+    deadline. For jobs whose GPU time a budget limits."""
+    unknown_price_ceiling_microdollars: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """An attempt whose price nobody knows counts as this much: it is reserved, billed, and what the router compares. Absent:
+    such an attempt is refused where a job or a budget limits dollars."""
 
 
 class BreakerRules(Section):
@@ -132,14 +136,15 @@ class BackendSettings(Section):
     """One backend, configured by hand."""
 
     name: str
-    protocol: Literal["openai", "ollama"] = "openai"
+    protocol: str = "openai"
+    """Kind of backend: `openai` (any compatible server), `ollama`, `vllm`, `comfyui`, `anthropic`, …"""
     url: str
     local: bool = False
     provider: str = ""
     priority: Annotated[int, msgspec.Meta(ge=1)] = 1
     """1 is the most preferred."""
-    slots: Annotated[int, msgspec.Meta(ge=1)] = 4
-    """Attempts at once."""
+    slots: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Attempts at once, at most; absent: as many as the server says, or what its kind usually takes."""
     exclusive_group: str = ""
     """Backends of one group share hardware: one of them is active at a time. Empty: none."""
     active: bool = True
@@ -150,9 +155,52 @@ class BackendSettings(Section):
     """Which GPU of this host a local backend uses, as `nvidia-smi` counts them; absent: the only one, or unknown."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; empty: none is sent."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    headers_env: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    """Headers that go with every request: the name of each, and of the environment variable that holds its value."""
+    ca_file: str = ""
+    """PEM file of the authorities to trust instead of the usual ones."""
+    verify_tls: bool = True
+    """False takes any certificate: for servers of one's own."""
+    client_cert: str = ""
+    """PEM file with a certificate and its key, for servers that ask for one."""
+    proxy_env: str = ""
+    """Name of the environment variable that holds the URL of its proxy; empty: `HTTPS_PROXY` and its like are obeyed."""
+    connect_timeout_seconds: float = 5.0
+    """A connection that takes longer has failed."""
+    max_connections: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Open at once; 0: no limit but the slots."""
+    options: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """What this kind of backend alone understands, such as `max_tokens_field`."""
     models: tuple[Model, ...] = ()
     """Absent: asked from the backend."""
+
+
+class GroupSettings(Section):
+    """How the active one of an exclusive group is changed."""
+
+    name: str
+    """As backends name it in `exclusive_group`."""
+    switch: tuple[str, ...]
+    """The program and its arguments, run without a shell; `{backend}` and `{model}` stand for who is to become active."""
+    automatic: bool = False
+    """Whether its executor switches by itself when jobs wait for another one and the active one is idle."""
+    patience_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    """A job waits so long before the group is switched for it."""
+    min_active_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """Who became active stays it so long, at least."""
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """The program, and the server after it, may take so long together."""
+
+
+class GroupingRules(Section):
+    """How far jobs of the model in memory may go first, so that models are changed seldom."""
+
+    ahead: Annotated[int, msgspec.Meta(ge=0, le=64)] = 4
+    """Jobs beyond its slots that an executor holds of a local backend with several models; 0: none, first come, first served."""
+    overtaken_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    """A job is overtaken at most for so long."""
+    overtaken_jobs: Annotated[int, msgspec.Meta(ge=0)] = 8
+    """A job is overtaken at most by so many."""
 
 
 class Settings(Section):
@@ -170,7 +218,14 @@ class Settings(Section):
     breaker: BreakerRules = BreakerRules()
     budgeting: BudgetRules = BudgetRules()
     budgets: tuple[Budget, ...] = ()
+    latency_targets: tuple[LatencyTarget, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
+    """Whom alerts are told."""
     backends: tuple[BackendSettings, ...] = ()
+    groups: tuple[GroupSettings, ...] = ()
+    grouping: GroupingRules = GroupingRules()
+    health_interval_seconds: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 30.0
+    """A backend that goes away is noticed within this time."""
     history_days: float = 30.0
     history_mb: float = 512.0
     """The history is kept for so many days, and as long as it needs no more than this; the oldest goes first."""

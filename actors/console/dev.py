@@ -104,7 +104,8 @@ def _way_out(error: str, data: Path) -> str:
 def _say_keys(discovery: node.Discovery) -> None:
     for key in discovery.keys_here():
         if not key.usable:
-            out.print(f"  - {key.variable} found; the adapter for {key.provider} comes later", style="dim")
+            text = f"  - {key.variable} found; {key.provider} needs an address too: write it into the settings as a backend"
+            out.print(text, style="dim", soft_wrap=True)
     if not discovery.served:
         out.print(
             "  none yet. Looking again every 5 s: start Ollama, vLLM, llama.cpp or LM Studio,",

@@ -23,7 +23,6 @@ from bus.bus import Bus, BusClosed, BusUnavailable
 
 log = logging.getLogger("turnout.console")
 
-LOOK_EVERY_SECONDS = 30.0
 LOOK_FIRST_SECONDS = 5.0
 """While there is no backend at all, somebody probably waits for one."""
 
@@ -71,7 +70,8 @@ async def keep_looking(discovery: node.Discovery, stop: Stop) -> None:
     """Look again for backends, for as long as the process lives."""
     while not stop.wanted.is_set():
         with contextlib.suppress(TimeoutError):
-            pause = LOOK_EVERY_SECONDS if discovery.served else LOOK_FIRST_SECONDS
+            every = discovery.settings.health_interval_seconds
+            pause = every if discovery.served else min(LOOK_FIRST_SECONDS, every)
             await asyncio.wait_for(stop.wanted.wait(), pause)
             return
         try:

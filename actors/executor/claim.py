@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from actors.actor import Actor, Again, Heard, Steps, Stored, every, hears
 from actors.executor.call import model_of
+from actors.executor.lookahead import Line, Seat
 from actors.journal import Journal
 from actors.roster import Roster
 from actors.succession import successor
@@ -19,6 +20,8 @@ from messages import (
     Chunk,
     Done,
     ExecutorAlive,
+    JobCancel,
+    JobSubmit,
     Message,
     Problem,
     Progress,
@@ -28,6 +31,8 @@ from messages import (
     Work,
 )
 
+Said = ExecutorAlive | Chunk | Progress | JobSubmit | JobCancel | Attempted
+"""What a run says between its claim and its end."""
 LOOK_AGAIN_SECONDS = 1.0
 """A live owner's claim is respected; the work is looked at again after this time."""
 
@@ -54,6 +59,10 @@ class InHand(dict[str, Running]):
         """The running calls by tenant and job, so that a job's end finds them."""
         self.models: dict[str, str] = {}
         """The model that this process ran last on each backend."""
+        self.line: Line | None = None
+        """Who waits for their turn."""
+        self.switcher: Any = None
+        """What lies in memory, and its changes."""
 
 
 class Claimant(Actor):
@@ -71,9 +80,13 @@ class Claimant(Actor):
     @hears
     async def work(
         self, work: Work, heard: Heard
-    ) -> Steps[Started | ExecutorAlive | Chunk | Progress | Attempted | Done | Retry]:
+    ) -> Steps[Started | ExecutorAlive | Chunk | Progress | JobSubmit | JobCancel | Attempted | Done | Retry]:
         if not self.ready(work):
             yield Again(_apart(heard))
+            return
+        seat = await self.turn(work)
+        if seat is None:
+            yield Again(0.0 if self.in_hand.leaving else _apart(heard))
             return
         self.in_hand[heard.run] = Running(
             tenant=work.tenant, job=work.job, n=work.n, run=heard.run, backend=work.backend, model=model_of(work)
@@ -111,6 +124,7 @@ class Claimant(Actor):
                 yield follows
         finally:
             del self.in_hand[heard.run]
+            seat.free()
 
     def claim(self, work: Work, heard: Heard) -> Started:
         """The claim on an attempt. Its message id names instance, boot and run: it is a win only for this run."""
@@ -157,7 +171,11 @@ class Claimant(Actor):
         """Whether this process can take the work now."""
         return True
 
-    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[ExecutorAlive | Chunk | Progress | Attempted, None]:
+    async def turn(self, work: Work) -> Seat | None:
+        """Wait until it may begin here; None: give it back. Who only drains lets nobody wait."""
+        return Seat()
+
+    async def run(self, work: Work, heard: Heard) -> AsyncGenerator[Said, None]:
         """Call the backend: what streams, and at last the one `Attempted`. Who only drains calls nobody."""
         yield self.not_started(work, "no executor serves this backend any more")
 

@@ -1,52 +1,61 @@
 """What can be served from here: backends written in the settings, local servers on their usual ports, and keys in the
-environment. `places` plans; the probes here ask the adapters. Nothing here ever holds a key in a text.
+environment. `places` plans, `recognise` asks who is there. Nothing here ever holds a key in a text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from actors.executor.backends import open_backend, port
+from actors.executor.backends import port
+from actors.executor.backends.connection import Connection
+from actors.executor.backends.kinds import Kind
+from actors.executor.call import broken
+from actors.executor.clients import (
+    Broken,
+    all_kinds,
+    connection_of,
+    fault_of,
+    is_here,
+    key_in,
+    kind_of,
+    options_for,
+    socket_of,
+)
+from actors.executor.hosted import hosted_models
 from actors.executor.places import (
-    LOOPBACK,
     Key,
     Place,
     as_stated,
-    in_words,
+    hosted_name,
+    hosted_url,
     keys_found,
     local_slots,
-    models_of,
-    openai_models,
-    priced,
-    socket_of,
-    unpriced,
+    name_at,
+    slug,
     wanted_places,
     without_prices,
 )
-from actors.executor.served import Served
+from actors.executor.recognise import Unrecognised, recognise
+from actors.executor.served import Served, why_not
+from actors.executor.stock import News, Stock
 from actors.prices import PriceBook
 from actors.settings import BackendSettings, Settings, SettingsError
-from messages import Model, Offer
+from messages import Offer
 
 PROBE_SECONDS: Final = 2.0
-"""A local server that needs longer to list its models is asked again at the next look."""
-CLOUD_PROBE_SECONDS: Final = 5.0
+"""A local server that needs longer to take a connection is asked again at the next look."""
+LIST_SECONDS: Final = 10.0
+"""A list of models that takes longer is asked for again at the next look."""
+LONGEST_PAUSE: Final = 16
+"""Looks at most for which a server that is none of ours is left alone."""
 
 
-class News(msgspec.Struct, frozen=True):
-    """Something a look has found out."""
-
-    kind: Literal["found", "changed", "trouble"]
-    backend: str
-    text: str
-
-
-class Discovery:
+class Discovery(Stock):
     """Keeps `served` filled. Backends are added and their models brought up to date; none is ever taken away."""
 
     def __init__(
@@ -56,175 +65,197 @@ class Discovery:
         environment: Mapping[str, str],
         now: Callable[[], float],
         own_ports: Iterable[int] = (),
+        kinds: Sequence[Kind] | None = None,
     ) -> None:
-        self.settings, self.environment, self.now = settings, environment, now
-        self.book = PriceBook.open(settings, environment=environment, now=now)
-        """What models cost that do not run here. Raises PriceFileError, a SettingsError, when the user's file is wrong."""
-        self.places = wanted_places(settings, environment, own_ports)
-        self.served: dict[str, Served] = {}
-        """What the executor serves; it reads this at every heartbeat."""
-        self.troubles: dict[str, str] = {}
-        """Why something that is there can't be used, by backend."""
+        """Raises SettingsError for a backend that is configured wrongly, naming its field, and for a wrong file of prices."""
+        super().__init__(settings, PriceBook.open(settings, environment=environment, now=now))
+        self.environment, self.now = environment, now
+        for backend in settings.backends:
+            if fault := fault_of(backend, environment, now):
+                raise SettingsError(f"backend {backend.name!r}: {fault}")
+        self.kinds = tuple(all_kinds()) if kinds is None else tuple(kinds)
+        if settings.discover:
+            self.reserved |= {hosted_name(kind) for kind in self.kinds if key_in(kind, environment)[1]}
+        self.places = wanted_places(settings, environment, self.kinds, own_ports)
+        self._names: dict[str, str] = {}
+        """The backend that was found at a place, by its URL."""
+        self._left: dict[str, tuple[int, int]] = {}
+        """By URL of a place where something else listens: looks to leave it alone, and how many there were the last time."""
 
     def keys_here(self) -> list[Key]:
         """The providers whose key is in the environment."""
-        return keys_found(self.environment) if self.settings.discover else []
-
-    def describe(self, name: str) -> str:
-        """A served backend in words: `local, 2 models: a, b`."""
-        return in_words(self.served[name].offer)
+        return keys_found(self.environment, self.kinds) if self.settings.discover else []
 
     async def look(self) -> list[News]:
-        """Look everywhere once. Raises SettingsError for a backend that is configured wrongly."""
-        jobs = [self._configured(backend) for backend in self.settings.backends]
+        """Look everywhere once."""
+        jobs: list[Coroutine[Any, Any, list[News]]] = [self._configured(one) for one in self.settings.backends]
         jobs += [self._place(place) for place in self.places]
-        if self.settings.discover and self.environment.get("OPENAI_API_KEY", "").strip():
-            jobs.append(self._openai())
+        if self.settings.discover:
+            jobs += [self._hosted(kind) for kind in self.kinds if key_in(kind, self.environment)[1]]
         found = await asyncio.gather(*jobs)
         return [news for some in found for news in some]
 
-    async def _priced(self, models: tuple[Model, ...], provider: str, backend: str) -> tuple[Model, ...]:
-        """Models of somebody else's hardware with the prices of the book. Loading it takes long, so not on the loop."""
-        if provider and unpriced(models):
-            await asyncio.to_thread(self.book.load)
-        return priced(models, lambda model: self.book.price_of(provider, model, backend=backend))
-
-    def _serve(self, offer: Offer, adapter: port.Backend) -> list[News]:
-        self.served[offer.backend] = Served(offer=offer, adapter=adapter)
-        self.troubles.pop(offer.backend, None)
-        return [News("found", offer.backend, in_words(offer))]
-
-    def _refresh(self, name: str, models: tuple[Model, ...]) -> list[News]:
-        served = self.served[name]
-        if models == served.offer.models:
-            return []
-        served.offer = msgspec.structs.replace(served.offer, models=models)
-        self.troubles.pop(name, None)
-        return [News("changed", name, in_words(served.offer))]
-
-    def _trouble(self, name: str, text: str) -> list[News]:
-        """Say a trouble once, until it changes."""
-        if self.troubles.get(name) == text:
-            return []
-        self.troubles[name] = text
-        return [News("trouble", name, text)]
+    # ------------------------------------------------------------------------------------------ usual ports
 
     async def _place(self, place: Place) -> list[News]:
-        served = self.served.get(place.name)
-        if served is None and not await _listens(place.url):
+        name = self._names.get(place.url, "")
+        if name:
+            with contextlib.suppress(port.BackendError):  # Its health check tells.
+                served = self.served[name]
+                return await self._take(served.offer, served.adapter, await _list(served.adapter))
+            return []
+        if not await _listens(place.url):
+            self._left.pop(place.url, None)
             self.troubles.pop(place.name, None)
             return []
-        adapter = served.adapter if served else open_backend(place.kind, place.url, api_key=None, now=self.now)
-        kept = served is not None
+        pause, last = self._left.get(place.url, (0, 0))
+        if pause > 0:
+            self._left[place.url] = (pause - 1, last)
+            return []
         try:
-            models = models_of(place.kind, await _ask(adapter, PROBE_SECONDS), local=True)
-            if served is not None:
-                return self._refresh(place.name, models)
-            if not models:
-                return self._trouble(place.name, f"{place.url} answers, but has no model that writes text yet")
-            kept = True
-            slots = local_slots(place.kind, self.environment)
-            offer = Offer(
-                backend=place.name, protocol=place.kind, local=True, provider="local", slots=slots, models=models,
-                here=socket_of(place.url)[0] in LOOPBACK,
-            )  # fmt: skip
-            return self._serve(offer, adapter)
-        except port.BackendError as error:
-            if served is not None:
-                return []  # Its health check tells.
-            if error.kind == "account":
+            found = await recognise(Connection(url=place.url, now=self.now), self.kinds)
+        except Unrecognised as error:
+            again = min(max(1, 2 * last), LONGEST_PAUSE)
+            self._left[place.url] = (again, again)  # Something else listens there, or it is still starting.
+            if error.wants_key:
                 why = f"{place.url} wants a key: write it into the settings as a backend with api_key_env"
                 return self._trouble(place.name, why)
-            self.troubles.pop(place.name, None)
-            return []  # Something else listens there.
-        finally:
-            if not kept:
-                await adapter.close()
-
-    async def _openai(self) -> list[News]:
-        name = "openai"
-        if any(backend.name == name for backend in self.settings.backends):
             return []
-        served = self.served.get(name)
-        url = self.environment.get("OPENAI_BASE_URL", "").strip() or "https://api.openai.com/v1"
-        key = self.environment["OPENAI_API_KEY"].strip()
+        if not found.offers:
+            why = found.trouble or f"{place.url} answers, but has no model yet"
+            return self._trouble(place.name, why)
+        return await self._found(place, found.kind, found.url, found.offers)
+
+    async def _found(self, place: Place, kind: Kind, url: str, offers: Sequence[port.Offer]) -> list[News]:
+        number = socket_of(url)[1]
+        taken = {*self.served, *self.reserved}
+        name = next(
+            name for name in (name_at(kind, number, self.environment), f"{slug(kind)}-{number}", f"local-{number}")
+            if name not in taken
+        )  # fmt: skip
         try:
-            adapter = served.adapter if served else open_backend(
-                "openai", url, api_key=key, now=self.now, use_env_proxy=True, max_tokens_field="max_completion_tokens"
-            )  # fmt: skip
+            adapter = self.clients.open(kind, Connection(url=url, now=self.now))
         except ValueError as error:
-            return self._trouble(name, f"OPENAI_API_KEY or OPENAI_BASE_URL: {error}")
+            return self._trouble(place.name, str(error))
+        self.troubles.pop(place.name, None)
+        self._names[place.url] = name
+        self.places[self.places.index(place)] = msgspec.structs.replace(place, name=name)
+        slots = local_slots(kind, self.environment)
+        offer = Offer(
+            backend=name, protocol=kind.name, local=True, provider="local", slots=slots, here=is_here(url)
+        )  # fmt: skip
+        return await self._take(offer, adapter, offers)
+
+    # ---------------------------------------------------------------------------------- keys in the environment
+
+    async def _hosted(self, kind: Kind) -> list[News]:
+        name, url = hosted_name(kind), hosted_url(kind, self.environment)
+        if not url or any(one.name == name or _same(one, kind, url) for one in self.settings.backends):
+            return []
+        variable, key = key_in(kind, self.environment)
+        served = self.served.get(name)
+        try:
+            connection = Connection(
+                url=kind.address(url), now=self.now, api_key=key, use_env_proxy=not is_here(url),
+                options=options_for(kind, max_tokens_field="max_completion_tokens"),
+            )  # fmt: skip
+            adapter = self.clients.open(kind, connection)
+        except ValueError as error:
+            return self._trouble(name, f"{variable} or the address that the environment names: {error}")
         listed: tuple[port.Offer, ...] | None = None
         reason = ""
         try:
-            listed = await _ask(adapter, CLOUD_PROBE_SECONDS)
+            listed = await _list(adapter)
         except port.BackendError as error:
             reason = error.message
-        models = await self._priced(openai_models(listed), "openai", name)
+        provider = kind.provider or kind.name
+        await asyncio.to_thread(self.book.load)
+        models = hosted_models(provider, listed, lambda model: self.book.price_of(provider, model) is not None)
+        models = await self._priced(models, provider, name)
         if served is not None:
             return [] if listed is None else self._refresh(name, models)
         offer = Offer(
-            backend=name, protocol="openai", local=False, provider="openai", priority=2, slots=8,
+            backend=name, protocol=kind.name, local=False, provider=provider, priority=2, slots=kind.slots,
             models=models, healthy=not reason, health_reason=reason,
         )  # fmt: skip
-        news = self._serve(offer, adapter)
+        news = await self._serve(offer, adapter)
         return news + self._trouble(name, f"can't be used now: {reason}") if reason else news
+
+    # ------------------------------------------------------------------------------------------- settings
 
     async def _configured(self, backend: BackendSettings) -> list[News]:
         served = self.served.get(backend.name)
-        if served is not None and (backend.models or served.offer.models):
-            models = as_stated(backend.models) or without_prices(served.offer.models)
+        adapter, reason = self._open(backend, served)
+        if served is not None and served.adapter is not adapter:
+            served.turn_to(adapter)  # It could not be opened before.
+        models = as_stated(backend.models)
+        listed: tuple[port.Offer, ...] | None = None
+        if not models and not reason:
+            try:
+                listed = await _list(adapter)
+                reason = "" if listed else "it lists no model"
+            except port.BackendError as error:
+                reason = why_not(error)
+        if served is not None:
+            if listed is not None:
+                return await self._take(served.offer, adapter, listed)
+            models = models or without_prices(served.offer.models)
             if backend.local:
                 return []
             return self._refresh(backend.name, await self._priced(models, backend.provider, backend.name))
-        news: list[News] = []
-        adapter = served.adapter if served else self._open(backend)
-        models, reason = as_stated(backend.models), ""
-        if not models:
-            try:
-                found = await _ask(adapter, CLOUD_PROBE_SECONDS)
-                models = models_of(backend.protocol, found, local=backend.local)
-                reason = "" if models else "it lists no model"
-            except port.BackendError as error:
-                reason = error.message
-        if not backend.local:
-            models = await self._priced(models, backend.provider, backend.name)
-        if served is not None:
-            return self._refresh(backend.name, models)
         offer = Offer(
             backend=backend.name, protocol=backend.protocol, local=backend.local,
             provider=backend.provider or ("local" if backend.local else ""), priority=backend.priority,
-            slots=backend.slots, models=models, exclusive_group=backend.exclusive_group, active=backend.active,
-            vram_total_mb=backend.vram_total_mb, here=backend.local and socket_of(backend.url)[0] in LOOPBACK,
+            slots=backend.slots or _usual_slots(backend.protocol), exclusive_group=backend.exclusive_group, active=backend.active,
+            vram_total_mb=backend.vram_total_mb, here=backend.local and is_here(backend.url),
             gpu=backend.gpu, healthy=not reason, health_reason=reason,
         )  # fmt: skip
-        news += self._serve(offer, adapter)
+        if listed is not None:
+            news = await self._take(offer, adapter, listed, backend.slots or 0)
+        else:
+            if not backend.local:
+                models = await self._priced(models, backend.provider, backend.name)
+            news = await self._serve(msgspec.structs.replace(offer, models=models), adapter, backend.slots or 0)
         if backend.api_key_env and not self.environment.get(backend.api_key_env, "").strip():
             reason = f"its key is missing: the environment variable {backend.api_key_env} is not set"
         return news + self._trouble(backend.name, reason) if reason else news
 
-    def _open(self, backend: BackendSettings) -> port.Backend:
-        key = self.environment.get(backend.api_key_env, "").strip() if backend.api_key_env else ""
+    def _open(self, backend: BackendSettings, served: Served | None) -> tuple[port.Backend, str]:
+        """Its client; one that only says why there is none, when it could not be made: the others go on."""
+        if served is not None and not isinstance(served.adapter, Broken):
+            return served.adapter, ""
         try:
-            return open_backend(
-                backend.protocol,
-                backend.url,
-                api_key=key or None,
-                now=self.now,
-                use_env_proxy=socket_of(backend.url)[0] not in LOOPBACK,
-                max_tokens_field=backend.max_tokens_field,
-            )
+            kind, connection = connection_of(backend, self.environment, self.now)
+            return self.clients.open(kind, connection), ""
         except ValueError as error:
-            text = f"backend {backend.name!r}: {error}"
-            raise SettingsError(text) from error
+            reason = str(error)
+            if served is not None and isinstance(served.adapter, Broken) and served.adapter.reason == reason:
+                return served.adapter, reason
+            return Broken(reason), reason
 
 
-async def _ask(adapter: port.Backend, patience_seconds: float) -> tuple[port.Offer, ...]:
+def _usual_slots(protocol: str) -> int:
     try:
-        async with asyncio.timeout(patience_seconds):
+        return kind_of(protocol).slots
+    except ValueError:
+        return 1  # It can't be called anyway.
+
+
+def _same(backend: BackendSettings, kind: Kind, url: str) -> bool:
+    """Whether the settings have this provider's own address already."""
+    return backend.protocol == kind.name and socket_of(backend.url) == socket_of(url)
+
+
+async def _list(adapter: port.Backend) -> tuple[port.Offer, ...]:
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
             return await adapter.discover()
     except TimeoutError:
-        raise port.BackendError("timeout", f"no list of models within {patience_seconds:g} s") from None
+        raise port.BackendError("timeout", f"no list of models within {LIST_SECONDS:g} s") from None
+    except port.BackendError:
+        raise
+    except Exception as error:
+        raise broken(error) from error
 
 
 async def _listens(url: str) -> bool:

@@ -2,119 +2,136 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from actors.executor.backends import BackendKind, port
-from actors.executor.hosted import OPENAI
+from actors.executor.backends import port
+from actors.executor.backends.kinds import Kind
+from actors.executor.clients import LOOPBACK, key_in, socket_of
+from actors.executor.hosted import model_of
 from actors.prices import stated_in_settings
 from actors.settings import Settings
 from messages import Model, Offer, Price
 
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104  # Names to compare with.
-
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a server of a kind usually listens."""
+    """Where a server usually listens on this machine."""
 
     name: str
-    """Name of the backend, if one is found there."""
-    kind: BackendKind
+    """Name of the backend, if one of the usual kind is found there."""
     url: str
+    """Without a path: each kind of server has its own."""
     what: str
     """What usually listens there, for people."""
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A provider's key that the environment may hold."""
+    """A provider's key that the environment holds."""
 
     variable: str
     provider: str
     usable: bool
-    """Whether there is an adapter for it."""
+    """Whether it is enough: some providers need an address too."""
 
 
-KEYS: Final = (
-    Key("OPENAI_API_KEY", "openai", True),
-    Key("ANTHROPIC_API_KEY", "anthropic", False),
-    Key("GEMINI_API_KEY", "gemini", False),
-)
-_PORTS: Final = (
-    (8000, "vLLM or llama-cpp-python"),
-    (8001, "vLLM"),
-    (8002, "vLLM"),
-    (8080, "llama.cpp"),
-    (5000, "text-generation-webui or TabbyAPI"),
-    (1337, "Jan"),
-)
+BASE_VARIABLES: Final[Mapping[str, str]] = {
+    "openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL", "gemini": "GOOGLE_GEMINI_BASE_URL",
+}  # fmt: skip
+"""The variables in which the providers' own clients look for another address."""
+_MORE: Final[Mapping[int, str]] = {5000: "text-generation-webui or TabbyAPI", 1337: "Jan"}
+"""What listens there that has no kind of its own."""
 
 
-def places(environment: Mapping[str, str]) -> tuple[Place, ...]:
-    """The usual places on this machine; `OLLAMA_HOST` is heeded when it names one here."""
-    ollama = "http://127.0.0.1:11434"
-    named = environment.get("OLLAMA_HOST", "").strip()
+LORA_BYTES: Final = 131_072
+"""As JSON the models of one backend may take so much, with the names of all LoRAs."""
+MODELS_BYTES: Final = 262_144
+"""And so much without them: a message holds a megabyte, and all backends of an executor stand in one."""
+
+
+def slug(kind: Kind) -> str:
+    """A backend's name after its kind."""
+    return kind.name.replace("_", "-")
+
+
+def places(environment: Mapping[str, str], kinds: Sequence[Kind]) -> tuple[Place, ...]:
+    """The usual places on this machine, by port; `OLLAMA_HOST` is heeded when it names one here."""
+    found: dict[int, list[Kind]] = {}
+    for kind in kinds:
+        for number in kind.ports:
+            found.setdefault(_moved(kind, number, environment), []).append(kind)
+    return tuple(
+        Place(
+            name=name_at(there[0], number, environment),
+            url=f"http://127.0.0.1:{number}",
+            what=_MORE.get(number) or " or ".join(kind.title for kind in there),
+        )
+        for number, there in found.items()
+    )
+
+
+def _moved(kind: Kind, number: int, environment: Mapping[str, str]) -> int:
+    """The port of Ollama is where its own variable says, if that is on this machine."""
+    named = environment.get("OLLAMA_HOST", "").strip() if kind.name == "ollama" else ""
     if named:
         parts = urlsplit(named if "//" in named else f"//{named}")
         with contextlib.suppress(ValueError):
             if parts.hostname in LOOPBACK:
-                ollama = f"http://127.0.0.1:{parts.port or 11434}"
-    return (
-        Place("ollama", "ollama", ollama, "Ollama"),
-        Place("lm-studio", "openai", "http://127.0.0.1:1234/v1", "LM Studio"),
-        *(Place(f"local-{number}", "openai", f"http://127.0.0.1:{number}/v1", what) for number, what in _PORTS),
-    )
+                return parts.port or number
+    return number
 
 
-def socket_of(url: str) -> tuple[str, int]:
-    """Host and port of a URL; every name of this machine counts as the same."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    return ("127.0.0.1" if host in LOOPBACK else host), parts.port or (443 if parts.scheme == "https" else 80)
+def name_at(kind: Kind, number: int, environment: Mapping[str, str]) -> str:
+    """The name of a backend that was found at a port of this machine: `ollama` at its usual one, else `vllm-8001`."""
+    if kind.name == "openai":
+        return f"local-{number}"
+    usual = kind.ports and number == _moved(kind, kind.ports[0], environment)
+    return slug(kind) if usual else f"{slug(kind)}-{number}"
 
 
-def wanted_places(settings: Settings, environment: Mapping[str, str], own_ports: Iterable[int] = ()) -> list[Place]:
+def wanted_places(
+    settings: Settings, environment: Mapping[str, str], kinds: Sequence[Kind], own_ports: Iterable[int] = ()
+) -> list[Place]:
     """The places to look at: none that the settings name already, none that is ours."""
     if not settings.discover:
         return []
     taken = {socket_of(backend.url) for backend in settings.backends}
     taken |= {("127.0.0.1", number) for number in own_ports}
     names = {backend.name for backend in settings.backends}
-    return [place for place in places(environment) if socket_of(place.url) not in taken and place.name not in names]
+    return [
+        place for place in places(environment, kinds) if socket_of(place.url) not in taken and place.name not in names
+    ]  # fmt: skip
 
 
-def keys_found(environment: Mapping[str, str]) -> list[Key]:
+def keys_found(environment: Mapping[str, str], kinds: Iterable[Kind]) -> list[Key]:
     """The providers whose key is in the environment."""
-    return [key for key in KEYS if environment.get(key.variable, "").strip()]
+    return [
+        Key(variable, kind.provider or kind.name, bool(hosted_url(kind, environment)))
+        for kind in kinds
+        if (variable := key_in(kind, environment)[0])
+    ]
 
 
-def models_of(kind: BackendKind, offers: Sequence[port.Offer], *, local: bool) -> tuple[Model, ...]:
-    """A server's models as the fleet knows them; those that only embed are left out.
-
-    What runs on hardware of ours is free; what anything else costs, its list of models does not tell: see `priced`.
-    """
-    return tuple(
-        Model(
-            name=offer.model,
-            # Both kinds of server take `response_format`; whether a model writes good code nobody says.
-            capabilities=tuple(sorted({*offer.capabilities, "json", "code"})),
-            context_tokens=offer.context_tokens,
-            price=Price(unknown=not local),
-        )
-        for offer in offers
-        if "text" in offer.capabilities and (kind == "ollama" or not offer.model.startswith("text-embedding"))
-    )
+def hosted_url(kind: Kind, environment: Mapping[str, str]) -> str:
+    """Where a provider is; empty: that must be configured."""
+    variable = BASE_VARIABLES.get(kind.name, "")
+    return (environment.get(variable, "").strip() if variable else "") or kind.url
 
 
-def openai_models(listed: Sequence[port.Offer] | None) -> tuple[Model, ...]:
-    """The models we know that an account may use; all of them while the account could not be asked. Not priced yet."""
-    if listed is None:
-        return OPENAI
-    names = {offer.model for offer in listed}
-    return tuple(model for model in OPENAI if model.name in names)
+def hosted_name(kind: Kind) -> str:
+    """The name of the backend that a key in the environment makes."""
+    return f"{slug(kind)}-cloud" if kind.ports and kind.name != "openai" else slug(kind)
+
+
+def parted(offers: Sequence[port.Offer], *, local: bool) -> tuple[tuple[Model, ...], tuple[Model, ...]]:
+    """A server's models as the fleet knows them: those that run there, and those that run elsewhere though it is here."""
+    there = tuple(model_of(offer, local=local) for offer in offers if not offer.cloud)
+    return there, tuple(model_of(offer, local=False) for offer in offers if offer.cloud)
 
 
 def unpriced(models: Sequence[Model]) -> bool:
@@ -137,17 +154,27 @@ def priced(models: Sequence[Model], price_of: Callable[[str], Price | None]) -> 
     )
 
 
+def announced(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """Models as they fit into every heartbeat: where the names of LoRAs take too much room they are unknown, and of too many
+    models the first stay.
+    """
+    sizes = [len(msgspec.json.encode(model)) for model in models]
+    if sum(sizes) > LORA_BYTES:
+        models = tuple(msgspec.structs.replace(model, loras=None) if model.loras else model for model in models)
+        sizes = [len(msgspec.json.encode(model)) for model in models]
+    ends = list(itertools.accumulate(sizes))
+    return models[: bisect.bisect_right(ends, MODELS_BYTES)]
+
+
 def as_stated(models: Sequence[Model]) -> tuple[Model, ...]:
     """Models of the settings: a price that stands there says so, for it comes before all others."""
     return tuple(msgspec.structs.replace(model, price=stated_in_settings(model.price)) for model in models)
 
 
-def local_slots(kind: BackendKind, environment: Mapping[str, str]) -> int:
-    """Attempts at once on a local server: Ollama runs as many as it was told, others batch."""
-    if kind != "ollama":
-        return 4
-    told = environment.get("OLLAMA_NUM_PARALLEL", "")
-    return max(1, int(told)) if told.isdecimal() else 1
+def local_slots(kind: Kind, environment: Mapping[str, str]) -> int:
+    """Attempts at once on a local server, before it says how many: Ollama runs as many as it was told."""
+    told = environment.get("OLLAMA_NUM_PARALLEL", "") if kind.name == "ollama" else ""
+    return max(1, int(told)) if told.isdecimal() else kind.slots
 
 
 def in_words(offer: Offer) -> str:

@@ -7,7 +7,8 @@ from typing import Protocol
 import msgspec
 
 from actors.actor import Actor, Heard, Says, every, hears
-from actors.registry.catalogue import gone, merge, running_models, same
+from actors.ahead import ahead_of
+from actors.registry.catalogue import foreign, gone, loaded, merge, running_models, same, vram_free_mb
 from actors.registry.seats import Seated, seat
 from actors.roster import Roster
 from bus.bus import QueueState
@@ -18,7 +19,7 @@ class Queues(Protocol):
     """The executors' queues on the bus."""
 
     async def set_up(self, backend: str, slots: int) -> None:
-        """Create or update the queue of a backend for so many attempts at once."""
+        """Create or update the queue of a backend for so many attempts in hand at once."""
         ...
 
     async def state(self, backend: str) -> QueueState | None:
@@ -33,8 +34,9 @@ class Registry(Actor):
     look_seconds = 1.0
     load_seconds = 0.2
 
-    def __init__(self, *, queues: Queues, roster: Roster) -> None:
-        self.queues, self.roster = queues, roster
+    def __init__(self, *, queues: Queues, roster: Roster, ahead: int = 0) -> None:
+        """`ahead`: jobs beyond its slots that every executor holds of a backend where their order matters."""
+        self.queues, self.roster, self.ahead = queues, roster, ahead
         self._backends: dict[str, Backend] = {}
         self._loads: dict[str, Load] = {}
         self._slots: dict[str, int] = {}
@@ -49,7 +51,8 @@ class Registry(Actor):
     @hears
     def told(self, load: Load, heard: Heard) -> None:
         """After a restart: what ran there last is still loaded, though no heartbeat says so."""
-        self._ran.setdefault(load.backend, load.loaded)
+        if load.loaded is not None:
+            self._ran.setdefault(load.backend, load.loaded)
 
     @hears
     def gpu(self, gpu: Gpu, heard: Heard) -> None:
@@ -73,7 +76,7 @@ class Registry(Actor):
         said: list[Backend] = []
         for name, seated in offers.items():
             fresh = merge(name, seated.offers, now)
-            slots = max(1, fresh.slots)
+            slots = max(1, fresh.slots) + sum(ahead_of(offer, self.ahead) for _, offer in seated.offers)
             if self._slots.get(name) != slots:
                 await self.queues.set_up(name, slots)
                 self._slots[name] = slots
@@ -103,10 +106,11 @@ class Registry(Actor):
             state = await self.queues.state(name)
             before = self._loads.get(name)
             waiting, running = (state.waiting, state.running) if state else (0, 0)
-            loaded = self._ran.get(name, ())
+            offers = seated[name].offers if name in seated else ()
             free = seated[name].free_mb if name in seated else None
             load = Load(
-                backend=name, waiting=waiting, running=running, loaded=loaded, vram_free_mb=free, at=heard.now
+                backend=name, waiting=waiting + foreign(offers), running=running, foreign=foreign(offers),
+                loaded=loaded(offers, self._ran.get(name)), vram_free_mb=vram_free_mb(offers, free), at=heard.now,
             )  # fmt: skip
             if before is None or msgspec.structs.replace(load, at=before.at) != before:
                 self._loads[name] = load

@@ -36,8 +36,34 @@ def merge(name: str, offers: Sequence[tuple[str, Offer]], at: float) -> Backend:
         ),
         healthy=bool(healthy),
         health_reason="" if healthy else first.health_reason,
+        version=next((offer.version for _, offer in offers if offer.version), ""),
+        cold=all(offer.cold for _, offer in offers),
+        switchable=any(offer.switchable for _, offer in offers),
+        notes=tuple(dict.fromkeys(note for _, offer in offers for note in offer.notes)),
         at=at,
     )
+
+
+def foreign(offers: Sequence[tuple[str, Offer]]) -> int:
+    """Requests of others before a backend. Its executors all see the same server, so the most that one has seen counts."""
+    return max((offer.foreign for _, offer in offers), default=0)
+
+
+def loaded(offers: Sequence[tuple[str, Offer]], ran: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Models in memory: as the backend says, or else those that run there or `ran` last; None: unknown. A worker that must be
+    started first has none.
+    """
+    if offers and all(offer.cold for _, offer in offers):
+        return ()
+    told = [offer.loaded for _, offer in offers if offer.loaded is not None and offer.healthy]
+    return tuple(sorted({name for names in told for name in names})) if told else ran
+
+
+def vram_free_mb(offers: Sequence[tuple[str, Offer]], measured: int | None) -> int | None:
+    """Free GPU memory in MiB: as measured on the host, or else the least that an executor was told; None: unknown."""
+    if measured is not None:
+        return measured
+    return min((offer.vram_free_mb for _, offer in offers if offer.vram_free_mb is not None), default=None)
 
 
 def gone(backend: Backend, at: float) -> Backend:

@@ -35,7 +35,7 @@ from tests.actors.rig import Rig, room_of
 from tests.messages.samples import T0, slip, work
 
 M = TypeVar("M", bound=Message)
-Play = Callable[[port.Call], AsyncIterator[port.Chunk | port.Answer]]
+Play = Callable[[port.Call], AsyncIterator[port.Item]]
 PRICE = Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)
 """One micro-dollar for each token."""
 
@@ -47,9 +47,10 @@ class Adapter:
         self.run = run
         self._health = health
 
-    async def health(self) -> None:
+    async def health(self) -> port.Vitals:
         if self._health is not None:
             raise self._health
+        return port.Vitals()
 
     async def discover(self) -> tuple[port.Offer, ...]:
         return ()
@@ -134,7 +135,7 @@ def answer(text: str, *, usage: port.Usage | None = None, **more: Any) -> port.A
 def saying(*items: str | float | port.Answer | port.BackendError) -> Play:
     """An adapter's run that sends texts, waits for numbers of seconds, and ends with an answer or an error."""
 
-    async def run(_: port.Call) -> AsyncIterator[port.Chunk | port.Answer]:
+    async def run(_: port.Call) -> AsyncIterator[port.Item]:
         for one in items:
             if isinstance(one, port.BackendError):
                 raise one

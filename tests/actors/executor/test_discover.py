@@ -2,35 +2,39 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from actors.executor.backends import port
+from actors.executor.clients import Broken
 from actors.executor.discover import Discovery
 from actors.executor.hosted import OPENAI
-from actors.executor.places import (
-    Place,
-    as_stated,
-    in_words,
-    keys_found,
-    local_slots,
-    models_of,
-    openai_models,
-    places,
-    priced,
-    unpriced,
-    wanted_places,
-    without_prices,
-)
+from actors.executor.places import Place, in_words, unpriced
 from actors.executor.served import Served
 from actors.settings import BackendSettings, Settings, SettingsError, load
 from actors.simbackend import SimServer, SimSettings
 from messages import Model, Price
+from tests.actors.executor.desk import Adapter
+from tests.fakes.anthropic import FakeAnthropic
+from tests.fakes.base import FakeServer
+from tests.fakes.comfyui import FakeComfyui
+from tests.fakes.lm_studio import FakeLmStudio
+from tests.fakes.ollama import FakeOllama
+from tests.fakes.vllm import FakeVllm
 
 
 def now() -> float:
     return 1_000_000.0
+
+
+def root(url: str) -> str:
+    return url.removesuffix("/v1")
 
 
 def discovery(
@@ -39,92 +43,6 @@ def discovery(
     found = Discovery(settings, environment=environment or {}, now=now)
     found.places = list(at)  # The usual ports of this machine are not a test's.
     return found
-
-
-def test_the_usual_places() -> None:
-    ports = {place.url.split(":")[2].split("/")[0] for place in places({})}
-    assert {"11434", "1234", "8000", "8001", "8002", "8080", "5000"} <= ports
-    assert len({place.name for place in places({})}) == len(places({}))
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("0.0.0.0:12345", "http://127.0.0.1:12345"),
-        ("http://localhost:9999", "http://127.0.0.1:9999"),
-        ("127.0.0.1", "http://127.0.0.1:11434"),
-        ("elsewhere:11434", "http://127.0.0.1:11434"),
-        ("localhost:nonsense", "http://127.0.0.1:11434"),
-        ("", "http://127.0.0.1:11434"),
-    ],
-)
-def test_ollama_host(host: str, url: str) -> None:
-    assert places({"OLLAMA_HOST": host})[0].url == url
-
-
-def test_what_is_configured_or_ours_is_not_looked_for() -> None:
-    backends = (
-        BackendSettings(name="mine", url="http://localhost:8000/v1"),
-        BackendSettings(name="ollama", url="http://10.0.0.1:11434"),
-    )
-    wanted = {place.name for place in wanted_places(Settings(backends=backends), {}, own_ports=(8080,))}
-    assert wanted.isdisjoint({"local-8000", "ollama", "local-8080"})
-    assert "lm-studio" in wanted
-    assert wanted_places(Settings(discover=False), {}) == []
-
-
-def test_keys_are_found_by_name_alone() -> None:
-    found = keys_found({"OPENAI_API_KEY": "sk-secret", "ANTHROPIC_API_KEY": " ", "GEMINI_API_KEY": "g"})
-    assert [(key.variable, key.usable) for key in found] == [("OPENAI_API_KEY", True), ("GEMINI_API_KEY", False)]
-    assert "secret" not in repr(found)
-
-
-def test_models_that_only_embed_are_left_out() -> None:
-    offers = [
-        port.Offer(model="llama", context_tokens=8192, capabilities=("text", "tools")),
-        port.Offer(model="nomic", capabilities=("embedding",)),
-        port.Offer(model="text-embedding-nomic"),
-    ]
-    (model,) = models_of("openai", offers, local=True)
-    assert not model.price.unknown
-    assert models_of("openai", offers, local=False)[0].price.unknown
-    assert (model.name, model.context_tokens) == ("llama", 8192)
-    assert {"text", "tools", "json"} <= set(model.capabilities)
-
-
-def test_of_an_account_only_models_that_we_know_are_offered() -> None:
-    assert openai_models(None) == OPENAI
-    names = [model.name for model in openai_models([port.Offer(model="gpt-4o-mini"), port.Offer(model="unheard-of")])]
-    assert names == ["gpt-4o-mini"]
-
-
-def test_the_book_knows_what_the_hosted_models_cost() -> None:
-    book = discovery(Settings()).book
-    models = priced(OPENAI, lambda model: book.price_of("openai", model))
-    assert [model.name for model in models] == [model.name for model in OPENAI]
-    for model in models:
-        assert model.price.input_per_mtok > 0, model.name
-        assert model.price.output_per_mtok > 0
-        assert not model.price.unknown
-        assert (model.price.source, model.price.as_of) != ("", "")
-
-
-PRICE = Price(per_request=7, source="a list", as_of="2026-11-01")
-
-
-def test_a_stated_price_stays_and_a_missing_one_comes_from_the_book() -> None:
-    models = as_stated((
-        Model(name="stated", price=Price(per_request=1)), Model(name="silent"),
-        Model(name="asked", price=Price(unknown=True)), Model(name="unheard-of", price=Price(unknown=True)),
-    ))  # fmt: skip
-    assert unpriced(models)
-    assert not unpriced(models[:1])
-    found = priced(models, lambda model: None if model == "unheard-of" else PRICE)
-    assert [model.price for model in found] == [
-        Price(per_request=1, source="settings"), PRICE, PRICE, Price(unknown=True)
-    ]  # fmt: skip
-    assert {model.price for model in without_prices(found)} == {Price(unknown=True)}
-    assert as_stated((Model(name="free"),)) == (Model(name="free"),)
 
 
 def test_a_hosted_backend_gets_its_prices_from_the_users_file_and_the_library(tmp_path: Path) -> None:
@@ -178,32 +96,27 @@ def test_a_wrong_price_file_is_refused_at_the_start(tmp_path: Path) -> None:
         discovery(Settings(), {"MODEL_PRICING_TABLE_PATH": str(file)})
 
 
-def test_slots_of_local_servers() -> None:
-    assert local_slots("ollama", {}) == 1
-    assert local_slots("ollama", {"OLLAMA_NUM_PARALLEL": "3"}) == 3
-    assert local_slots("ollama", {"OLLAMA_NUM_PARALLEL": "many"}) == 1
-    assert local_slots("openai", {}) == 4
-
-
 def test_a_server_that_appears_later_is_found_and_told_once() -> None:
     async def story() -> None:
         server = SimServer(SimSettings(models=("m1",)))
         await server.start()
         url = server.url
         await server.kill()
-        looking = discovery(Settings(), at=(Place("local-x", "openai", url, "x"),))
+        looking = discovery(Settings(), at=(Place("local-x", root(url), "x"),))
         assert await looking.look() == []
         await server.start()
         try:
             (news,) = await looking.look()
-            assert (news.kind, news.backend) == ("found", "local-x")
-            assert in_words(looking.served["local-x"].offer) == "local, 1 model: m1"
+            name = f"local-{url.rpartition(':')[2].partition('/')[0]}"
+            assert [place.name for place in looking.places] == [name]
+            assert (news.kind, news.backend) == ("found", name)
+            assert in_words(looking.served[name].offer) == "local, 1 model: m1"
             assert await looking.look() == []
         finally:
             await server.kill()
         assert await looking.look() == []
-        assert list(looking.served) == ["local-x"]
-        await looking.served["local-x"].adapter.close()
+        assert list(looking.served) == [name]
+        await looking.served[name].adapter.close()
 
     asyncio.run(story())
 
@@ -218,7 +131,7 @@ def test_something_else_on_the_port_is_no_backend() -> None:
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
         number = server.sockets[0].getsockname()[1]
         async with server:
-            looking = discovery(Settings(), at=(Place("local-x", "openai", f"http://127.0.0.1:{number}/v1", "x"),))
+            looking = discovery(Settings(), at=(Place("local-x", f"http://127.0.0.1:{number}", "x"),))
             assert await looking.look() == []
             assert looking.served == {}
 
@@ -231,12 +144,14 @@ def test_configured_backends() -> None:
             backends = (
                 BackendSettings(name="asked", url=server.url, local=True),
                 BackendSettings(name="down", url="http://127.0.0.1:1/v1", api_key_env="NO_SUCH_KEY"),
+                BackendSettings(name="other", url=root(server.url), protocol="comfyui", local=True),
             )
             looking = discovery(Settings(backends=backends))
             news = await looking.look()
             assert [model.name for model in looking.served["asked"].offer.models] == ["m1"]
             assert not looking.served["down"].offer.healthy
             assert any(one.kind == "trouble" and "NO_SUCH_KEY" in one.text for one in news)
+            assert "is it another kind of server?" in looking.served["other"].offer.health_reason
             assert await looking.look() == []
             for served in looking.served.values():
                 await served.adapter.close()
@@ -307,10 +222,79 @@ def test_a_fleet_from_a_settings_file_runs_on_simulated_backends(tmp_path: Path)
     asyncio.run(story())
 
 
-def test_a_wrong_address_names_the_backend() -> None:
-    looking = discovery(Settings(backends=(BackendSettings(name="bad", url="ftp://x"),)))
-    with pytest.raises(SettingsError, match="backend 'bad': url"):
-        asyncio.run(looking.look())
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"url": "ftp://x"}, "url: 'ftp://x' must begin with http"),
+        ({"protocol": "olama"}, "protocol: 'olama' is no kind of backend. Did you mean 'ollama'"),
+        ({"protocol": "zzz"}, "protocol: 'zzz' is no kind of backend. Known: ollama, "),
+        ({"options": {"max_token_field": "x"}}, "options: .*max_token_field.*options of openai: .*max_tokens_field"),
+        ({"ca_file": "no/such.pem"}, "ca_file: there is no file 'no/such.pem'"),
+        ({"client_cert": "no/such.pem"}, "client_cert: there is no file"),
+        ({"proxy_env": "WRONG_PROXY"}, "proxy: use http://host:port"),
+        ({"headers_env": {"x-team": "WRONG_HEADER"}}, "headers.x-team: holds spaces"),
+        ({"api_key_env": "WRONG_HEADER"}, "api_key: holds spaces"),
+    ],
+)
+def test_a_wrong_setting_names_the_backend_and_the_field_at_the_start(changes: dict[str, Any], complaint: str) -> None:
+    given: dict[str, Any] = {"name": "bad", "url": "http://127.0.0.1:1", **changes}
+    backend = BackendSettings(**given)
+    environment = {"WRONG_PROXY": "socks5://secret@x:1", "WRONG_HEADER": "a\u00e4b"}
+    with pytest.raises(SettingsError, match=f"backend 'bad': {complaint}") as raised:
+        discovery(Settings(backends=(backend,)), environment)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_client_that_cannot_be_made_is_shown_as_ill_until_it_can() -> None:
+    async def story() -> None:
+        async with SimServer(SimSettings(models=("m1",))) as server:
+            backends = (
+                BackendSettings(name="behind", url=server.url, local=True, proxy_env="MY_PROXY"),
+                BackendSettings(name="fine", url=server.url, local=True),
+            )
+            environment = {"NO_PROXY_YET": "1"}
+            looking = discovery(Settings(backends=backends), environment)
+            news = await looking.look()
+            assert [(one.kind, one.backend) for one in news if one.kind == "trouble"] == [("trouble", "behind")]
+            reason = "proxy_env: the environment variable MY_PROXY is not set"
+            behind = looking.served["behind"]
+            assert (behind.offer.healthy, behind.offer.health_reason) == (False, reason)
+            assert looking.served["fine"].offer.healthy
+            assert await looking.look() == []
+            environment["MY_PROXY"] = root(server.url)
+            await looking.look()
+            assert looking.served["behind"] is behind
+            assert not isinstance(behind.adapter, Broken)
+            await looking.clients.close()
+
+    asyncio.run(story())
+
+
+def test_two_backends_with_one_configuration_share_a_client_that_is_closed_once() -> None:
+    async def story() -> None:
+        async with SimServer(SimSettings(models=("m1",))) as server:
+            backends = tuple(
+                BackendSettings(name=name, url=server.url, local=True, max_connections=limit)
+                for name, limit in (("one", 0), ("two", 0), ("three", 5))
+            )
+            looking = discovery(Settings(backends=backends))
+            await looking.look()
+            one, two, three = (looking.served[name].adapter for name in ("one", "two", "three"))
+            assert one is two
+            assert one is not three
+            closed: list[str] = []
+            for name, adapter in (("one", one), ("three", three)):
+                original = adapter.close
+
+                async def close(name: str = name, original: Any = original) -> None:
+                    closed.append(name)
+                    await original()
+
+                adapter.close = close  # type: ignore[method-assign]
+            await looking.clients.close()
+            assert closed == ["one", "three"]
+
+    asyncio.run(story())
 
 
 def test_an_unreachable_account_is_offered_as_unhealthy_without_its_key() -> None:
@@ -324,5 +308,222 @@ def test_an_unreachable_account_is_offered_as_unhealthy_without_its_key() -> Non
         assert not unpriced(offer.models)
         assert "secret" not in repr((news, offer))
         await looking.served["openai"].adapter.close()
+
+    asyncio.run(story())
+
+
+@asynccontextmanager
+async def looking_at(
+    *fakes: FakeServer, environment: dict[str, str] | None = None, backends: tuple[BackendSettings, ...] = ()
+) -> AsyncGenerator[Discovery]:
+    """A discovery whose usual places are these fakes."""
+    async with contextlib.AsyncExitStack() as stack:
+        for fake in fakes:
+            await stack.enter_async_context(fake)
+        at = tuple(Place(f"place-{number}", fake.url, "x") for number, fake in enumerate(fakes))
+        found = discovery(Settings(backends=backends), environment, at=at)
+        yield found
+        await found.clients.close()
+
+
+def test_what_is_found_at_a_usual_port_is_asked_what_it_is() -> None:
+    async def story() -> None:
+        fakes = (FakeOllama(), FakeVllm(), FakeComfyui(), FakeLmStudio())
+        async with looking_at(*fakes) as looking:
+            news = await looking.look()
+            assert {one.kind for one in news} == {"found"}
+            numbers = [urlsplit(fake.url).port for fake in fakes]
+            kinds = ("ollama", "vllm", "comfyui", "lm_studio")
+            names = [f"{kind.replace('_', '-')}-{number}" for kind, number in zip(kinds, numbers, strict=True)]
+            assert sorted(looking.served) == sorted(names)
+            for name, kind in zip(names, kinds, strict=True):
+                offer = looking.served[name].offer
+                assert (offer.protocol, offer.local, offer.here, offer.healthy) == (kind, True, True, True)
+                assert offer.version or kind == "lm_studio"
+            assert looking.served[names[1]].offer.loaded
+            assert "image" in looking.served[names[2]].offer.models[0].capabilities
+            assert await looking.look() == []
+
+    asyncio.run(story())
+
+
+class Clouded(Adapter):
+    """A server that is here and has a model that is not."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.offers = [port.Offer(model="llama"), port.Offer(model="gpt-oss:120b-cloud", cloud=True)]
+
+    async def discover(self) -> tuple[port.Offer, ...]:
+        return tuple(self.offers)
+
+
+def test_models_that_run_elsewhere_are_a_backend_of_their_own_that_costs() -> None:
+    async def story() -> None:
+        backends = (BackendSettings(name="box", protocol="ollama", url="http://127.0.0.1:1", local=True),)
+        looking = discovery(Settings(backends=backends))
+        adapter = Clouded()
+        looking.clients.open = lambda kind, connection: adapter  # type: ignore[method-assign, assignment]
+        assert [(one.kind, one.backend) for one in await looking.look()] == [("found", "box"), ("found", "box-cloud")]
+        box, cloud = looking.served["box"].offer, looking.served["box-cloud"].offer
+        assert [model.name for model in box.models] == ["llama"]
+        assert (box.local, box.models[0].price) == (True, Price())
+        assert [model.name for model in cloud.models] == ["gpt-oss:120b-cloud"]
+        assert (cloud.local, cloud.here, cloud.provider, cloud.priority) == (False, False, "ollama", 2)
+        assert cloud.models[0].price != Price()
+        assert looking.served["box"].adapter is looking.served["box-cloud"].adapter
+        assert await looking.look() == []
+        adapter.offers = adapter.offers[:1]
+        assert [(one.kind, one.backend) for one in await looking.look()] == [("changed", "box-cloud")]
+        assert looking.served["box-cloud"].offer.models == ()
+
+    asyncio.run(story())
+
+
+def test_a_configured_backend_of_that_name_is_left_alone() -> None:
+    async def story() -> None:
+        backends = (
+            BackendSettings(name="box", protocol="ollama", url="http://127.0.0.1:1", local=True),
+            BackendSettings(name="box-cloud", protocol="ollama", url="http://127.0.0.1:2", models=(Model(name="own"),)),
+        )
+        looking = discovery(Settings(backends=backends))
+        looking.clients.open = lambda kind, connection: Clouded()  # type: ignore[method-assign, assignment]
+        await looking.look()
+        assert [model.name for model in looking.served["box-cloud"].offer.models] == ["own"]
+
+    asyncio.run(story())
+
+
+def test_a_configured_backend_of_that_name_keeps_the_models_that_it_lists() -> None:
+    async def story() -> None:
+        backends = (
+            BackendSettings(name="box", protocol="ollama", url="http://127.0.0.1:1", local=True),
+            BackendSettings(name="box-cloud", protocol="ollama", url="http://127.0.0.1:2", provider="ollama"),
+        )
+        looking = discovery(Settings(backends=backends))
+        box, cloud = Clouded(), Adapter(None)
+        cloud.discover = lambda: listed("own")  # type: ignore[method-assign]
+        looking.clients.open = lambda kind, connection: box if connection.url.endswith(":1") else cloud  # type: ignore[method-assign, assignment]
+        for _ in range(3):
+            await looking.look()
+            assert [model.name for model in looking.served["box-cloud"].offer.models] == ["own"]
+        assert await looking.look() == []
+
+    async def listed(name: str) -> tuple[port.Offer, ...]:
+        return (port.Offer(model=name),)
+
+    asyncio.run(story())
+
+
+def test_one_backend_that_breaks_does_not_keep_the_others_from_being_found() -> None:
+    class Buggy(Adapter):
+        async def discover(self) -> tuple[port.Offer, ...]:
+            raise TypeError("it lists numbers")
+
+    async def story() -> None:
+        backends = tuple(
+            BackendSettings(name=name, url=f"http://127.0.0.1:{number}", local=True)
+            for number, name in enumerate(("bad", "good"), 1)
+        )
+        looking = discovery(Settings(backends=backends))
+        looking.clients.open = lambda kind, connection: Buggy(None) if connection.url.endswith(":1/v1") else Clouded()  # type: ignore[method-assign, assignment]
+        await looking.look()
+        assert looking.served["good"].offer.models
+        assert "it lists numbers" in looking.served["bad"].offer.health_reason
+
+    asyncio.run(story())
+
+
+def test_a_server_with_thousands_of_loras_and_models_still_fits_into_a_heartbeat() -> None:
+    async def story() -> None:
+        names = tuple(f"styles/some_long_name_of_a_lora_{number:06}.safetensors" for number in range(2_000))
+        backends = (BackendSettings(name="box", protocol="comfyui", url="http://127.0.0.1:1", local=True),)
+        looking = discovery(Settings(backends=backends))
+        adapter = Clouded()
+        adapter.offers = [port.Offer(model=f"m-{number}", loras=names) for number in range(50)]
+        looking.clients.open = lambda kind, connection: adapter  # type: ignore[method-assign, assignment]
+        await looking.look()
+        offer = looking.served["box"].offer
+        assert len(msgspec.json.encode(offer)) < 400_000
+        assert [model.loras for model in offer.models] == [None] * 50, "nobody knows: the call tells"
+        assert await looking.look() == []
+        adapter.offers = [port.Offer(model=f"a-model-of-a-long-name-{number}") for number in range(20_000)]
+        (news, told) = await looking.look()
+        assert (news.kind, told.kind) == ("changed", "trouble")
+        assert "more models than can be announced" in told.text
+        assert len(msgspec.json.encode(looking.served["box"].offer)) < 400_000
+        assert await looking.look() == []
+        adapter.offers = [port.Offer(model="m", loras=names)]
+        await looking.look()
+        assert looking.served["box"].offer.models[0].loras == names, "one list of them fits"
+
+    asyncio.run(story())
+
+
+def test_a_key_in_the_environment_is_enough() -> None:
+    async def story() -> None:
+        async with FakeAnthropic() as fake:
+            environment = {"ANTHROPIC_API_KEY": "the-key", "ANTHROPIC_BASE_URL": fake.url}
+            async with looking_at(environment=environment) as looking:
+                assert [(one.kind, one.backend) for one in await looking.look()] == [("found", "anthropic")]
+                offer = looking.served["anthropic"].offer
+                assert (offer.local, offer.provider, offer.healthy) == (False, "anthropic", True)
+                assert offer.models
+                assert not unpriced(offer.models)
+                assert [key.variable for key in looking.keys_here()] == ["ANTHROPIC_API_KEY"]
+
+    asyncio.run(story())
+
+
+def test_a_configured_backend_at_the_providers_address_takes_the_place_of_the_key() -> None:
+    async def story() -> None:
+        async with FakeAnthropic() as fake:
+            environment = {"ANTHROPIC_API_KEY": "the-key", "ANTHROPIC_BASE_URL": fake.url}
+            mine = BackendSettings(name="mine", protocol="anthropic", url=fake.url, api_key_env="ANTHROPIC_API_KEY")
+            async with looking_at(environment=environment, backends=(mine,)) as looking:
+                await looking.look()
+                assert list(looking.served) == ["mine"]
+
+    asyncio.run(story())
+
+
+def test_a_server_that_wants_a_key_is_told_and_one_that_is_none_is_asked_ever_more_seldom() -> None:
+    async def story() -> None:
+        asked: list[str] = []
+
+        def serve(answer: bytes) -> Any:
+            async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                    asked.append((await reader.readuntil(b"\r\n")).decode())
+                    size = str(len(answer)).encode()
+                    status = b"401 Unauthorized" if b"key" in answer else b"200 OK"
+                    writer.write(
+                        b"HTTP/1.1 " + status + b"\r\ncontent-length: " + size + b"\r\nconnection: close\r\n\r\n"
+                    )
+                    writer.write(answer)
+                    await writer.drain()
+                writer.close()
+
+            return talk
+
+        keyed = await asyncio.start_server(serve(b'{"error": {"message": "no key"}}'), "127.0.0.1", 0)
+        web = await asyncio.start_server(serve(b"<html></html>"), "127.0.0.1", 0)
+        async with keyed, web:
+            urls = [f"http://127.0.0.1:{one.sockets[0].getsockname()[1]}" for one in (keyed, web)]
+            looking = discovery(Settings(), at=(Place("keyed", urls[0], "x"), Place("web", urls[1], "x")))
+            (news,) = await looking.look()
+            assert (news.kind, news.backend) == ("trouble", "keyed")
+            assert "wants a key" in news.text
+            asked.clear()
+            places, looking.places = looking.places, looking.places[:1]
+            assert await looking.look() == []
+            assert asked == [], "nor is one that wants a key asked at every look"
+            counts: list[int] = []
+            looking.places = places[1:]
+            for _ in range(12):
+                asked.clear()
+                assert await looking.look() == []
+                counts.append(bool(asked))
+            assert counts == [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 
     asyncio.run(story())

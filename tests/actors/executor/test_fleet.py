@@ -124,6 +124,30 @@ def test_results_of_names_with_slashes_lie_apart() -> None:
     simloop.run(story(), seed=3)
 
 
+def test_an_attempt_without_usage_tells_our_own_counts_and_that_they_are_ours() -> None:
+    async def run(call: port.Call) -> AsyncIterator[port.Chunk | port.Answer]:
+        yield port.Chunk(text="12345678")
+        if call.key.endswith("/1"):
+            raise port.BackendError("cut_stream", "cut")
+        yield port.Answer(text="12345678", finish_reason="stop", model=call.model, usage=port.Usage())
+
+    async def story() -> None:
+        world = World(seed=3)
+        await opened(world, x1=offer("X", price=1_000_000))
+        executor_of(world, "x1").served["X"].adapter = Adapter(run)
+        await asyncio.sleep(3.0)
+        await world.submit("j")
+        await asyncio.sleep(30.0)
+        ended = attempts(world)
+        assert [attempt.outcome for attempt in ended] == ["connection_error", "ok"]
+        for attempt in ended:
+            assert attempt.usage == Usage(input_tokens=attempt.input_estimate, output_tokens=3, estimated=True)
+            assert attempt.billed_microdollars == attempt.input_estimate + 3
+        await world.close()
+
+    simloop.run(story(), seed=3)
+
+
 def test_tokens_that_the_backend_reported_are_billed_though_no_text_came() -> None:
     async def run(_: port.Call) -> AsyncIterator[port.Chunk]:
         yield port.Chunk(text="")

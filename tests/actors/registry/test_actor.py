@@ -170,14 +170,14 @@ def test_what_is_loaded_is_what_runs_or_ran_last() -> None:
         await registry(rig, steps)
         beat = speaker(rig)
 
-        async def loaded(runs: str) -> tuple[str, ...]:
+        async def loaded(runs: str) -> tuple[str, ...] | None:
             await beat(offer(slots=2), runs=runs)
             await rig.settle(0.5)
             (load,) = rig.stored(Load)
             assert load.vram_free_mb is None
             return load.loaded
 
-        assert await loaded("") == ()
+        assert await loaded("") is None
         assert await loaded("m") == ("m",)
         assert await loaded("") == ("m",), "it ran last"
         assert await loaded("nm") == ("m", "n"), "both run at once"
@@ -219,7 +219,7 @@ def test_of_what_nobody_serves_nothing_is_loaded() -> None:
         await beat(offer(), leaving=True)
         await rig.settle(1.5)
         assert rig.stored(Backend)[0].slots == 0
-        assert rig.stored(Load)[0].loaded == ()
+        assert rig.stored(Load)[0].loaded is None
 
     play(story)
 
@@ -243,5 +243,42 @@ def test_odd_names_have_queues_too(name: str) -> None:
         await registry(rig)
         await speaker(rig)(offer(backend=name))
         assert [fact.backend for fact in rig.stored(Backend)] == [name]
+
+    play(story)
+
+
+def test_the_load_tells_what_others_have_waiting_what_is_loaded_and_what_is_free() -> None:
+    async def story(rig: Rig) -> None:
+        await registry(rig)
+        one, two = speaker(rig, "one"), speaker(rig, "two")
+        await one(offer(slots=1, foreign=3, loaded=("n",), vram_free_mb=900))
+        await two(offer(slots=1, foreign=2))
+        await rig.publish(work(job="j-1"))
+        await rig.settle(0.5)
+        (load,) = rig.stored(Load)
+        assert (load.waiting, load.running, load.loaded, load.vram_free_mb) == (4, 0, ("n",), 900)
+        await one(offer(slots=1, loaded=()))
+        await two(offer(slots=1))
+        await rig.settle(0.5)
+        (load,) = rig.stored(Load)
+        assert (load.waiting, load.loaded, load.vram_free_mb) == (1, (), None)
+
+    play(story)
+
+
+def test_a_queue_hands_out_as_many_ahead_as_its_executors_hold() -> None:
+    async def story(rig: Rig) -> None:
+        steps: list[str] = []
+        queues, roster = Queues(rig.bus, steps), Roster(since=rig.bus.now())
+        await rig.host(room_of(lambda: Registry(queues=queues, roster=roster, ahead=4)))
+        several = (Model(name="m"), Model(name="n"))
+        await speaker(rig, "one")(
+            offer(slots=2, models=several), offer(backend="b", slots=3), offer(backend="c", local=False, models=several),
+            offer(backend="d", slots=1, exclusive_group="gpu"),
+        )  # fmt: skip
+        await speaker(rig, "two")(offer(slots=2, models=several))
+        await rig.settle(0.5)
+        assert {"queue a 6", "queue a 12", "queue b 3", "queue c 1", "queue d 5"} == set(steps)
+        assert {fact.backend: fact.slots for fact in rig.stored(Backend)} == {"a": 4, "b": 3, "c": 1, "d": 1}
 
     play(story)

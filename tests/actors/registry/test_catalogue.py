@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.registry.catalogue import gone, merge, running_models, same
+from actors.registry.catalogue import foreign, gone, loaded, merge, running_models, same, vram_free_mb
 from messages import ExecutorAlive, Model, Offer, Running
 from tests.messages.samples import T0, backend
 
@@ -75,3 +75,32 @@ def test_what_runs_is_gathered_from_all_executors_once_and_sorted() -> None:
     living = [alive("e1", ("a", "n"), ("b", "m"), ("a", "n")), alive("e2", ("a", "m"), ("", "x"), ("c", ""))]
     assert running_models(living) == {"a": ("m", "n"), "b": ("m",)}
     assert running_models([]) == {}
+
+
+def of(*offers: Offer) -> list[tuple[str, Offer]]:
+    return [(f"e{number}", one) for number, one in enumerate(offers)]
+
+
+def test_the_jobs_of_others_count_once_however_many_look() -> None:
+    assert foreign(of(offer(foreign=3), offer(foreign=5), offer())) == 5
+    assert foreign([]) == 0
+
+
+def test_what_the_backend_says_is_loaded_comes_before_what_ran_last() -> None:
+    assert loaded(of(offer()), ("m",)) == ("m",)
+    assert loaded(of(offer(loaded=("n", "a")), offer(loaded=("n",))), ("m",)) == ("a", "n")
+    assert loaded(of(offer(loaded=("n",), healthy=False)), ("m",)) == ("m",), "that was before it fell ill"
+    assert loaded([], ("m",)) == ("m",)
+
+
+def test_an_empty_memory_and_a_worker_that_sleeps_have_nothing_loaded() -> None:
+    assert loaded(of(offer(loaded=())), ("m",)) == ()
+    assert loaded(of(offer(cold=True, loaded=("m",))), ("m",)) == ()
+    assert loaded(of(offer(cold=True), offer()), ("m",)) == ("m",), "one is warm"
+
+
+def test_free_memory_is_measured_or_told() -> None:
+    told = of(offer(vram_free_mb=9), offer(vram_free_mb=5), offer())
+    assert vram_free_mb(told, 7) == 7
+    assert vram_free_mb(told, None) == 5
+    assert vram_free_mb(of(offer()), None) is None

@@ -1,0 +1,98 @@
+"""`turnout backends`: what is there and how it does; add one, or make one of a group the active one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+from rich.text import Text
+
+from actors.console.adding import Adding
+from actors.console.app import play
+from actors.console.fleet import backends_table, details, gathered, model_lines, models_table, row_of
+from actors.console.publish import check_there
+from actors.console.reach import HERE, Where, reach
+from actors.console.screen import OK, Complaint, Wrong, clean, count, err, out
+
+Action = Literal["list", "show", "add", "switch"]
+
+
+def backends(
+    action: Annotated[Action, Parameter(help="list, show NAME, add URL, or switch NAME.")] = "list",
+    *names: Annotated[str, Parameter(help="Name of a backend; for `add` its URL.")],
+    gone: Annotated[bool, Parameter(name="--all", help="Those too that nobody serves any more.", negative="")] = False,
+    output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per line.")] = "text",
+    now: Annotated[bool, Parameter(help="switch: even if a job runs there.", negative="")] = False,
+    adding: Adding | None = None,
+    where: Where = HERE,
+) -> int:
+    """Show the backends: what they speak, how they are, what waits before them, what they did so far.
+
+    `add` asks who is at an address and shows the table for the settings; `switch` makes a backend the active one of its
+    exclusive group by the group's own program.
+    """
+    wanted = 0 if action == "list" else 1
+    if len(names) != wanted:
+        what = {"list": "takes no name", "show": "takes one NAME", "add": "takes one URL", "switch": "takes one NAME"}
+        raise Wrong(f"`turnout backends {action}` {what[action]}", f"turnout backends {action} --help")
+    if adding is not None and adding != Adding() and action != "add":
+        raise Wrong(f"`turnout backends {action}` adds nothing: the flags of `add` mean nothing here")
+    if action == "add":
+        from actors.console.add_backend import add
+
+        return play(add(names[0], adding or Adding(), where))
+    if action == "switch":
+        from actors.console.switch_backend import switch
+
+        return play(switch(names[0], where, at_once=now))
+    if action == "show":
+        return play(_show(names[0], where, machine=output == "json"))
+    return play(_list(where, gone=gone, machine=output == "json"))
+
+
+async def _list(where: Where, *, gone: bool, machine: bool) -> int:
+    async with reach(where) as bus:
+        await check_there(bus)
+        fleet = await gathered(bus)
+        now = bus.now()
+    there = [backend for _, backend in sorted(fleet.backends.items()) if gone or backend.slots > 0]
+    if machine:
+        for backend in there:
+            out.file.write(msgspec.json.encode(row_of(backend, fleet)).decode() + "\n")
+        return OK
+    if there:
+        out.print(backends_table(there, fleet, now))
+        if any(backend.models for backend in there):
+            out.print()
+            out.print(models_table(there, fleet))
+    else:
+        err.print("no backend is there: start one and `turnout dev` finds it; `turnout doctor` looks what is missing")
+    hidden = len(fleet.backends) - len(there)
+    if hidden:
+        err.print(f"{count(hidden, 'backend')} that nobody serves any more; --all shows them", style="dim")
+    return OK
+
+
+async def _show(name: str, where: Where, *, machine: bool) -> int:
+    async with reach(where) as bus:
+        await check_there(bus)
+        fleet = await gathered(bus)
+        now = bus.now()
+    backend = fleet.backends.get(name)
+    if backend is None:
+        known = ", ".join(sorted(fleet.backends)) or "there is none"
+        raise Complaint(f"no backend is called {name!r}", hint=f"backends: {clean(known)}")
+    if machine:
+        out.file.write(msgspec.json.encode(row_of(backend, fleet)).decode() + "\n")
+        return OK
+    out.print(Text(clean(name), "bold"))
+    for key, value in details(backend, fleet, now):
+        out.print(Text.assemble((f"  {key:<11}", "dim"), value), soft_wrap=True)
+    load = fleet.loads.get(name)
+    for model in backend.models:
+        loaded = load is not None and model.name in (load.loaded or ())
+        out.print(Text.assemble("\n  ", (clean(model.name), "bold"), (" ● loaded" if loaded else "", "green")))
+        for key, value in model_lines(model):
+            out.print(Text.assemble((f"    {key:<9}", "dim"), value), soft_wrap=True)
+    return OK
