@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 from cyclopts import Parameter
 
 from actors.console.screen import Complaint, Unreachable, Wrong, shown
@@ -19,7 +20,7 @@ from actors.settings import Settings, load
 from bus import codec
 from bus.bus import Bus, BusUnavailable
 from bus.jetstream import connect
-from messages import Message
+from messages import Message, Problem
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 URL_VARIABLE = "TURNOUT_NATS_URL"
@@ -129,9 +130,26 @@ async def ask(bus: Bus, question: Message, answer: type[M]) -> M:
     room = question.channel.prefix.split(".")[1]
     try:
         data = await bus.ask(question.subject, codec.encode(question), timeout_seconds=PATIENCE_SECONDS)
+        if (failed := _failed(data)) is not None:
+            raise Complaint(f"{room} can't answer: {failed.message}")
         return codec.decode(answer, data)
     except BusUnavailable:
         hint = f"`turnout dev`, or `turnout run {room}` against this bus"
         raise Complaint(f"the room {room!r} does not answer: nobody runs it on this bus", hint=hint, code=3) from None
     except codec.Undecodable as error:
         raise Complaint(f"{room} answered something else than {answer.__name__}: {error}") from None
+
+
+class _Failed(msgspec.Struct):
+    """What a room says that can't answer: no message of ours, so without a type."""
+
+    type: str = ""
+    problem: Problem | None = None
+
+
+def _failed(data: bytes) -> Problem | None:
+    try:
+        said = msgspec.json.decode(data, type=_Failed)
+    except msgspec.MsgspecError:
+        return None  # The answer itself is looked at next.
+    return None if said.type else said.problem

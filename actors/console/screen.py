@@ -116,6 +116,11 @@ def one_line(text: str, limit: int = 200) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def fitted(text: str, limit: int = 200) -> str:
+    """Text on one line; cut on a screen, whole in files and pipes."""
+    return one_line(text, limit if out.is_terminal else sys.maxsize)
+
+
 def count(number: int, thing: str) -> str:
     """`1 job`, `2 jobs`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -23,16 +23,19 @@ from messages import (
     Problem,
     Refused,
     Rerouted,
+    Result,
     Retry,
     Started,
 )
 
 OUTPUT_CHARACTERS = 2_000
+FILES = 12
 
 
 def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[RenderableType]:
     """Everything worth telling, in the order of the events."""
     told = list(events)
+    given_up = [event.gave_up for event in told if isinstance(event, Decided) and event.gave_up]
     explained = {event.n: event for event in told if isinstance(event, Explained)}
     for event in told:
         match event:
@@ -55,7 +58,7 @@ def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[Render
             case DeadLetter():
                 yield line("unreadable", "red", f"{event.problem.message}; it began with {event.head!r}")
             case Done():
-                yield from _done(event)
+                yield from _done(event, told_already=event.problem in given_up)
             case _:
                 pass
     if not any(isinstance(event, Done) for event in told):
@@ -87,11 +90,14 @@ def _analyzed(event: Analyzed) -> Iterator[RenderableType]:
 
 def needs_in_words(needs: Needs) -> str:
     """What a job needs on one line."""
-    parts = [] if needs.asset == "text" else [needs.asset]
-    parts.append(f"{needs.task}, {needs.quality}, {needs.complexity} (score {needs.complexity_score:g})")
-    parts.append(f"~{count(needs.input_tokens, 'token')} in, at most {needs.max_output_tokens:,} out")
+    made = made_in_words(needs)
+    parts = [made] if made else [] if needs.asset == "text" else [needs.asset]
+    parts.append(f"{needs.task}, {needs.quality}, {needs.complexity} (score {round(needs.complexity_score, 1):g})")
+    if not made:
+        parts.append(f"~{count(needs.input_tokens, 'token')} in, at most {needs.max_output_tokens:,} out")
     parts += [f"must have {', '.join(needs.capabilities)}"] if needs.capabilities else []
     parts += [f"model {needs.model}"] if needs.model else []
+    parts += [f"recipe {needs.recipe}"] if needs.recipe else []
     parts += [f"would like {', '.join(needs.preferred)}"] if needs.preferred else []
     parts += [f"prefers {needs.preferred_model}"] if needs.preferred_model else []
     parts += [f"prefers {needs.preferred_backend}"] if needs.preferred_backend else []
@@ -100,6 +106,23 @@ def needs_in_words(needs: Needs) -> str:
     if needs.max_cost_microdollars is not None:
         parts.append(f"at most {dollars(needs.max_cost_microdollars) if needs.max_cost_microdollars else '$0'}")
     return "; ".join(parts)
+
+
+def made_in_words(needs: Needs) -> str:
+    """What a media job makes: `2 images of 1024x768`, `1 video of 768x512, 4 s`; empty for text and embeddings."""
+    it = needs.media
+    size = f"{it.width}x{it.height}" if it.width and it.height else ""
+    length = f"{it.seconds:g} s" if it.seconds else count(it.frames, "frame") if it.frames else ""
+    match needs.asset:
+        case "image":
+            return f"{count(it.images or 1, 'image')}{f' of {size}' if size else ''}"
+        case "video":
+            how = ", ".join(part for part in (size, length) if part)
+            return f"1 video{f' of {how}' if how else ''}"
+        case "audio":
+            return f"{length} of audio" if it.seconds else "1 sound"
+        case _:
+            return ""
 
 
 def _granted(event: Granted) -> Iterator[RenderableType]:
@@ -145,7 +168,7 @@ def _problem(problem: Problem) -> Iterator[RenderableType]:
         yield Padding(Text(clean(problem.body), style="dim"), (0, 0, 0, 12))
 
 
-def _done(event: Done) -> Iterator[RenderableType]:
+def _done(event: Done, *, told_already: bool) -> Iterator[RenderableType]:
     took = f" after {seconds(event.at - event.submitted_at)}" if event.submitted_at is not None else ""
     yield Text.assemble("\n", (f"{event.ending}{took}", f"bold {ENDINGS.get(event.ending, 'red')}"))
     if event.backend:
@@ -153,7 +176,7 @@ def _done(event: Done) -> Iterator[RenderableType]:
     if event.cost_microdollars is not None:
         attempts = f" for {count(len(event.attempts), 'attempt')}" if event.attempts else ""
         yield line("cost", "cyan", f"{dollars(event.cost_microdollars)}{attempts}")
-    if event.problem and event.ending != "succeeded":
+    if event.problem and event.ending != "succeeded" and not told_already:
         yield from _problem(event.problem)
     if event.result and event.result.text:
         text = clean(event.result.text)
@@ -162,3 +185,24 @@ def _done(event: Done) -> Iterator[RenderableType]:
         yield Padding(Text(cut), (0, 0, 0, 4))
     elif event.result and event.result.ref:
         yield line("answer", "cyan", f"{event.result.ref.size_bytes:,} bytes, kept as {event.result.ref.key}")
+    if event.result:
+        yield from _made(event.result)
+
+
+def _made(result: Result) -> Iterator[RenderableType]:
+    """The files and embeddings of an answer, and what its checks say."""
+    if result.embeddings:
+        yield line(
+            "answer", "cyan", f"{count(len(result.embeddings), 'embedding')} of {len(result.embeddings[0]):,} numbers"
+        )
+    for one in result.artifacts[:FILES]:
+        size = f", {one.width} x {one.height}" if one.width and one.height else ""
+        yield line("file", "cyan", f"{one.name}: {one.ref.media_type}{size}, {count(one.ref.size_bytes, 'byte')}")
+    if len(result.artifacts) > FILES:
+        yield line("", "", f"and {len(result.artifacts) - FILES} more")
+    for check in result.checks:
+        score = f", {check.score:g} of 5" if check.score is not None else ""
+        style = "green" if check.verdict == "pass" else "yellow"
+        yield line(
+            "check", style, f"{check.name}: {check.verdict}{score}{f': {check.message}' if check.message else ''}"
+        )

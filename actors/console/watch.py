@@ -11,17 +11,18 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from actors.console.app import play
-from actors.console.endings import end_line, reroute_line
+from actors.console.endings import end_line, reroute_line, step_in_words
 from actors.console.follow import Track, why_waiting
 from actors.console.process import Stop
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rounds import plain
-from actors.console.screen import OK, clean, clock, count, dollars, err, one_line, out, seconds
+from actors.console.screen import OK, clean, clock, count, dollars, err, fitted, out, seconds
 from actors.console.story import needs_in_words
 from bus import codec
 from bus.bus import Bus, Signal
 from messages import (
+    Alert,
     Analyzed,
     Attempted,
     Backend,
@@ -31,10 +32,14 @@ from messages import (
     Explained,
     Granted,
     Message,
+    Progress,
     Refused,
     Rerouted,
     token,
 )
+
+_JOBS_KEPT = 10_000
+"""Jobs whose last step is remembered."""
 
 
 def watch(
@@ -56,6 +61,8 @@ async def _watch(tenant: str, job: str, where: Where, *, verbose: bool) -> int:
         stop = Stop()
         opened: dict[tuple[str, str], int] = {}
 
+        steps = Steps()
+
         async def on_signal(signal: Signal) -> None:
             kind = codec.type_at(signal.subject)
             if kind is None:
@@ -63,12 +70,14 @@ async def _watch(tenant: str, job: str, where: Where, *, verbose: bool) -> int:
             try:
                 event = codec.decode(kind, signal.data, signal.headers)
             except codec.Undecodable as error:
-                err.print(f"{signal.subject}: not understood: {one_line(str(error))}", style="yellow", soft_wrap=True)
+                err.print(f"{signal.subject}: not understood: {fitted(str(error))}", style="yellow", soft_wrap=True)
                 return
             if isinstance(event, Breaker):
                 if opened.get((event.backend, event.model), 0) == event.times_opened:
                     return  # Told already.
                 opened[event.backend, event.model] = event.times_opened
+            if isinstance(event, Progress) and not steps.tells(event):
+                return
             for line in lines(event, now=bus.now(), verbose=verbose):
                 out.print(line, soft_wrap=True)
 
@@ -92,6 +101,25 @@ def _tell_gaps(bus: Bus) -> None:
     bus.on_reconnect(on_reconnect)
 
 
+class Steps:
+    """Which steps of running jobs are worth a line: a new stage, or a tenth more of the work."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], tuple[int, str, int]] = {}
+
+    def tells(self, step: Progress) -> bool:
+        """Whether this one is news."""
+        key, tenth = (step.tenant, step.job), int((step.share or 0.0) * 10)
+        before = self._told.get(key)
+        if before is not None and before[0] == step.n and step.stage == before[1] and tenth <= before[2]:
+            return False
+        self._told.pop(key, None)
+        self._told[key] = (step.n, step.stage, tenth)
+        if len(self._told) > _JOBS_KEPT:
+            del self._told[next(iter(self._told))]
+        return True
+
+
 def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[RenderableType]:
     """What to show of one event: a line, and more of them when `verbose`."""
     match event:
@@ -102,27 +130,32 @@ def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[Rend
         case Done():
             yield _line(event.at, event.job, end_line(Track(event.tenant, event.job, done=event)))
         case Refused():
-            yield _line(event.at, event.job, Text(f"✘ refused  {one_line(event.problem.message)}", "red"))
+            yield _line(event.at, event.job, Text(f"✘ refused  {fitted(event.problem.message)}", "red"))
+        case Alert():
+            style = "red" if event.severity == "alert" else "yellow"
+            yield _line(event.at, event.kind, Text(fitted(event.text, 300), style))
         case Explained() if verbose:
             for reason in event.reasons:
-                yield _line(None, "", Text(one_line(reason.text), "dim"))
+                yield _line(None, "", Text(fitted(reason.text), "dim"))
             for suggestion in event.suggestions:
-                yield _line(None, "", Text(one_line(f"hint: {suggestion}"), "magenta"))
+                yield _line(None, "", Text(fitted(f"hint: {suggestion}"), "magenta"))
         case Analyzed() if verbose and event.slip:
             yield _line(event.at, event.job, Text(f"needs {needs_in_words(event.slip.needs)}", "dim"))
         case Granted() if event.skipped or (verbose and event.verdict == "candidate"):
             passed = "; ".join(f"{skipped.backend}: {skipped.reason}" for skipped in event.skipped)
             said = f"passed over {passed}" if passed else f"granted {event.backend}"
-            yield _line(event.at, event.job, Text(one_line(said), "yellow" if passed else "dim"))
+            yield _line(event.at, event.job, Text(fitted(said), "yellow" if passed else "dim"))
         case Attempted() if verbose or event.outcome != "ok":
-            why = one_line(event.problem.message, 300) if event.problem else dollars(event.billed_microdollars)
+            why = fitted(event.problem.message, 300) if event.problem else dollars(event.billed_microdollars)
             style = "dim" if event.outcome == "ok" else "red"
             yield _line(
                 event.at, event.job, Text(f"{event.outcome} after {seconds(event.latency_seconds)}: {why}", style)
             )
+        case Progress() if event.stage in ("queued", "loading", "working"):
+            yield _line(now, event.job, Text(f"{clean(event.backend)} {step_in_words(event)}", "dim"))
         case Breaker() if event.times_opened:
             if event.open_until > now:
-                said = f"pauses for {seconds(event.open_until - now)}: {one_line(event.reason)}"
+                said = f"pauses for {seconds(event.open_until - now)}: {fitted(event.reason)}"
                 yield _line(now, event.backend, Text(said, "yellow"))
         case Backend():
             yield _line(event.at, event.backend, _backend(event))
@@ -139,25 +172,27 @@ def _backend(event: Backend) -> Text:
     if event.slots <= 0:
         return Text("is gone: nobody serves it any more", "yellow")
     if not event.healthy:
-        return Text(f"is unhealthy: {one_line(event.health_reason)}", "red")
+        return Text(f"is unhealthy: {fitted(event.health_reason)}", "red")
     return Text(f"is ready: {count(len(event.models), 'model')}, {event.slots} at once", "green")
 
 
 def _decided(event: Decided, *, verbose: bool) -> Iterator[RenderableType]:
     if event.gave_up:
-        yield _line(event.at, event.job, Text(f"gave up: {one_line(event.gave_up.message, 300)}", "red"))
+        said = event.reason.removeprefix("gave up: ")
+        news = f": {fitted(said, 300)}" if said != event.gave_up.message else ""  # Its end says the problem itself.
+        yield _line(event.at, event.job, Text(f"gives up{news}", "red"))
     elif not event.ranking:
-        waits = f"held back {seconds(event.wait_seconds)}: {why_waiting(event)}"
+        waits = f"held back {seconds(event.wait_seconds)}: {fitted(why_waiting(event), 300)}"
         yield _line(event.at, event.job, Text(waits, "yellow"))
     else:
         best = event.ranking[0]
         to = Text.assemble(("→ ", "green"), (f"{clean(best.backend)}/{clean(best.model)}", "bold"))
-        yield _line(event.at, event.job, to.append(f"  {one_line(event.reason, 300)}"))
+        yield _line(event.at, event.job, to.append(f"  {fitted(event.reason, 300)}"))
     if verbose:
         for candidate in event.ranking[1:]:
             said = f"  then {candidate.backend}/{candidate.model}: {plain(candidate.score)} {candidate.reason}"
-            yield _line(None, "", Text(one_line(said).rstrip()))
+            yield _line(None, "", Text(fitted(said).rstrip()))
         for candidate in event.others:
             yield _line(
-                None, "", Text(f"  not {candidate.backend}/{candidate.model}: {one_line(candidate.reason)}", "dim")
+                None, "", Text(f"  not {candidate.backend}/{candidate.model}: {fitted(candidate.reason)}", "dim")
             )

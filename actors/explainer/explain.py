@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from actors.explainer import scores, words
 from actors.explainer.advice import suggest
 from actors.explainer.compare import Figure, against, alternatives, sentence
@@ -123,7 +126,14 @@ def _tried(attempt: Attempt) -> str:
 
 def _barred(decided: Decided) -> str:
     """How many may not run it, and what stands against each."""
-    said = words.listed([f"{c.backend} ({c.barred})" for c in decided.others], separator=", ")
+    alike = Counter((candidate.backend, candidate.barred) for candidate in decided.others)
+    said = words.listed(
+        [
+            f"{backend} ({barred}{f', {number} models' if number > 1 else ''})"
+            for (backend, barred), number in alike.items()
+        ],
+        separator=", ",
+    )
     count = len(decided.others)
     who = "1 other may not run it" if count == 1 else f"{count} others may not run it"
     more = f"{decided.omitted} more are not listed" if decided.omitted else ""
@@ -141,9 +151,20 @@ def _nobody(decided: Decided) -> str:
         count = "1 attempt was" if tried == 1 else f"{tried} attempts were"
         said.append(f"{count} made, of {decided.failover.max_attempts} at most, and cost {words.cost(billed)} in all")
     if decided.others and not (decided.gave_up and decided.gave_up.reason == "no_backend"):
-        said.append(f"Not permitted: {words.listed([f'{words.name(c)} {c.reason}' for c in decided.others])}")
+        said.append(f"Not permitted: {words.listed(_reasons(decided.others))}")
     said.append(f"It is a {_need(decided)}")
     return ". ".join(said) + "."
+
+
+def _reasons(others: Sequence[Candidate]) -> list[str]:
+    """Each different reason of a backend with the first who has it, and how many of its models that one stands for."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for candidate in others:
+        alike.setdefault((candidate.backend, candidate.reason), []).append(words.name(candidate))
+    return [
+        f"{names[0]} {reason}{f' ({len(names)} models)' if len(names) > 1 else ''}"
+        for (_, reason), names in alike.items()
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ the grounds

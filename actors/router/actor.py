@@ -54,8 +54,8 @@ PREVIEW_SECONDS = 600.0
 class Keeper(Protocol):
     """Where large things lie beside the events."""
 
-    async def keep(self, key: str, data: bytes) -> None:
-        """Keep it under the key."""
+    async def keep_once(self, key: str, data: bytes) -> None:
+        """Keep it under a key that names its content."""
         ...
 
 
@@ -65,10 +65,15 @@ class Router(Actor):
     room = "router"
 
     def __init__(
-        self, *, keeper: Keeper, policies: Iterable[Policy] = (), strategies: Mapping[str, Strategy] = STRATEGIES
+        self,
+        *,
+        keeper: Keeper,
+        policies: Iterable[Policy] = (),
+        strategies: Mapping[str, Strategy] = STRATEGIES,
+        price_ceiling: int | None = None,
     ) -> None:
         self.keeper = keeper
-        self.view = View(policies)
+        self.view = View(policies, price_ceiling=price_ceiling)
         self.strategies = strategies
 
     # ------------------------------------------------------------------------------------------- the view
@@ -144,7 +149,7 @@ class Router(Actor):
         data = msgspec.json.encode(choice.everything())
         digest = hashlib.sha256(data).hexdigest()
         key = f"{token(slip.tenant)}/{token(slip.job)}/{n}-{digest[:16]}"  # Routers that decide otherwise keep theirs apart.
-        await self.keeper.keep(key, data)
+        await self.keeper.keep_once(key, data)  # First of all: what the event refers to must be there.
         ref = ObjectRef(key=key, size_bytes=len(data), sha256=digest, media_type="application/json")
         return msgspec.structs.replace(choice.decided, everything=ref)
 

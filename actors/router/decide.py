@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
+from actors.rounds import counts, extra_rounds
 from actors.router.case import Case, Row, Scored, Strategy
 from actors.router.filters import TEMPORARY, UNTIL_CHANGED, sift
 from actors.router.fit import fit
@@ -64,7 +66,7 @@ def decide(
         chain = view.rulebook.chain_of(_names_of(first, view))
         if chain:
             plan = msgspec.structs.replace(plan, chain=chain)
-    rows = survey(slip.needs, slip.tenant, view, output_share=plan.output_share, now=now)
+    rows = survey(slip.needs, slip.tenant, view, output_share=plan.output_share, now=now, preset=plan.preset)
     return choose(
         slip, n=n, attempts=attempts, excluded=excluded, rows=rows, plan=plan, failover=ruling.failover,
         policy=ruling.policy, now=now, cause=cause, strategies=strategies,
@@ -109,7 +111,8 @@ def choose(
         if not permitted:
             permitted = _last_resort(rows, attempts)
     used = spent(attempts)
-    extra = n - 1 - used
+    extra = extra_rounds(n, attempts)
+    most = failover.max_extra_rounds if counts(cause) else math.inf  # The deadline bounds waits for budgets and people.
     strategy, complaint = strategies.get(plan.strategy), ""
     if strategy is None:
         strategy, complaint = _BY_POINTS, f"the strategy {plan.strategy} is not known here, so points decide: "
@@ -120,13 +123,13 @@ def choose(
     why = ""
     if now >= slip.deadline_at:
         gave_up = first_problem(attempts) or cause or _LATE
-    elif used >= failover.max_attempts or extra > failover.max_extra_rounds:
+    elif used >= failover.max_attempts or extra > most:
         rounds = Problem(reason="no_backend", message=f"no attempt could be made in {n - 1} rounds")
         gave_up = first_problem(attempts) or cause or rounds
     else:
         if not permitted:
             wait = _wait(rows, extra, now)
-            if now + wait >= slip.deadline_at or extra >= failover.max_extra_rounds:
+            if now + wait >= slip.deadline_at or extra >= most:
                 permitted = _in_panic(rows)
         if permitted:
             wait, began = 0.0, _row_of(rows, _first_failed(attempts))
@@ -136,7 +139,7 @@ def choose(
                 strategy, complaint = _BY_POINTS, f"{error}, so points decide: "
                 ranking, scored = _rank(permitted, case, failures, strategy, began)
         elif now + wait >= slip.deadline_at or (rows and not any(_may_pass(row) for row in rows)):
-            nobody = exhausted(rows, plan, needs.role)
+            nobody = exhausted(rows, plan, needs)
             gave_up, why, wait = first_problem(attempts) or nobody, nobody.message, 0.0
     if gave_up:
         for row in permitted:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from actors.lora_names import lora_named
 from actors.router.case import Case, Row
-from messages import Exclusion
+from messages import Exclusion, Media
 
 UNTIL_CHANGED = frozenset({"account", "manual"})
 """Causes of an open breaker that do not pass by themselves: nobody gets through, not even in panic."""
@@ -77,12 +78,17 @@ def _unsuited(row: Row, case: Case, *, strict: bool) -> bool:
         row.barred, row.reason = "model", f"serves {row.model}, not {needs.model}"
     elif needs.role and (needs.role in known.roles_denied or (known.roles and needs.role not in known.roles)):
         row.barred, row.reason = "role", f"is not for the role {needs.role}"
-    elif needs.media.loras and known.loras is not None and not set(needs.media.loras) <= set(known.loras):
-        missing = sorted(set(needs.media.loras) - set(known.loras))
+    elif needs.media.loras and known.loras is not None and (missing := _missing_loras(needs.media, known.loras)):
         row.barred, row.reason = "lora", f"lacks the LoRA {', '.join(missing)}"
     elif strict and not any(row.is_called(name) for name in case.plan.pool):
         row.barred, row.reason = "pool", f"is not in the pool of {case.plan.rule}"
     return bool(row.barred)
+
+
+def _missing_loras(media: Media, there: tuple[str, ...]) -> list[str]:
+    """Those that nothing there is named by. A graph of the job's own names files as the server does."""
+    graph = bool(media.node_types)
+    return sorted(name for name in media.loras if name not in there and (graph or lora_named(name, there) is None))
 
 
 def _open(row: Row, now: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from actors.router.case import Case, Row
-from messages import Parameters, adjusted
+from messages import Needs, Parameters, Preset, adjusted
 from messages.policies import Change, Degrade
 
 STEP_IN_WORDS: dict[Degrade, str] = {
@@ -52,7 +52,19 @@ def fit(rows: list[Row], case: Case) -> None:
         at_most = read if ratio <= 1.0 else int(read * ratio) + 1
         row.worst_case_tokens = at_most + tokens
         made = media if row.parameters is None or media is None else adjusted(media, row.parameters)
-        row.worst_case_microdollars = price.worst(at_most, tokens, made, seconds=left)
+        row.worst_case_microdollars = price.worst(at_most, tokens, made, seconds=left, quality=needs.rated)
+
+
+def sizes(needs: Needs, preset: Preset, backend: str) -> dict[str, int]:
+    """What the quality level makes of the steps, size and frames that a backend is asked for."""
+    own, found = preset.backends.get(backend, preset), dict[str, int]()
+    for name in NUMBERS:
+        value: int | None = getattr(own, name) or getattr(preset, name)
+        if value is None or name in needs.stated or value == getattr(needs.media, name):
+            continue
+        if name != "frames" or needs.asset == "video":
+            found[name] = value
+    return found
 
 
 def _adjust(row: Row, case: Case, wished: tuple[str, ...], models: Mapping[str, Row]) -> int:
@@ -70,13 +82,8 @@ def _adjust(row: Row, case: Case, wished: tuple[str, ...], models: Mapping[str, 
         changes.append(f"{needs.quality}: {own.max_output_tokens} output tokens instead of {tokens}")
         tokens = own.max_output_tokens
     if needs.asset != "text":
-        for name in NUMBERS:
+        for name, value in sizes(needs, plan.preset, row.backend).items():
             asked: int = getattr(needs.media, name)
-            value: int | None = getattr(own, name) or getattr(plan.preset, name)
-            if value is None or name in needs.stated or value == asked:
-                continue
-            if name == "frames" and needs.asset != "video":
-                continue
             changed[name] = value
             changes.append(f"{needs.quality}: {name} {value}" + (f" instead of {asked}" if asked else ""))
     variant = _variant(row.model, {**plan.preset.variants, **own.variants}, models, needs.model)

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from actors.prices import in_force
 from actors.router.rulebook import Rulebook, spellings
-from messages import Backend, BackendRule, CatalogueEntry, Known, Model, ModelPrice
+from messages import Backend, BackendRule, CatalogueEntry, Known, Model, ModelPrice, Price
 
 ASSETS = frozenset({"text", "image", "video", "audio", "embedding"})
 """Capabilities that say what a model makes."""
+CEILING = "budgeting.unknown_price_ceiling_microdollars"
+"""The source of a price that nobody knows, and that counts as a ceiling by the settings."""
 _FREE = Known().price
 """The default itself, so that it is left out of events."""
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def lean(value: S) -> S:
+    """The same value with the default objects in place of their equals: only those are left out of events."""
+    changes: dict[str, Any] = {}
+    for field in msgspec.structs.fields(type(value)):
+        own = getattr(value, field.name)
+        if type(own) is type(field.default) and own == field.default:
+            changes[field.name] = field.default
+        elif isinstance(own, msgspec.Struct):
+            changes[field.name] = lean(own)
+    return msgspec.structs.replace(value, **changes)
 
 
 Prices = Mapping[tuple[str, str], ModelPrice]
 """Prices that were set while running, by seller (a backend or a provider) and model."""
 
 
-def known_of(backend: Backend, model: Model, rulebook: Rulebook, prices: Prices) -> Known:
-    """What stands about one model of a backend: the backend's own word, completed by the catalogue and the prices in force."""
+def known_of(
+    backend: Backend, model: Model, rulebook: Rulebook, prices: Prices, *, price_ceiling: int | None = None
+) -> Known:
+    """What stands about one model of a backend: the backend's own word, completed by the catalogue and the prices in force.
+
+    `price_ceiling`: micro-dollars that a request at an unknown price counts as; None: it stays unknown.
+    """
     rule = rulebook.backends.get(backend.backend, BackendRule())
     entries = rulebook.entries(backend.backend, model.name)
     names = tuple(sorted({*spellings(model.name), *(key for key, _ in entries if key != model.name)}))
@@ -32,6 +56,8 @@ def known_of(backend: Backend, model: Model, rulebook: Rulebook, prices: Prices)
 
     of_backend, of_provider = prices.get((backend.backend, model.name)), prices.get((backend.provider, model.name))
     price = in_force(model.price, of_backend, of_provider)
+    if price.unknown and price_ceiling is not None:
+        price = Price(per_request=price_ceiling, source=CEILING)
     tier = next((entry.quality_tier for _, entry in entries if entry.quality_tier is not None), model.quality_tier)
     return Known(
         local=backend.local,

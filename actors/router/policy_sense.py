@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
+from actors import json_schema
 from actors.router.policy_fault import Say, nearest
 from actors.router.policy_lines import Path
 from messages.policies import Change, Policy, Rule
@@ -95,11 +96,28 @@ def _rule(rule: Rule, path: Path, given: _Given, strategies: Collection[str], sa
         if capability and capability in rule.requires:
             at = (*path, "prefers", rule.prefers.index(capability))
             say(at, capability, f"{capability} is required already: a rule either requires or prefers it")
+    _checks(rule, path, say)
     # The default of fallbacks contradicts nobody, only a number that somebody wrote.
     attempts, fallbacks = rule.max_attempts, rule.fallbacks
     if attempts is not None and given("fallbacks") is not None and attempts < 1 + fallbacks:
         text = f"{attempts} attempts leave no room for {fallbacks} fallbacks: use {1 + fallbacks} or more, or fewer fallbacks"
         say((*path, "max_attempts"), attempts, text)
+
+
+def _checks(rule: Rule, path: Path, say: Say) -> None:
+    checks, at = rule.checks, (*path, "checks")
+    for key, patterns in (("must_match", checks.must_match), ("must_not_match", checks.must_not_match)):
+        for index, pattern in enumerate(patterns):
+            try:
+                json_schema.has("", pattern)
+            except json_schema.NoPattern as error:
+                say((*at, key, index), pattern, str(error))
+    if 0 < checks.max_characters < checks.min_characters:
+        text = f"at most {checks.max_characters} characters are fewer than min_characters, {checks.min_characters}"
+        say((*at, "max_characters"), checks.max_characters, text)
+    if checks.soft_below < checks.hard_below:
+        text = f"{checks.soft_below:g} is under hard_below, {checks.hard_below:g}: nothing would be told and used"
+        say((*at, "soft_below"), f"{checks.soft_below:g}", text)
 
 
 def _members(rule: Rule, path: Path, say: Say) -> None:

@@ -66,7 +66,7 @@ def usual_choice(
         adaptive=msgspec.structs.replace(ruling.plan.adaptive, method="epsilon", epsilon=0.0, enough=0),
     )
     slip = Slip(tenant=tenant, job=JOB, submitted_at=now, deadline_at=now + left, input_seq=0, needs=needs)
-    rows = survey(needs, tenant, view, output_share=plan.output_share, now=now)
+    rows = survey(needs, tenant, view, output_share=plan.output_share, now=now, preset=plan.preset)
     choice = choose(
         slip, n=1, attempts=(), excluded=(), rows=rows, plan=plan, failover=ruling.failover, policy=ruling.policy, now=now,
         cause=None, strategies=strategies,

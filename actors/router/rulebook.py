@@ -171,6 +171,7 @@ class Rulebook:
             prefers=rule.prefers,
             degrade={name: step for name, step in self.degrade.items() if name in prefers},
             required_fields=rule.required_fields,
+            checks=rule.checks,
             preset=self._preset(needs),
             output_share=self.analysis.output_share,
             weights=self.weights,

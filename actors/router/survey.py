@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from actors.router.case import Row
+from actors.router.fit import sizes
 from actors.router.view import View
-from messages import Features, Needs, Stats
+from messages import Features, Media, Needs, Parameters, Preset, Stats, adjusted
 from messages.fleet import task_key, workflow_key
 
 DEFAULT_JOB_SECONDS = {"image": 10.0, "video": 60.0, "audio": 10.0, "embedding": 0.5}
@@ -15,6 +17,7 @@ PRIOR_RUNS = 1.0
 """The stated speed counts as so many measured runs."""
 FRESH_SECONDS = 60.0
 """Younger measurements are not discounted for their age."""
+_NO_PRESET = Preset()
 SHORTEST = 1e-6
 """Seconds; a shorter stated time counts as this where its logarithm is taken."""
 
@@ -27,8 +30,12 @@ def remembered(stats: Stats, now: float, stale_seconds: float) -> float:
     return stats.weight * 0.5 ** (age / stale_seconds)
 
 
-def survey(needs: Needs, tenant: str, view: View, *, output_share: float, now: float) -> list[Row]:
-    """A row for every model of every backend, in order of their names. Seconds, micro-dollars, jobs."""
+def survey(
+    needs: Needs, tenant: str, view: View, *, output_share: float, now: float, preset: Preset = _NO_PRESET
+) -> list[Row]:
+    """A row for every model of every backend, in order of their names. Seconds, micro-dollars, jobs. What is made costs what
+    it does in the size that the quality level's `preset` gives it.
+    """
     rules = view.rulebook
     stale, since = rules.adaptive.stale_seconds, now - rules.window_seconds
     expected = float(needs.output_tokens or needs.max_output_tokens * output_share)
@@ -86,8 +93,8 @@ def survey(needs: Needs, tenant: str, view: View, *, output_share: float, now: f
         if ahead >= slots:
             queue = ahead - slots + 1
             wait = queue * service / slots
-        loaded = entry.model in there.loaded
-        if there.loaded and not loaded:
+        loaded = there.loaded is not None and entry.model in there.loaded
+        if there.loaded is not None and not loaded:
             switch = known.swap_seconds if stats is None or stats.swap_seconds is None else stats.swap_seconds
         price = known.price
         for breaker in (entry.breaker, there.breaker):
@@ -98,10 +105,11 @@ def survey(needs: Needs, tenant: str, view: View, *, output_share: float, now: f
                 tokens_in * ratio * price.input_per_mtok + typical * price.output_per_mtok
             ) / 1e6 + price.per_request
             if not text:
-                dollars += needs.media.images * price.per_image + needs.media.seconds * price.per_second
+                made = _made(needs, preset, entry.backend)
+                dollars += made.images * price.per_image + made.seconds * price.per_second
         else:
-            media = None if text else needs.media
-            dollars = price.cost(ceil(tokens_in * ratio), ceil(typical), media, seconds=service)
+            media = None if text else _made(needs, preset, entry.backend)
+            dollars = price.cost(ceil(tokens_in * ratio), ceil(typical), media, seconds=service, quality=needs.rated)
         features = Features(
             price_microdollars=dollars,
             service_seconds=service,
@@ -128,6 +136,12 @@ def survey(needs: Needs, tenant: str, view: View, *, output_share: float, now: f
         )
         rows.append(Row(entry.backend, entry.model, known, features))
     return rows
+
+
+def _made(needs: Needs, preset: Preset, backend: str) -> Media:
+    """What the backend is asked for: in the size that the quality level gives it."""
+    changed: dict[str, Any] = sizes(needs, preset, backend)
+    return adjusted(needs.media, Parameters(**changed)) if changed else needs.media
 
 
 def _scopes(needs: Needs, tenant: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from actors.router.known import known_of
+from actors.router.known import known_of, lean
 from actors.router.rulebook import Rulebook, Ruling
 from messages import Backend, Breaker, Epoch, Known, Load, Model, ModelPrice, Needs, Policy, Stats
 from messages.fleet import ALL_MODELS
@@ -34,7 +34,7 @@ class There:
         self.load: Load | None = None
         self.breaker: Breaker | None = None
         """That of its account: holds for every model."""
-        self.loaded: tuple[str, ...] = ()
+        self.loaded: tuple[str, ...] | None = None
         self.vram_free_mb = -1
         self.ahead = 0
         self.saturated = False
@@ -87,7 +87,9 @@ class Entry:
 class View:
     """The facts, by name. Changes only from facts and from decisions that were said; a decision never changes it."""
 
-    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+    def __init__(self, policies: Iterable[Policy] = (), *, price_ceiling: int | None = None) -> None:
+        self.price_ceiling = price_ceiling
+        """Micro-dollars that a request at an unknown price counts as; None: it stays unknown."""
         self.backends: dict[str, Backend] = {}
         self.breakers: dict[tuple[str, str], Breaker] = {}
         self.stats: dict[tuple[str, str, str], Stats] = {}
@@ -191,6 +193,7 @@ class View:
                 equal = self.epoch.at >= self.rulebook.weights_at
                 plan = msgspec.structs.replace(found.plan, epoch=self.epoch.epoch, equal_weights=equal)
                 found = msgspec.structs.replace(found, plan=plan)
+            found = msgspec.structs.replace(found, plan=lean(found.plan), failover=lean(found.failover))
             if len(self._rulings) >= MOST_RULINGS:
                 self._rulings = {}
             self._rulings[key] = found
@@ -205,13 +208,16 @@ class View:
         before = {entry.model: entry for entry in self._of.get(backend.backend, ())}
         entries: list[Entry] = []
         for model in sorted({m.name: m for m in backend.models}.values(), key=lambda m: m.name):
-            entry = Entry(there, model, known_of(backend, model, self.rulebook, self.prices))
+            entry = Entry(there, model, self._known_of(backend, model))
             entry.measured(self.stats.get((backend.backend, model.name, "-")))
             entry.breaker = self.breakers.get((backend.backend, model.name))
             if model.name in before:
                 entry.sent = before[model.name].sent
             entries.append(entry)
         self._of[backend.backend] = entries
+
+    def _known_of(self, backend: Backend, model: Model) -> Known:
+        return known_of(backend, model, self.rulebook, self.prices, price_ceiling=self.price_ceiling)
 
     def _line_up(self) -> None:
         self.entries = [entry for name in sorted(self._of) for entry in self._of[name]]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from actors.router.case import Case, Row, Strategy
-from messages import Plan, Problem
+from messages import Needs, Plan, Problem
 
-MOST_REASONS = 12
-"""So many candidates are named when nobody may run a job."""
+MOST_REASONS = 3
+"""So many different reasons are told when nobody may run a job, the most frequent ones, each with one example."""
 MOST_OF_POOL = 64
 """So many of an exhausted pool: every model of a usual one, and still short enough for an event."""
+_FIGURES = re.compile(r"\d[\d,.]*")
 
 
 def reason_of(ranking: Sequence[Row], strategy: Strategy, case: Case, *, explored: bool) -> str:
@@ -22,28 +24,26 @@ def reason_of(ranking: Sequence[Row], strategy: Strategy, case: Case, *, explore
         return f"{best.backend} serves the preferred model {needs.preferred_model}"
     if len(ranking) == 1:
         return f"{best.backend} is the only one that may run it"
-    if explored:
-        return f"{best.backend} is tried by {strategy.name} to learn how it does"
-    if any(best.is_called(name) for name in case.plan.chain):
-        return f"{best.backend} is next in the chain of the model that failed"
     follower = ranking[1]
+    both = best.backend == follower.backend  # Then only the models tell them apart.
+    first, second = (f"{row.backend}/{row.model}" if both else row.backend for row in (best, follower))
+    if explored:
+        return f"{first} is tried by {strategy.name} to learn how it does"
+    if any(best.is_called(name) for name in case.plan.chain):
+        return f"{first} is next in the chain of the model that failed"
     why = f", which {follower.reason}" if follower.reason and not best.reason else ""
     if strategy.name != "weighted_score":  # Only points say something by themselves.
-        return f"{best.backend} leads by {strategy.name}; next is {follower.backend}{why}"
-    return (
-        f"{best.backend} leads with {best.score:.1f} points; next is {follower.backend} with {follower.score:.1f}{why}"
-    )
+        return f"{first} leads by {strategy.name}; next is {second}{why}"
+    return f"{first} leads with {best.score:.1f} points; next is {second} with {follower.score:.1f}{why}"
 
 
-def exhausted(rows: Sequence[Row], plan: Plan, role: str) -> Problem:
-    """Why nobody can run the job, naming each candidate's reason; an exhausted pool names its role and each model."""
+def exhausted(rows: Sequence[Row], plan: Plan, needs: Needs) -> Problem:
+    """Why nobody can run the job: the most frequent reasons; an exhausted pool names its role and each model."""
     if not rows:
         return Problem(reason="no_backend", message="no backend is known; start one, or see `turnout doctor`")
     if not (plan.strict and plan.pool):
-        reasons = "; ".join(f"{row.backend}/{row.model} {row.reason}" for row in rows[:MOST_REASONS])
-        more = f"; and {len(rows) - MOST_REASONS} more" if len(rows) > MOST_REASONS else ""
-        return Problem(reason="no_backend", message=f"no backend may run this job: {reasons}{more}")
-    what = f"the pool of the role {role}" if role else f"the pool of {plan.rule}"
+        return Problem(reason="no_backend", message=f"no backend may run this job: {_nobody(rows, needs)}")
+    what = f"the pool of the role {needs.role}" if needs.role else f"the pool of {plan.rule}"
     skipped: list[str] = []
     for name in plan.pool:
         there = [row for row in rows if row.is_called(name)]
@@ -51,3 +51,37 @@ def exhausted(rows: Sequence[Row], plan: Plan, role: str) -> Problem:
         skipped += [] if there else [f"{name} is served by nobody"]
     more = f"; and {len(skipped) - MOST_OF_POOL} more" if len(skipped) > MOST_OF_POOL else ""
     return Problem(reason="no_backend", message=f"{what} is exhausted: {'; '.join(skipped[:MOST_OF_POOL])}{more}")
+
+
+def _nobody(rows: Sequence[Row], needs: Needs) -> str:
+    """`none of 18 models can do audio`; else `a/m lacks audio (12 of 18 models); b/n is unhealthy; …`."""
+    alike: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row.barred, _kind(row)), []).append(row)
+    if len(alike) == 1 and len(rows) > 1:
+        first = rows[0]
+        if first.barred == "model":
+            return f"none of {len(rows)} models is {needs.model}"
+        lacking = first.reason.removeprefix("lacks ")
+        if first.barred == "capability" and lacking in (*needs.capabilities, needs.asset):
+            return f"none of {len(rows)} models can do {lacking}"
+    groups = sorted(alike.values(), key=len, reverse=True)  # Equal ones stay in their order.
+    told = [_example(group, len(rows)) for group in groups[:MOST_REASONS]]
+    left = sum(len(group) for group in groups[MOST_REASONS:])
+    if left:
+        told.append(f"and {left} {'model' if left == 1 else 'models'} for other reasons")
+    return "; ".join(told)
+
+
+def _kind(row: Row) -> str:
+    """What two reasons must share to be told as one: the text without its figures; of `model`, whose text names it, nothing."""
+    return "" if row.barred == "model" else _FIGURES.sub("#", row.reason)
+
+
+def _example(group: Sequence[Row], of: int) -> str:
+    """The first of a group with its reason, and how many it stands for."""
+    said = f"{group[0].backend}/{group[0].model} {group[0].reason}"
+    if len(group) == 1:
+        return said
+    share = f"{len(group)} of {of}" if len(group) < of else "both" if of == 2 else f"all {of}"
+    return f"{said} ({share} models)"

@@ -24,7 +24,7 @@ from messages import Message, Policy
 T = TypeVar("T")
 COMMANDS = {
     name: EntryPoint(name, f"actors.console.{name}:{name}", app.GROUP)
-    for name in ("decide", "estimate", "policy", "quote", "recommend")
+    for name in ("decide", "estimate", "get", "policy", "quote", "recommend", "submit")
 }
 
 

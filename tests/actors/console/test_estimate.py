@@ -106,7 +106,7 @@ def test_a_quote_of_the_only_one(there: Live, capsys: pytest.CaptureFixture[str]
         (("estimate", "--split", "locl=5"), 2, "split is locl: that is no backend; did you mean local?"),
         (("estimate", "--jobs", "9", "--split", "local=5"), 2, "the parts add up to 5, and there are 9 jobs"),
         (("estimate", "--jobs", "0"), 2, "jobs is 0: use 1 to"),
-        (("recommend", "--jobs", "5", "--budget", "1", "--capability", "vision"), 1, "local/sdxl lacks vision"),
+        (("recommend", "--jobs", "5", "--budget", "1", "--capability", "vision"), 1, "none of 3 models can do vision"),
         (("estimate", "--split", "gemini=5", "--local-only"), 1, "gemini may not run these jobs"),
         (("quote", "hi", "--capability", "vision"), 1, "no backend may run this job"),
     ],

@@ -105,3 +105,5 @@ def test_a_silent_room_is_named_with_how_to_start_it():
     assert (silent.value.code, "turnout run telemetry" in silent.value.hint) == (3, True)
     with pytest.raises(Complaint, match="telemetry answered something else than JobsAre"):
         asked(b"[]")
+    with pytest.raises(Complaint, match="telemetry can't answer: the history can't be read"):
+        asked(b'{"problem":{"reason":"unavailable","message":"the history can\'t be read: disk I/O error"}}')

@@ -6,18 +6,22 @@ from typing import Any
 import msgspec
 import pytest
 from rich.console import Console, RenderableType
+from rich.text import Text
 
+from actors.console import screen
 from actors.console.board import One
 from actors.console.endings import end_line, record
 from actors.console.follow import Track, Tracks
 from actors.console.story import needs_in_words, tell
-from actors.console.watch import lines
+from actors.console.watch import Steps, lines
 from messages import (
     Analyzed,
+    Artifact,
     Attempt,
     Attempted,
     Breaker,
     Candidate,
+    Check,
     Decided,
     Done,
     Explained,
@@ -25,9 +29,13 @@ from messages import (
     Features,
     Granted,
     JobSubmit,
+    Media,
     Message,
     Needs,
+    ObjectRef,
+    Origin,
     Problem,
+    Progress,
     Reason,
     Rerouted,
     Result,
@@ -114,9 +122,59 @@ def test_needs_on_one_line() -> None:
         preferred_backend="left", prioritize_speed=True, max_cost_microdollars=1500,
     )  # fmt: skip
     assert needs_in_words(wanted) == (
-        "image; code, final, simple (score 12.5); ~30 tokens in, at most 500 out; must have lora; model flux; would like vision; "
+        "1 image; code, final, simple (score 12.5); must have lora; model flux; would like vision; "
         "prefers flux-dev; prefers left; local only; speed first; at most $0.0015"
     )
+
+
+@pytest.mark.parametrize(
+    ("asset", "media", "said"),
+    [
+        ("image", Media(images=1, width=1024, height=1024), "1 image of 1024x1024; "),
+        ("image", Media(images=3), "3 images; "),
+        ("video", Media(width=768, height=512, seconds=4.0, frames=96), "1 video of 768x512, 4 s; "),
+        ("video", Media(frames=48), "1 video of 48 frames; "),
+        ("audio", Media(seconds=10.0), "10 s of audio; "),
+        ("audio", Media(), "1 sound; "),
+    ],
+)
+def test_media_is_told_by_what_is_made_and_not_in_tokens(asset: Any, media: Media, said: str) -> None:
+    told = needs_in_words(msgspec.structs.replace(NEEDS, asset=asset, media=media, complexity_score=53.321))
+    assert told.startswith(said)
+    assert "token" not in told
+    assert "(score 53.3)" in told
+
+
+def test_embeddings_are_told_in_tokens() -> None:
+    told = needs_in_words(msgspec.structs.replace(NEEDS, asset="embedding"))
+    assert told.startswith("embedding; ")
+    assert "~30 tokens in" in told
+
+
+NOBODY = Problem(reason="no_backend", message="no backend may run this job: none of 18 models can do audio")
+
+
+def test_why_nobody_fits_is_told_once() -> None:
+    event = decided(ranking=(), others=(), gave_up=NOBODY, reason=f"gave up: {NOBODY.message}")
+    ended = Done(**WHO, ending="failed", problem=NOBODY, at=102.0)
+    explained = Explained(**WHO, n=1, chosen="", summary=f"The job is given up: {NOBODY.message}.")
+    assert drawn(list(tell([event, ended]))).count("none of 18") == 1
+    assert drawn(list(tell([event, explained, ended]))).count("none of 18") == 1
+    assert drawn(list(tell([ended]))).count("none of 18") == 1
+    watched = [line for one in (event, ended) for line in lines(one, now=100.0)]
+    assert drawn(watched).count("none of 18") == 1
+
+
+def test_only_a_screen_gets_lines_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = decided(reason="x" * 900)
+    shown = {}
+    for terminal in (False, True):
+        monkeypatch.setattr(screen, "out", Console(file=io.StringIO(), force_terminal=terminal))
+        (line,) = lines(long, now=100.0)
+        assert isinstance(line, Text)
+        shown[terminal] = line.plain
+    assert "x" * 900 in shown[False]
+    assert shown[True].endswith("xx…")
 
 
 def test_a_rejection_names_the_field() -> None:
@@ -147,7 +205,7 @@ def test_a_narrow_screen_still_shows_the_backend() -> None:
     [
         (decided(), "→ left/m1  left leads"),
         (decided(ranking=()), "held back 0 ms: right is unhealthy: no answer"),
-        (decided(gave_up=Problem(reason="no_backend", message="nobody")), "gave up: nobody"),
+        (decided(gave_up=PROBLEM, reason="gave up: nobody is left"), "gives up: nobody is left"),
         (REROUTED, "left: it broke  ⇒  left → right; model m1 -> m2"),
         (ATTEMPTED, "server_error after 500 ms: left: it broke"),
         (DONE, "✔ succeeded  right/m2  $0.0015  4.0 s  7 tokens  2 attempts"),
@@ -157,6 +215,37 @@ def test_a_narrow_screen_still_shows_the_backend() -> None:
 def test_watch_says_one_line(event: Message, said: str) -> None:
     (line,) = lines(event, now=100.0)
     assert said in drawn([line])
+
+
+def step(number: int, stage: Any = "working", share: float | None = None, n: int = 1) -> Progress:
+    return Progress(**WHO, n=n, number=number, stage=stage, backend="a", share=share, text="step 1 of 9")
+
+
+def test_watch_tells_a_new_stage_and_every_tenth_of_the_work() -> None:
+    steps = Steps()
+    shares = [0.0, 0.05, 0.09, 0.11, 0.1, 0.35, 1.0, 1.0]
+    assert [share for share in shares if steps.tells(step(1, share=share))] == [0.0, 0.11, 0.35, 1.0]
+    assert steps.tells(step(1, "loading"))
+    assert not steps.tells(step(2, "loading"))
+    assert steps.tells(step(1, "loading", n=2))
+    (line,) = lines(step(1, share=0.5), now=0.0)
+    assert "█░" in drawn([line])
+    assert "50%  step 1 of 9" in drawn([line])
+    assert list(lines(step(0, "called"), now=0.0)) == []
+
+
+def test_the_story_names_files_embeddings_and_checks() -> None:
+    ref = ObjectRef(key="t/j/1/0", size_bytes=1_234, sha256="", media_type="image/png")
+    file = Artifact(name="a.png", ref=ref, origin=Origin(backend="a", model="m"), width=64, height=48, expires_at=0.0)
+    checks = (Check(name="size", verdict="soft_fail", message="another"), Check(name="v", verdict="pass", score=4.5))
+    done = Done(**WHO, ending="succeeded", result=Result(artifacts=(file,) * 14, checks=checks), at=1.0)
+    told = drawn(list(tell([done])))
+    assert told.count("a.png: image/png, 64 x 48, 1,234 bytes") == 12
+    assert "and 2 more" in told
+    assert "size: soft_fail: another" in told
+    assert "v: pass, 4.5 of 5" in told
+    vectors = Done(**WHO, ending="succeeded", result=Result(embeddings=((0.5,) * 8,) * 3), at=1.0)
+    assert "3 embeddings of 8 numbers" in drawn(list(tell([vectors])))
 
 
 def test_watch_says_more_when_asked() -> None:

@@ -150,6 +150,17 @@ def test_omitted_candidates_are_counted() -> None:
     assert told(omitted=84).summary.endswith(" 84 more are not listed.")
 
 
+def test_models_that_the_same_thing_stands_against_are_counted() -> None:
+    deaf = tuple(candidate("comfyui", model=f"m-{n}", barred="capability", reason="lacks audio") for n in range(12))
+    assert told(others=(*deaf, BROKEN)).summary.endswith(
+        "13 others may not run it: comfyui (capability, 12 models), broken (breaker)."
+    )
+    assert (
+        "Not permitted: comfyui/m-0 lacks audio (12 models); broken/m has an open breaker for 30 s: 3 failures."
+        in told(ranking=(), others=(*deaf, BROKEN)).summary
+    )
+
+
 FIGURES = st.floats(0, 1e6)
 CANDIDATES = st.builds(
     lambda name, score, parts, features, changes, model: candidate(

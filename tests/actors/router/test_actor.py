@@ -44,7 +44,7 @@ class Shelf:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
 
-    async def keep(self, key: str, data: bytes) -> None:
+    async def keep_once(self, key: str, data: bytes) -> None:
         self.kept[key] = data
 
 
@@ -142,7 +142,7 @@ def test_routers_that_decide_otherwise_keep_theirs_apart() -> None:
 
 def test_when_it_can_not_be_kept_nothing_is_said() -> None:
     class Broken(Shelf):
-        async def keep(self, key: str, data: bytes) -> None:
+        async def keep_once(self, key: str, data: bytes) -> None:
             raise OSError("no space left")
 
     made = router(fleet=30)

@@ -6,9 +6,24 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.router.verify import check
-from messages import Candidate, Change, Match, Media, Message, Model, Parameters, Policy, Preset, Price, Rule, Stats
+from messages import (
+    Candidate,
+    Change,
+    Match,
+    Media,
+    Message,
+    Model,
+    Parameters,
+    Policy,
+    Preset,
+    Price,
+    Rate,
+    Rule,
+    Stats,
+)
 from tests.actors.router.fleets import Job, choice, facts, jobs, view_of
 from tests.messages.samples import T0, backend, slip
 
@@ -60,6 +75,35 @@ def test_images_and_seconds_are_in_the_worst_case() -> None:
     assert only(model(price=price), media=media).worst_case_microdollars == 1
 
 
+RATES = tuple(
+    Rate(up_to_pixels=1024 * 1024, quality=word, microdollars=each) for word, each in (("low", 6), ("medium", 53), ("high", 211))
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("quality", "each"), [("draft", 6), ("standard", 53), ("final", 211)])
+def test_pictures_are_reserved_and_expected_at_the_rate_of_their_quality(quality: str, each: int) -> None:
+    price = Price(image_rates=RATES, per_image=401)
+    media = Media(images=2, width=1024, height=1024)
+    job = Job(slip(needs={"asset": "image", "quality": quality, "media": media, "max_output_tokens": 0}))
+    made = choice(view_of(model(price=price, capabilities=("image",))), job)
+    (found,) = made.everything()
+    assert (found.worst_case_microdollars, found.features.price_microdollars) == (2 * each, 2 * each)
+    assert check(made.decided) == ""
+    assert made.ranking
+    plain = model(price=Price(image_rates=(Rate(up_to_pixels=2048 * 2048, microdollars=134),), per_image=240))
+    found = only(plain, asset="image", quality=quality, media=media, max_output_tokens=0)
+    assert found.worst_case_microdollars == 2 * 134
+
+
+@given(st.sampled_from(["draft", "standard", "final"]), st.sampled_from(["", "high", "xhigh"]))
+def test_a_quality_that_the_price_list_does_not_have_is_of_the_dearest_kind(quality: str, listed: str) -> None:
+    rates = (Rate(quality=listed, microdollars=7), Rate(quality="max", microdollars=9))
+    found = only(
+        model(price=Price(image_rates=rates)), asset="image", quality=quality, media=Media(images=1), max_output_tokens=0
+    )  # fmt: skip
+    assert found.worst_case_microdollars == (7 if (quality, listed) == ("final", "high") else 9)
+
+
 # ---------------------------------------------------------------------------------------------------- presets
 
 DRAFT = Preset(
@@ -79,6 +123,15 @@ def test_a_quality_level_changes_the_parameters_and_says_so() -> None:
         "draft: width 512 instead of 1024",
         "draft: height 512",
     )
+
+
+def test_the_size_that_the_quality_level_gives_is_expected_as_it_is_reserved() -> None:
+    price = Price(image_rates=(*RATES, Rate(up_to_pixels=512 * 512, quality="low", microdollars=2)), per_image=401)
+    found = only(
+        model(price=price), POLICY, quality="draft", asset="image", media=Media(images=3), max_output_tokens=0,
+        stated=("max_output_tokens",),
+    )  # fmt: skip
+    assert (found.worst_case_microdollars, found.features.price_microdollars) == (6, 6)
 
 
 def test_the_next_backend_gets_its_own() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from actors.router.known import known_of
+from actors.router.known import known_of, lean
 from actors.router.rulebook import Rulebook
-from messages import Backend, BackendRule, CatalogueEntry, Model, Policy, Price
+from messages import Backend, BackendRule, CatalogueEntry, Known, Model, Plan, Policy, Price, Weights
 from tests.messages.samples import backend
 
 
@@ -86,3 +87,17 @@ def test_price_slots_and_memory_are_the_backends() -> None:
 )
 def test_why_a_backend_takes_no_work(changes: dict[str, Any], unfit: str) -> None:
     assert known(backend("a", **changes)).unfit == unfit
+
+
+def test_what_equals_a_default_is_left_out_of_events() -> None:
+    plan = Plan(strategy="weighted_scores"[:-1], output_share=1 / 2, weights=Weights(cost=60.0 / 2, speed=7.0))
+    slim = lean(plan)
+    assert slim == plan
+    assert slim.weights.cost is Weights().cost
+    assert msgspec.json.encode(slim) == b'{"weights":{"speed":7.0}}'
+    assert msgspec.json.decode(msgspec.json.encode(slim), type=Plan) == plan
+    assert msgspec.json.encode(lean(Plan(weights=Weights(cost=60.0 / 2)))) == b"{}"
+
+
+def test_another_type_of_number_stays_as_it_is() -> None:
+    assert type(lean(Known(multiplier=1.0)).multiplier) is float

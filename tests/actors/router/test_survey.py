@@ -149,13 +149,22 @@ def test_own_decisions_are_ahead_too() -> None:
 
 @pytest.mark.parametrize(
     ("loaded", "measured", "seconds"),
-    [((), None, 0), (("m",), None, 0), (("n",), None, 12.0), (("n",), 3.0, 3.0), (("n", "m"), 3.0, 0)],
+    [
+        (None, None, 0),
+        ((), None, 12.0),
+        (("m",), None, 0),
+        (("n",), None, 12.0),
+        (("n",), 3.0, 3.0),
+        (("n", "m"), 3.0, 0),
+    ],
 )
-def test_what_it_takes_to_load_the_model(loaded: tuple[str, ...], measured: float | None, seconds: float) -> None:
+def test_what_it_takes_to_load_the_model(
+    loaded: tuple[str, ...] | None, measured: float | None, seconds: float
+) -> None:
     there = backend("a", models=(Model(name="m", swap_seconds=12.0),))
     load = Load(backend="a", waiting=0, running=0, loaded=loaded, vram_free_mb=700, at=T0)
     found = seen(there, load, stats(swap_seconds=measured))
-    assert (found.switch_seconds, found.loaded, found.vram_free_mb) == (seconds, "m" in loaded, 700)
+    assert (found.switch_seconds, found.loaded, found.vram_free_mb) == (seconds, "m" in (loaded or ()), 700)
 
 
 def test_an_open_breaker_shows_until_its_time() -> None:
