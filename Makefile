@@ -9,7 +9,7 @@ READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format bench soak lock clean
+.PHONY: help setup demo dev test check format bench soak live lock clean
 
 help: ## list the targets
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +29,8 @@ demo: $(READY) ## run the demo
 dev: $(READY) ## run a development node
 	$(BIN)/turnout dev
 
-test: $(READY) ## run the tests, all but the soak tests
-	$(BIN)/python -m pytest -q -m "not soak"
+test: $(READY) ## run the tests, all but the soak and live tests
+	$(BIN)/python -m pytest -q -m "not soak and not live"
 
 check: $(READY) ## check format, lint, types and architecture
 	$(BIN)/ruff format --check .
@@ -47,6 +47,9 @@ bench: $(READY) ## run the benchmarks
 
 soak: $(READY) ## run the soak tests; SEEDS=... is passed on
 	$(BIN)/python -m pytest -m soak --timeout=$(SOAK_TIMEOUT)
+
+live: $(READY) ## ask real providers with the keys of the environment; at most TURNOUT_LIVE_CENTS=5
+	$(BIN)/python -m pytest -m live -rs -s tests/live
 
 # Keeps the pins it finds; UPGRADE=--upgrade takes the newest of everything. Needs uv.
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -12,7 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 from actors.actor import Actor, Heard
+from actors.alert_settings import thresholds, webhooks_of
 from actors.analyzer.actor import Analyzer
+from actors.executor import (
+    adding,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+    script,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+    switch,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+)
 from actors.executor.actor import Executor, Served
 from actors.executor.claim import Drainer, InHand
 from actors.executor.discover import Discovery
@@ -21,11 +27,17 @@ from actors.guardrail import (
     breaker,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
     breaker_hand,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
 )
-from actors.guardrail.actor import Guardrail, Sweeper
+from actors.guardrail.actor import Guardrail
+from actors.guardrail.budgets import configured
+from actors.guardrail.ceilings import counting
 from actors.guardrail.fold import Fold
 from actors.guardrail.ledger import Ledger
+from actors.guardrail.monitor import Monitor
+from actors.guardrail.sweeper import Sweeper
 from actors.host import Host
 from actors.journal import Journal
+from actors.notifier.actor import Notifier
+from actors.notifier.post import post
 from actors.registry.actor import Registry
 from actors.registry.aside import Aside, NoAnswer
 from actors.registry.gpu import Look, Nvml
@@ -40,7 +52,7 @@ from actors.router.actor import Router
 from actors.router.case import Strategy
 from actors.router.shipped import overrides_from, shipped_policies
 from actors.router.strategies import load_strategies
-from actors.settings import Settings, SettingsError
+from actors.settings import Budget, Settings, SettingsError
 from actors.telemetry.actor import Telemetry
 from actors.telemetry.history import History, Offload
 from actors.voice import Boundary
@@ -50,14 +62,15 @@ from bus.topology import work_queue
 from messages import Deployment, Policy
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "front": ("analyzer", "router", "guardrail", "breaker", "sweeper"),
+    "front": ("analyzer", "router", "guardrail", "breaker", "sweeper", "monitor"),
     "analyzer": ("analyzer",),
     "router": ("router",),
-    "guardrail": ("guardrail", "breaker", "sweeper"),
+    "guardrail": ("guardrail", "breaker", "sweeper", "monitor"),
     "registry": ("registry", "drainer"),
     "executor": ("executor", "sensor"),
     "telemetry": ("telemetry",),
     "explainer": ("explainer",),
+    "notifier": ("notifier",),
 }
 """What `turnout run <part>` starts."""
 ALL_ROOMS = (
@@ -66,12 +79,14 @@ ALL_ROOMS = (
     "guardrail",
     "breaker",
     "sweeper",
+    "monitor",
     "registry",
     "drainer",
     "executor",
     "sensor",
     "telemetry",
     "explainer",
+    "notifier",
 )
 HEADS = 256
 """Heads a front takes in hand at once."""
@@ -175,8 +190,11 @@ def build(
 
     policies, strategies = routing(environment)
 
+    billing = alert_thresholds(environment)
+
     def router() -> Router:
-        return Router(keeper=journal, policies=policies, strategies=strategies)
+        ceiling = settings.budgeting.unknown_price_ceiling_microdollars
+        return Router(keeper=journal, policies=policies, strategies=strategies, price_ceiling=ceiling)
 
     def analyzer() -> Analyzer:
         return Analyzer(
@@ -190,7 +208,7 @@ def build(
         return Guardrail(
             journal=journal,
             ledger=ledger,
-            budgets=settings.budgets,
+            budgets=(*settings.budgets, *counting(billing, settings.budgets)),
             rules=settings.breaker,
             budgeting=settings.budgeting,
         )
@@ -198,7 +216,8 @@ def build(
     def executor() -> Executor:
         return Executor(
             journal=journal, roster=rosters["executor"], in_hand=in_hand, clock=bus.now, served=known,
-            host=this_host() if gpus is not None else "",
+            host=this_host() if gpus is not None else "", health_seconds=settings.health_interval_seconds,
+            groups=settings.groups, grouping=settings.grouping,
         )  # fmt: skip
 
     def drainer() -> Drainer:
@@ -219,8 +238,13 @@ def build(
         "router": lambda: Room(router, queues=router_queues),
         "guardrail": lambda: Room(guardrail, queues=guardrail_queues),
         "breaker": lambda: Room(lambda: Fold(rules=settings.breaker), queues=[(topology.FOLD, HEADS)]),
-        "sweeper": lambda: Room(lambda: Sweeper(journal=journal, ledger=ledger), queues=[(topology.SWEEP, HEADS)]),
-        "registry": lambda: Room(lambda: Registry(queues=ServerQueues(bus), roster=rosters["registry"])),
+        "sweeper": lambda: Room(lambda: Sweeper(journal=journal, ledger=ledger)),
+        "monitor": lambda: Room(
+            lambda: Monitor(targets=settings.latency_targets, thresholds=billing), queues=[(topology.MONITOR, HEADS)]
+        ),
+        "registry": lambda: Room(
+            lambda: Registry(queues=ServerQueues(bus), roster=rosters["registry"], ahead=settings.grouping.ahead)
+        ),
         "drainer": lambda: Room(drainer),
         "executor": lambda: Room(executor),
         "sensor": lambda: Room(
@@ -230,8 +254,30 @@ def build(
             telemetry(), queues=[(topology.TELEMETRY, 4 * HEADS), (topology.TELEMETRY_RATE, HEADS)]
         ),
         "explainer": lambda: Room(Explainer, queues=[(topology.EXPLAINER, HEADS)]),
+        "notifier": lambda: Room(
+            lambda: Notifier(
+                webhooks=webhooks_of(settings.webhooks, environment),
+                environment=environment,
+                journal=journal,
+                post=post,
+            ),
+            queues=[(topology.NOTIFIER, HEADS)],
+        ),
     }
     return [makers[name]() for name in names]
+
+
+def in_force(settings: Settings) -> tuple[Budget, ...]:
+    """The budgets that hold from the start, shipped ceilings included; what was set on the bus comes before them."""
+    return configured(settings.budgets, settings.budgeting)
+
+
+def alert_thresholds(environment: Mapping[str, str]) -> dict[str, int]:
+    """What providers may cost per month before somebody is told, from the environment. Raises SettingsError."""
+    try:
+        return thresholds(environment)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 @functools.cache
@@ -288,7 +334,8 @@ async def set_up(bus: Bus, settings: Settings, *, rearrange: bool = False) -> No
 def actor_classes() -> tuple[type[Actor], ...]:
     """The actor of every room, in the order of a job's way through them."""
     return (
-        Analyzer, Router, Guardrail, Fold, Sweeper, Registry, Drainer, Executor, GpuSensor, Telemetry, Explainer,
+        Analyzer, Router, Guardrail, Fold, Sweeper, Monitor, Registry, Drainer, Executor, GpuSensor, Telemetry, Explainer,
+        Notifier,
     )  # fmt: skip
 
 

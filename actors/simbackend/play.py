@@ -1,6 +1,7 @@
 """Plays one answer of the simulated backend: whole or streamed, at a pace, with a fault or without."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -63,8 +64,9 @@ async def _whole(request: web.Request, answer: dict[str, object], fault: Fault |
         return json_response(body)
     response = web.StreamResponse(headers={"content-type": "application/json"})
     response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
+    with contextlib.suppress(ConnectionError):  # Whoever asked has left, or this server dies.
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2])
     await _break(request)
     return response
 
@@ -73,6 +75,16 @@ async def _stream(
     request: web.Request, events: Sequence[bytes], speed: float, fault: Fault | None
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-cache"})
+    with contextlib.suppress(ConnectionError):  # Whoever asked has left, or this server dies.
+        await _write(request, response, events, speed, fault)
+    if fault == "cut":
+        await _break(request)
+    return response
+
+
+async def _write(
+    request: web.Request, response: web.StreamResponse, events: Sequence[bytes], speed: float, fault: Fault | None
+) -> None:
     await response.prepare(request)
     middle = max(1, len(events) // 2) if fault in {"cut", "malformed", "structure"} else len(events)
     loop = asyncio.get_running_loop()
@@ -90,10 +102,8 @@ async def _stream(
     elif fault == "structure":
         await response.write(protocol.event({"choices": {"text": "no list"}}))
     elif fault == "cut":
-        await _break(request)
-        return response
+        return
     await response.write_eof()
-    return response
 
 
 def json_response(body: bytes, status: int = 200) -> web.Response:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.contradictions import contradictions
-from actors.settings import BackendSettings, BreakerRules, Budget, BudgetRules, JobSettings, Settings
+from actors.settings import BackendSettings, BreakerRules, Budget, BudgetRules, GroupSettings, JobSettings, Settings
 from messages import Model, Price
 
 
@@ -22,7 +22,16 @@ def serving(**model: Any) -> Settings:
     return Settings(backends=(backend(models=(Model(**said),)),))
 
 
+def group(name: str = "gpu", switch: tuple[str, ...] = ("switch.sh", "{model}")) -> GroupSettings:
+    return GroupSettings(name=name, switch=switch)
+
+
+def grouped(*groups: GroupSettings) -> Settings:
+    return Settings(backends=(backend(exclusive_group="gpu"),), groups=groups)
+
+
 def test_the_defaults_hold() -> None:
+    assert list(contradictions(grouped(group()))) == []
     assert list(contradictions(Settings())) == []
     assert list(contradictions(serving(context_tokens=1, seconds_per_job=0.0, price=Price(per_request=7)))) == []
 
@@ -57,6 +66,15 @@ def test_the_defaults_hold() -> None:
             Settings(backends=(backend(models=(Model(name="m"), Model(name="m"))),)),
             ["backends[0].models[1].name is 'm'"],
         ),
+        (
+            Settings(backends=(backend(connect_timeout_seconds=0.0),)),
+            ["backends[0].connect_timeout_seconds is 0", "more than 0"],
+        ),
+        (Settings(groups=(group(),)), ["groups[0].name is 'gpu'", "no backend has an exclusive_group"]),
+        (grouped(group("gpus")), ["groups[0].name is 'gpus'", "use one of gpu"]),
+        (grouped(group(), group()), ["groups[0].name is 'gpu'", "describe a group once"]),
+        (grouped(group(switch=())), ["groups[0].switch is empty"]),
+        (grouped(group(switch=("switch.sh",))), ["groups[0].switch has no {backend}"]),
         (Settings(backends=(backend(active=False),)), ["backends[0].active is false", "exclusive_group", "'a'"]),
         (serving(name=""), ["backends[0].models[0].name is ''"]),
         (serving(price=Price(per_request=-1)), ["backends[0].models[0].price.per_request is -1", "0 (free)"]),

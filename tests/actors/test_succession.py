@@ -124,7 +124,7 @@ def test_what_never_started_is_not_spent_and_excludes_nobody(end: tuple[Work, At
 
 MODELS_FAULT: list[Outcome] = [
     "server_error", "timeout", "overloaded", "rate_limited", "invalid_structure", "missing_field", "empty",
-    "unknown_model",
+    "unknown_model", "validator_hard_fail",
 ]  # fmt: skip
 
 
