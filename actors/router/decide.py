@@ -125,7 +125,9 @@ def choose(
         gave_up = first_problem(attempts) or cause or _LATE
     elif used >= failover.max_attempts or extra > most:
         rounds = Problem(reason="no_backend", message=f"no attempt could be made in {n - 1} rounds")
-        gave_up = first_problem(attempts) or cause or rounds
+        # What the last look found says more than that it was to be repeated.
+        nobody = exhausted(rows, plan, needs) if cause is not None and not permitted else None
+        gave_up = first_problem(attempts) or nobody or cause or rounds
     else:
         if not permitted:
             wait = _wait(rows, extra, now)

@@ -172,6 +172,12 @@ def test_what_never_started_is_not_spent() -> None:
     assert last == Problem(reason="no_backend", message="no attempt could be made in 4 rounds")
 
 
+def test_who_gives_up_says_what_stood_in_the_way_and_not_that_it_would_look_again() -> None:
+    again = Problem(reason="no_backend", message="nothing may run now, looking again in 30 s")
+    last = decision(view_of(failover(max_extra_rounds=3)), n=5, cause=again).gave_up
+    assert last == Problem(reason="no_backend", message="no backend is known; start one, or see `turnout doctor`")
+
+
 def test_over_budget_everywhere_is_for_the_guardrail_to_end() -> None:
     made = decision(view_of(backend()), n=2, cause=OVER)
     assert made.gave_up is None
