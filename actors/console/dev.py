@@ -108,7 +108,7 @@ def _say_keys(discovery: node.Discovery) -> None:
             out.print(text, style="dim", soft_wrap=True)
     if not discovery.served:
         out.print(
-            "  none yet. Looking again every 5 s: start Ollama, vLLM, llama.cpp or LM Studio,",
+            "  none yet. Looking again every 5 s: start Ollama, vLLM, llama.cpp, LM Studio or ComfyUI,",
             style="yellow",
             soft_wrap=True,
         )
