@@ -121,7 +121,9 @@ class Wan2gpBackend:
 
     async def _look(self, begun: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await patiently(lambda: self._mcp.call("wangp_get_job", _job(begun)), self._poll_seconds)
+            return await patiently(
+                lambda: self._mcp.call("wangp_get_job", _job(begun)), self._poll_seconds, volatile=True
+            )
         except ToolError as error:
             raise tool_failure("wangp_get_job", str(error), self._wire.name) from error
 
