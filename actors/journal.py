@@ -37,13 +37,14 @@ class Journal:
         """The verdict on round `n`, if there is one."""
         return await self.read(Granted, tenant=tenant, job=job, n=n)
 
-    async def held(self, tenant: str, job: str) -> Held | None:
-        """The latest word that a job waits for a person, if there is one."""
+    async def held(self, tenant: str, job: str, before: float) -> Held | None:
+        """The latest word that a job waits for a person, of those stored by then (seconds on the server's clock)."""
         found: Held | None = None
         channel = Held.channel
         async for record in self._bus.read(channel.stream, channel.key_of(tenant=tenant, job=job)):
             one = codec.decode(Held, record.data, record.headers)
-            found = one if found is None or one.n > found.n else found
+            if record.time <= before and (found is None or one.n > found.n):
+                found = one
         return found
 
     async def submission(self, seq: int) -> bytes | None:

@@ -154,10 +154,13 @@ class Guardrail(Actor):
 
     @hears
     async def job_resume(self, resume: JobResume, heard: Heard) -> Says[Retry]:
-        """A person lets a held job try again: its next round. Twice is once, and what has ended or moved on stays."""
+        """A person lets a held job try again: its next round. Twice is once, and what has ended or moved on stays.
+
+        A word that comes again must not release a hold that came after it.
+        """
         tokens = heard.subject.split(".")
         tenant, job = untoken(tokens[2]), untoken(tokens[3])
-        held = await self.journal.held(tenant, job)
+        held = await self.journal.held(tenant, job, heard.stored_at)
         if held is None or await self.journal.done(tenant, job) is not None:
             return []
         decided = await self.journal.read(Decided, tenant=tenant, job=job, n=held.n)

@@ -8,7 +8,7 @@ import pytest
 from actors.journal import Journal, empty
 from bus import codec
 from bus.topology import INPUTS
-from messages import Done, Granted, Work
+from messages import Done, Granted, Held, Problem, Work
 from tests.actors.rig import Rig, play
 from tests.messages.samples import T0, attempted
 
@@ -28,6 +28,25 @@ def test_it_reads_the_one_stored_event() -> None:
         assert await journal.granted("a.b", "j-1", 2) == verdict
         assert await journal.granted("a.b", "j-1", 1) is None
         assert await journal.read(Work, backend="a", tenant="acme", job="j-1", n=1) is None
+
+    play(story)
+
+
+def test_a_hold_that_came_later_is_not_the_one_that_is_asked_for() -> None:
+    async def story(rig: Rig) -> None:
+        journal = Journal(rig.bus)
+        holds = [
+            Held(tenant="acme", job="j-1", n=n, problem=Problem(reason="over_budget", message="x"), until=T0 + 9, at=T0)
+            for n in (2, 4)
+        ]
+        await rig.publish(holds[0])
+        await rig.settle(1.0)
+        between = rig.bus.now()
+        await rig.settle(1.0)
+        assert await journal.held("acme", "j-1", between - 1.5) is None
+        await rig.publish(holds[1])
+        assert await journal.held("acme", "j-1", between) == holds[0]
+        assert await journal.held("acme", "j-1", rig.bus.now()) == holds[1]
 
     play(story)
 
