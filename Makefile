@@ -2,26 +2,30 @@
 
 PYTHON ?= python3
 UV ?= uv
+DIST ?= dist
 SOAK_TIMEOUT ?= 3600
 
 BIN := .venv/bin
+LOWEST := build/lowest
+LOWEST_TESTS := tests/messages tests/bus tests/actors/console tests/actors/executor tests/actors/registry
+
+# .venv is made anew when a lock of what runs turnout changes; what works on it comes on top, later and only when asked for.
+BASE := .venv/.base
 READY := .venv/.ready
+TOOLS := .venv/.tools
+
+# A lock is complete: nothing is resolved, nothing is built, and no release made later is looked at.
+PIP := -m pip --quiet --disable-pip-version-check
+LOCKED := $(PIP) install --no-deps --require-hashes --only-binary :all: --requirement
+# Our own code is built with what requirements-build.txt locks, and needs no index.
+OWN := --no-index --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo dev test check format bench soak live lock clean
+.PHONY: help demo dev setup test check format bench soak live lowest wheel lock clean
 
 help: ## list the targets
 	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-setup: $(READY) ## create .venv with everything locked in requirements-dev.txt
-
-$(READY): requirements-dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("turnout needs Python 3.11 or newer; try make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
 
 demo: $(READY) ## run the demo
 	$(BIN)/turnout demo
@@ -29,35 +33,71 @@ demo: $(READY) ## run the demo
 dev: $(READY) ## run a development node
 	$(BIN)/turnout dev
 
-test: $(READY) ## run the tests, all but the soak and live tests
+setup: $(TOOLS) ## create .venv with everything, and run nothing
+
+test: $(TOOLS) ## run the tests, all but the soak and live tests
 	$(BIN)/python -m pytest -q -m "not soak and not live"
 
-check: $(READY) ## check format, lint, types and architecture
+check: $(TOOLS) ## check format, lint, types and architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/python -m pytest -q tests/architecture
 
-format: $(READY) ## format the code and apply safe lint fixes
+format: $(TOOLS) ## format the code and apply safe lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m scenarios.bench
 
-soak: $(READY) ## run the soak tests; SEEDS=... is passed on
+soak: $(TOOLS) ## run the soak tests; SEEDS=... is passed on
 	$(BIN)/python -m pytest -m soak --timeout=$(SOAK_TIMEOUT)
 
-live: $(READY) ## ask real providers with the keys of the environment; at most TURNOUT_LIVE_CENTS=5
+live: $(TOOLS) ## ask real providers with the keys of the environment; at most TURNOUT_LIVE_CENTS=5
 	$(BIN)/python -m pytest -m live -rs -s tests/live
+
+lowest: ## run the demo and quick tests with the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python $(LOCKED) requirements-build.txt
+	$(LOWEST)/bin/python $(LOCKED) requirements-dev.txt
+	$(LOWEST)/bin/python $(LOCKED) requirements-lowest.txt
+	$(LOWEST)/bin/python $(PIP) install $(OWN) --editable .
+	$(LOWEST)/bin/python -m pip check
+	$(LOWEST)/bin/turnout demo
+	$(LOWEST)/bin/python -m pytest -q -m "not soak and not live" $(LOWEST_TESTS)
+
+wheel: $(READY) ## build the wheel; DIST=dist is where
+	rm -f $(DIST)/turnout-*.whl
+	$(BIN)/python $(PIP) wheel $(OWN) --wheel-dir $(DIST) .
+
+$(BASE): requirements.txt requirements-build.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("turnout needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python $(LOCKED) requirements.txt
+	$(BIN)/python $(LOCKED) requirements-build.txt
+	@touch $@
+
+$(READY): $(BASE) pyproject.toml
+	$(BIN)/python $(PIP) install $(OWN) --editable .
+	$(BIN)/python -m pip check
+	@touch $@
+
+$(TOOLS): $(READY) requirements-dev.txt
+	$(BIN)/python $(LOCKED) requirements-dev.txt
+	$(BIN)/python -m pip check
+	@touch $@
 
 # Keeps the pins it finds; UPGRADE=--upgrade takes the newest of everything. Needs uv.
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(UPGRADE) pyproject.toml
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(UPGRADE)
 
 lock: ## lock the dependencies anew (needs uv; UPGRADE=--upgrade for newer ones)
-	$(LOCK) --output-file requirements.txt
-	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(LOCK) pyproject.toml --output-file requirements.txt
+	$(LOCK) --group build --constraint requirements.txt --output-file requirements-build.txt
+	$(LOCK) pyproject.toml --all-extras --constraint requirements.txt --constraint requirements-build.txt \
+		--output-file requirements-dev.txt
+	$(LOCK) pyproject.toml --resolution lowest-direct --output-file requirements-lowest.txt
 
 clean: ## remove .venv, caches and build outputs
 	rm -rf .venv .hypothesis .pytest_cache .ruff_cache build dist
