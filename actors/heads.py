@@ -12,6 +12,7 @@ import msgspec
 
 from actors.actor import Actor, Heard
 from actors.chain import Chain
+from actors.problem import unreadable
 from actors.room import Crashed, Room
 from actors.voice import Voice, together
 from bus import codec
@@ -193,7 +194,11 @@ class Heads:
                 heard = msgspec.structs.replace(heard, body=codec.as_json(delivery.data, delivery.headers))
         except codec.Undecodable as error:
             undecodable = getattr(room.actor, "undecodable", None)
-            problem = Problem(reason="undecodable", message=f"{delivery.subject}: {error}")
+            problem = (
+                unreadable(kind, kind.__name__, str(error))
+                if kind is not None and kind.channel.stream == "IN"
+                else Problem(reason="undecodable", message=f"{delivery.subject}: {error}")
+            )
             if undecodable is None:
                 tenant, job = whose(delivery)
                 await self.voice.dead_letter(heard, problem, tenant=tenant, job=job)

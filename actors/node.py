@@ -226,7 +226,7 @@ def build(
     def telemetry() -> Callable[[], Telemetry]:
         # Survives the restart of its actor.
         kept = History(history, offload=offload, keep_days=settings.history_days, max_mb=settings.history_mb)
-        return lambda: Telemetry(history=kept)
+        return lambda: Telemetry(history=kept, journal=journal)
 
     router_queues = [(topology.ROUTER_CANCEL, HEADS), (topology.ROUTER, HEADS)]
     guardrail_queues = [(topology.SETTLE, HEADS), (topology.RESUME, HEADS)]

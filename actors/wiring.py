@@ -99,7 +99,7 @@ SAID_BESIDES: dict[type[Message], str] = {
 }
 """What is said beside the handlers."""
 HEARD_OUTSIDE: dict[type[Message], str] = {
-    Refused: "*who submits*",
+    Refused: "*whose word it was*",
     DeadLetter: "*who watches*",
     Rerouted: "*who watches*",
     Explained: "*who watches*",

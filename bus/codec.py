@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from messages.jobs import JobCancel
+from messages.jobs import JobCancel, JobResume
 from messages.message import ALL, Message
 
 if TYPE_CHECKING:
@@ -58,12 +58,16 @@ def decode(kind: type[T], data: bytes, headers: Headers | None = None) -> T:
     return decode_body(kind, data, packed=headers is not None and is_msgpack(headers))
 
 
+_BODILESS = (JobCancel, JobResume)
+"""Their subject says all that must be said."""
+
+
 def decode_body(kind: type[T], data: bytes, *, packed: bool) -> T:
     """The same, when it is known whether it is MessagePack."""
     try:
         if packed:
             return _msgpack(kind).decode(data)
-        return _json(kind).decode(data or (b"{}" if kind is JobCancel else b""))  # A cancel needs no body.
+        return _json(kind).decode(data or (b"{}" if kind in _BODILESS else b""))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(str(error)) from error
 

@@ -139,39 +139,51 @@ class JobSubmit(
         return (*first, *self.messages, *last)
 
 
-class JobCancel(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.cancel", keys=("tenant", "job"))):
-    """A client no longer wants a job; it ends as `cancelled` unless it has ended before."""
+class JobCancel(
+    Message,
+    channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.cancel", keys=("tenant", "job")),
+    forbid_unknown_fields=True,
+):
+    """A client no longer wants a job; it ends as `cancelled` unless it has ended before, which `refused` says then."""
 
     tenant: str = ""
-    """May be left out: the subject says it."""
+    """May be left out: the subject says it, and they must be equal."""
     job: str = ""
-    """May be left out: the subject says it."""
+    """May be left out: the subject says it, and they must be equal."""
     reason: str = ""
-    """Why, in words, for the job's end."""
+    """Why, in words, for the job's end; at most 2,000 characters."""
 
 
-class JobRate(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.rate", keys=("tenant", "job"))):
-    """A person's or validator's opinion of a job's result."""
+class JobRate(
+    Message,
+    channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.rate", keys=("tenant", "job")),
+    forbid_unknown_fields=True,
+):
+    """A person's or validator's opinion of a job's result. It counts once the job has succeeded."""
 
     tenant: str = ""
-    """May be left out: the subject says it."""
+    """May be left out: the subject says it, and they must be equal."""
     job: str = ""
-    """May be left out: the subject says it."""
+    """May be left out: the subject says it, and they must be equal."""
     score: float
     """1 (useless) to 5 (excellent)."""
     rater: str = ""
-    """Who rates: a person or a validator, by name."""
+    """Who rates: a person or a validator, by name; at most 128 characters. Its last word about a job counts."""
 
 
-class JobResume(Message, channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.resume", keys=("tenant", "job"))):
+class JobResume(
+    Message,
+    channel=Channel(kind=Kind.WORK, stream="IN", prefix="job.resume", keys=("tenant", "job")),
+    forbid_unknown_fields=True,
+):
     """A person lets a held job try again: after a limit was raised, or because there may be room now."""
 
     tenant: str = ""
-    """May be left out: the subject says it."""
+    """May be left out: the subject says it, and they must be equal."""
     job: str = ""
-    """May be left out: the subject says it."""
+    """May be left out: the subject says it, and they must be equal."""
     by: str = ""
-    """Who resumes it, for the record."""
+    """Who resumes it, for the record; at most 128 characters."""
 
 
 class Analyzed(
@@ -197,12 +209,16 @@ class Analyzed(
 
 
 class Refused(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.refused", keys=("tenant", "job"))):
-    """A submission was turned away although the job of that id exists: another body under a used id."""
+    """A word about a job was turned away, and changed nothing: a submission with another body under a used id, or a
+    cancel, a rating or a resume that could not be followed.
+    """
 
     tenant: str
-    """Whose job it is."""
+    """Whose word it was."""
     job: str
-    """The job's id, unique within its tenant."""
+    """The job it was about."""
+    word: Literal["submit", "cancel", "rate", "resume"] = "submit"
+    """What was turned away."""
     problem: Problem
     """Why, with the field that is to blame."""
     at: float

@@ -330,9 +330,9 @@ def _drains(log: Log) -> Iterator[str]:
 
 
 def _rejections(log: Log) -> Iterator[str]:
-    """Refused is only what meets another body under its id."""
-    for key in log.of(Refused):
-        if log.first(Analyzed, *key) is None:
+    """A submission is only refused where it meets another body under its id."""
+    for key, stored in log.of(Refused).items():
+        if log.first(Analyzed, *key) is None and any(one.message.word == "submit" for one in stored):
             yield f"refused although no job has that id: {_name(key)}"
 
 
@@ -476,7 +476,11 @@ def _all_done(log: Log) -> Iterator[str]:
     """Every submission that is stored has led to a job, and every job has ended."""
     known: set[Key] = {(tenant, job) for tenant, job in log.of(Analyzed)}
     seqs = {stored[0].message.slip.input_seq for stored in log.of(Analyzed).values() if stored[0].message.slip}
-    refused = {(tenant, job) for tenant, job in log.of(Refused)}
+    refused = {
+        (tenant, job)
+        for (tenant, job), stored in log.of(Refused).items()
+        if any(one.message.word == "submit" for one in stored)
+    }
     for record in log.story.records.get("IN", ()):
         tokens = record.subject.split(".")
         if tokens[1] != "submit" or record.seq in seqs:

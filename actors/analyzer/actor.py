@@ -12,8 +12,8 @@ from actors.analyzer.check import check, lenient_id, reserved, undecodable
 from actors.analyzer.fleet import Fleet
 from actors.analyzer.needs import needs_of
 from actors.analyzer.preferences import Preferences
-from actors.analyzer.problem import invalid
 from actors.analyzer.rules import rules_of
+from actors.problem import invalid
 from messages import (
     Analyzed,
     Backend,

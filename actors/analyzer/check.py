@@ -13,7 +13,7 @@ import msgspec
 
 from actors.analyzer.check_files import check_files
 from actors.analyzer.check_media import check_media
-from actors.analyzer.problem import invalid, nearest
+from actors.problem import invalid, nearest, unreadable
 from messages import JobSubmit, Problem
 
 MAX_ID = 128
@@ -24,8 +24,6 @@ MOST_SEED = 2**64 - 1
 """ComfyUI takes no larger one; who takes less folds it."""
 MOST_MICRODOLLARS = 1_000_000_000_000_000
 MOST_STYLE = 4_000
-MOST_REASON = 1_000
-"""Characters of a decoder's message that are told: the end of a job must fit into an event."""
 ROLES = ("system", "developer", "user", "assistant", "tool")
 NAMES = (
     "id", "user", "workflow", "step", "batch", "role", "mode", "product", "model", "preferred_model",
@@ -165,27 +163,9 @@ def _is_known(model: str, models: AbstractSet[str], catalogue: AbstractSet[str])
     return model in models or model in catalogue or model + _LATEST in models or model.removesuffix(_LATEST) in models
 
 
-_PATH = re.compile(r"`\$\.?([^`]*)`")
-_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
-
-
 def undecodable(reason: str) -> Problem:
-    """A problem from a decoder's message, with the field it points at and the nearest name for an unknown one."""
-    unknown = _UNKNOWN.search(reason)
-    if unknown:
-        known, name = [name for name in JobSubmit.__struct_fields__ if name != "tenant"], unknown[1][:MAX_ID]
-        return Problem(
-            reason="invalid",
-            field=name,
-            message=f"{name} is not a field of a job.{nearest(name, known)} Known: {', '.join(known)}.",
-        )
-    path = _PATH.search(reason)
-    field = path[1][:MAX_ID] if path else ""
-    if len(reason) > MOST_REASON:  # It repeats the value; where it lies comes last.
-        reason = f"{reason[: MOST_REASON // 2]} … {reason[-MOST_REASON // 2 :]}"
-    kind = "invalid" if field else "undecodable"
-    text = f"{field}: {reason}" if field else f"the body is not a job in JSON: {reason}"
-    return Problem(reason=kind, field=field, message=text)
+    """A problem from a decoder's message about a submission."""
+    return unreadable(JobSubmit, "job", reason)
 
 
 def lenient_id(body: bytes) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, cast
 
 from actors import json_schema
-from actors.analyzer.problem import invalid
+from actors.problem import invalid
 from messages import Input, JobSubmit, Problem, token
 
 MOST_INPUTS = 64

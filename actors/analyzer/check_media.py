@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from actors.analyzer.graph import asks_of
-from actors.analyzer.problem import invalid
+from actors.problem import invalid
 from messages import JobSubmit, Problem
 from messages.values import Asset
 

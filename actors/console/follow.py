@@ -81,7 +81,7 @@ class Track:
             case Rerouted():
                 if all(known.n != event.n for known in self.reroutes):
                     self.reroutes.append(event)
-            case Refused():
+            case Refused(word="submit"):
                 self.refused = event
             case Done():
                 self.done = event

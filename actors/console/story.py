@@ -53,8 +53,10 @@ def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[Render
                 yield line("waits", "yellow", f"{seconds(event.not_before - event.at)} before the next round")
             case Rerouted():
                 yield line("rerouted", "yellow", reroute_in_words(event))
-            case Refused():
+            case Refused(word="submit"):
                 yield line("refused", "red", f"a second submission under this id: {event.problem.message}")
+            case Refused():
+                yield line("refused", "yellow", f"a {event.word}: {event.problem.message}")
             case DeadLetter():
                 yield line("unreadable", "red", f"{event.problem.message}; it began with {event.head!r}")
             case Done():

@@ -130,7 +130,7 @@ def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[Rend
         case Done():
             yield _line(event.at, event.job, end_line(Track(event.tenant, event.job, done=event)))
         case Refused():
-            yield _line(event.at, event.job, Text(f"✘ refused  {fitted(event.problem.message)}", "red"))
+            yield _line(event.at, event.job, Text(f"✘ {event.word} refused  {fitted(event.problem.message)}", "red"))
         case Alert():
             style = "red" if event.severity == "alert" else "yellow"
             yield _line(event.at, event.kind, Text(fitted(event.text, 300), style))

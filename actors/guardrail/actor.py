@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from actors import door
 from actors.actor import Actor, Heard, Says, Steps, Stored, answers, every, hears
 from actors.guardrail.budgets import Budgets
 from actors.guardrail.gate import Gate
@@ -14,8 +15,10 @@ from actors.guardrail.settling import settle
 from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
 from actors.guardrail.verdict import refusal, rerouted, work_of
 from actors.journal import Journal
+from actors.problem import invalid
 from actors.settings import BreakerRules, Budget, BudgetRules
 from messages import (
+    Analyzed,
     Attempted,
     Breaker,
     BudgetsAre,
@@ -28,12 +31,12 @@ from messages import (
     Held,
     JobResume,
     Limit,
+    Refused,
     Rerouted,
     Reservation,
     Retry,
     Skipped,
     Work,
-    untoken,
 )
 
 log = logging.getLogger("turnout.guardrail")
@@ -153,18 +156,27 @@ class Guardrail(Actor):
             self.states.touch(reservation.budget, reservation.subject, self.ledger.now())
 
     @hears
-    async def job_resume(self, resume: JobResume, heard: Heard) -> Says[Retry]:
+    async def job_resume(self, resume: JobResume, heard: Heard) -> Says[Retry | Refused]:
         """A person lets a held job try again: its next round. Twice is once, and what has ended or moved on stays.
 
-        A word that comes again must not release a hold that came after it.
+        A word that comes again must not release a hold that came after it, nor be refused for what followed from it.
         """
-        tokens = heard.subject.split(".")
-        tenant, job = untoken(tokens[2]), untoken(tokens[3])
+        problem = door.fault(resume, heard)
+        if problem is not None:
+            return [door.refused(resume, problem, heard)]
+        tenant, job = door.job_at(heard)
         held = await self.journal.held(tenant, job, heard.stored_at)
-        if held is None or await self.journal.done(tenant, job) is not None:
-            return []
-        decided = await self.journal.read(Decided, tenant=tenant, job=job, n=held.n)
-        return [resumed(decided, held, resume.by, heard.now)] if decided is not None else []
+        done = await self.journal.done(tenant, job)
+        if done is not None:
+            late = held is None or done.at < heard.stored_at
+            return [door.refused(resume, door.over(done, "nothing is left to resume."), heard)] if late else []
+        decided = await self.journal.read(Decided, tenant=tenant, job=job, n=held.n) if held is not None else None
+        if held is not None and decided is not None:
+            return [resumed(decided, held, resume.by, heard.now)]
+        if await self.journal.read(Analyzed, tenant=tenant, job=job) is None:
+            return [door.refused(resume, door.unknown(heard), heard)]
+        problem = invalid("job", job, "it is not held: only a job that waits for a person is resumed.")
+        return [door.refused(resume, problem, heard)]
 
     @every("tell_every_seconds")
     async def tell(self, heard: Heard) -> Says[BudgetState]:

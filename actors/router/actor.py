@@ -8,7 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from actors.actor import Actor, Heard, Later, Says, answers, hears
+from actors import door
+from actors.actor import Actor, Heard, Later, Says, Steps, Stored, answers, hears
 from actors.router.case import Strategy
 from actors.router.decide import decide
 from actors.router.estimates import estimate
@@ -40,11 +41,11 @@ from messages import (
     Problem,
     QuoteIs,
     QuoteOf,
+    Refused,
     Retry,
     Slip,
     Stats,
     token,
-    untoken,
 )
 
 PREVIEW_SECONDS = 600.0
@@ -183,11 +184,18 @@ class Router(Actor):
         return [Done(tenant=expired.tenant, job=expired.job, ending="expired", problem=problem, at=heard.now)]
 
     @hears
-    def job_cancel(self, cancel: JobCancel, heard: Heard) -> Says[Done]:
-        tokens = heard.subject.split(".")
-        tenant, job = untoken(tokens[2]), untoken(tokens[3])
+    async def job_cancel(self, cancel: JobCancel, heard: Heard) -> Steps[Done | Refused]:
+        """A job that nobody has heard of yet ends as well: its submission may still be on its way."""
+        fault = door.fault(cancel, heard)
+        if fault is not None:
+            yield door.refused(cancel, fault, heard)
+            return
+        tenant, job = door.job_at(heard)
         problem = Problem(reason="cancelled", message=cancel.reason or "cancelled by the client")
-        return [Done(tenant=tenant, job=job, ending="cancelled", problem=problem, at=heard.now)]
+        stored: Stored = yield Done(tenant=tenant, job=job, ending="cancelled", problem=problem, at=heard.now)
+        done: Done = stored.message  # pyright: ignore[reportAssignmentType]
+        if done.ending != "cancelled":
+            yield door.refused(cancel, door.over(done, "nothing is left to cancel."), heard)
 
     # ----------------------------------------------------------------------------------------- questions
 

@@ -12,7 +12,10 @@ import sqlite3
 
 import msgspec
 
+from actors import door
 from actors.actor import Actor, CantAnswer, Heard, Says, answers, every, hears
+from actors.journal import Journal
+from actors.problem import invalid
 from actors.telemetry.averages import ALL, NOT_COUNTED, Key, after, general_keys, mean_of, named_keys
 from actors.telemetry.history import History
 from actors.telemetry.rows import analyzed_row, attempted_row, done_row, placed_row, rated_row
@@ -26,11 +29,12 @@ from messages import (
     JobRate,
     JobsAre,
     JobsOf,
+    Problem,
     Rebalance,
     Rebalanced,
+    Refused,
     Stats,
     StatsReset,
-    untoken,
 )
 from messages.fleet import task_key
 
@@ -39,7 +43,6 @@ log = logging.getLogger("turnout.telemetry")
 DAY_SECONDS = 86_400.0
 MOST_AVERAGES = 2_000
 """Averages kept at once; beyond it new workflows count only for their models and tasks."""
-LEAST_SCORE, MOST_SCORE = 1.0, 5.0
 
 
 class Telemetry(Actor):
@@ -50,8 +53,8 @@ class Telemetry(Actor):
     forget_seconds = 3600.0
     shrink_seconds = 60.0
 
-    def __init__(self, *, history: History) -> None:
-        self.history = history
+    def __init__(self, *, history: History, journal: Journal) -> None:
+        self.history, self.journal = history, journal
         self._stats: dict[Key, Stats] = {}
         self._changed: set[Key] = set()
         """What nobody has heard yet."""
@@ -116,16 +119,34 @@ class Telemetry(Actor):
         self.history.put(done_row(done), placed_row(done.tenant, done.job))
 
     @hears
-    def job_rate(self, rate: JobRate, heard: Heard) -> None:
-        """Keep a rating. It counts once its job has succeeded, whichever comes first."""
-        tenant, job = map(untoken, heard.subject.split(".")[2:4])
-        if not LEAST_SCORE <= rate.score <= MOST_SCORE:
-            log.warning(
-                "rating of %s/%s by %r is left out: score is %g: use 1 to 5", tenant, job, rate.rater, rate.score
-            )
-            return
+    async def job_rate(self, rate: JobRate, heard: Heard) -> Says[Refused]:
+        """Keep a rating. It counts once its job has succeeded, whichever comes first; what never can is refused."""
+        problem = door.fault(rate, heard) or await self._unrateable(heard)
+        if problem is not None:
+            log.info("a rating of %s is refused: %s", heard.subject, problem.message)
+            return [door.refused(rate, problem, heard)]
+        tenant, job = door.job_at(heard)
         row = rated_row(tenant, job, rater=rate.rater, score=rate.score, seq=heard.seq, at=heard.stored_at)
         self.history.put(row, placed_row(tenant, job))
+        return []
+
+    async def _unrateable(self, heard: Heard) -> Problem | None:
+        """Why a job can't be rated: there is none, as far as events and history go back, or it made no result."""
+        tenant, job = door.job_at(heard)
+        done = await self.journal.done(tenant, job)
+        if done is not None:
+            return None if done.ending == "succeeded" else door.over(done, "only a result can be rated.")
+        if await self.journal.read(Analyzed, tenant=tenant, job=job) is not None:
+            return None
+        try:
+            ending = await self.history.ending(tenant, job)
+        except sqlite3.Error:
+            return None  # It waits for its job as one does that came early.
+        if ending is None:
+            return door.unknown(heard)
+        if ending in ("succeeded", ""):
+            return None
+        return invalid("job", job, f"it has ended ({ending}): only a result can be rated.")
 
     async def kept(self) -> None:
         """What was heard is in the file, or waits in memory while that can't be written."""

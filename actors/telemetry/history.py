@@ -166,6 +166,11 @@ class History:
         row = self._db.execute(sql, values).fetchone()
         return row[0] if row else None
 
+    async def ending(self, tenant: str, job: str) -> str | None:
+        """How a job ended; empty: not yet. None: it is not known here."""
+        rows = await self._query("SELECT ending FROM jobs WHERE tenant = ? AND job = ?", (tenant, job))
+        return str(rows[0][0]) if rows else None
+
     async def jobs(self, question: JobsOf) -> tuple[JobRow, ...]:
         """The latest jobs that match, newest first."""
         q = question

@@ -120,7 +120,7 @@ EXAMPLES: tuple[Message, ...] = (
     JobRate(**JOB, score=4.5, rater="ada"),
     JobResume(**JOB, by="ada"),
     Analyzed(**JOB, fingerprint="5f2c", slip=SLIP, rejected=PROBLEM, at=T0 + 1),
-    Refused(**JOB, problem=PROBLEM, at=T0 + 1),
+    Refused(**JOB, word="rate", problem=PROBLEM, at=T0 + 1),
     DeadLetter(
         **JOB, stream="IN", seq=17, subject_heard="job.submit.acme", problem=PROBLEM, head='{"promt":1}', at=T0 + 1
     ),

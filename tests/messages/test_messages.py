@@ -19,7 +19,6 @@ import pytest
 import messages
 from bus import codec
 from messages import (
-    JobSubmit,
     Message,
     Value,
     alerts,
@@ -123,9 +122,9 @@ def test_fields_are_keyword_only(kind: type[msgspec.Struct]) -> None:
 def test_unknown_fields_are_ignored_except_at_the_outside_door(example: Message) -> None:
     told = msgspec.json.decode(codec.encode(example))
     newer = msgspec.json.encode({**told, "added_in_a_later_version": {"deep": [1]}})
-    if isinstance(example, JobSubmit):
+    if example.channel.stream == "IN":
         with pytest.raises(codec.Undecodable, match="added_in_a_later_version"):
-            codec.decode(JobSubmit, newer)
+            codec.decode(type(example), newer)
     else:
         assert codec.decode(type(example), newer) == example
 

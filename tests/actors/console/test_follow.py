@@ -93,6 +93,7 @@ def test_reroutes_count_once() -> None:
 
 
 def test_refused_is_an_end() -> None:
+    assert not track_after(Refused(**WHO, word="rate", problem=Problem(reason="invalid", message="99"), at=0.0)).ended
     track = track_after(Refused(**WHO, problem=Problem(reason="invalid", message="used"), at=0.0))
     assert track.ended
     assert track.ending == "refused"

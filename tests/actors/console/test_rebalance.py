@@ -13,10 +13,12 @@ from actors.console.reach import Where
 from actors.console.rebalance import rebalance, reset, summary, user
 from actors.console.screen import Complaint, Unreachable
 from actors.host import Host
+from actors.journal import Journal
 from actors.node import set_up
 from actors.settings import Settings
 from actors.telemetry.actor import Telemetry
 from actors.telemetry.history import History
+from bus.bus import Bus
 from bus.jetstream import connect
 from bus.server import NatsServer
 from bus.topology import TELEMETRY, TELEMETRY_RATE
@@ -29,8 +31,8 @@ async def here(call: Any) -> Any:
     return call()
 
 
-def room(history: History) -> Any:
-    return room_of(lambda: Telemetry(history=history), TELEMETRY, TELEMETRY_RATE)
+def room(history: History, bus: Bus) -> Any:
+    return room_of(lambda: Telemetry(history=history, journal=Journal(bus)), TELEMETRY, TELEMETRY_RATE)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_it_says_what_was_forgotten(answer: Rebalanced, by: str, said: str) -> N
 
 def test_when_it_returns_the_reset_is_stored() -> None:
     async def story(rig: Rig) -> None:
-        await rig.host(room(History(":memory:", offload=here)))
+        await rig.host(room(History(":memory:", offload=here), rig.bus))
         await rig.publish(attempted(latency_seconds=2.0))
         await rig.settle(2.0)
         assert await reset(rig.bus, "ada") == Rebalanced(epoch=1, forgotten=2)
@@ -61,7 +63,7 @@ def test_a_reset_that_is_not_stored_is_no_reset(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Telemetry, "stats_seconds", 3600.0)
 
     async def story(rig: Rig) -> None:
-        await rig.host(room(History(":memory:", offload=here)))
+        await rig.host(room(History(":memory:", offload=here), rig.bus))
         await rig.settle(1.0)
         with pytest.raises(Complaint, match="nothing was stored within 5 s"):
             await reset(rig.bus, "ada")
@@ -99,7 +101,7 @@ def test_the_command_on_a_real_server(tmp_path: Path, capsys: pytest.CaptureFixt
             bus = await connect(server.url, name="telemetry")
             await set_up(bus, Settings())
             history = History(tmp_path / "history.db", offload=here)
-            host = Host(bus, [room(history)], instance="one", boot="b1")
+            host = Host(bus, [room(history, bus)], instance="one", boot="b1")
             await host.open()
             code = await asyncio.to_thread(rebalance, by="ada", where=Where(nats=server.url))
             epoch = await bus.last("KV_facts", Epoch(epoch=1, by="", at=0.0).subject)

@@ -26,6 +26,7 @@ from bus.memory import Faults
 from bus.server import NatsServer
 from bus.topology import GUARDRAIL_DECIDED, LEDGER, RESUME, SETTLE, topology
 from messages import (
+    Analyzed,
     BudgetsAre,
     BudgetsOf,
     BudgetState,
@@ -40,6 +41,7 @@ from messages import (
     Media,
     Price,
     Problem,
+    Refused,
     Retry,
     Work,
 )
@@ -204,6 +206,38 @@ def test_what_is_not_held_is_not_resumed(ended: bool) -> None:
         await rig.publish(JobResume(tenant="acme", job="j-1"))
         await rig.settle()
         assert rig.stored(Retry) == []
+        assert await rig.unacknowledged(RESUME) == 0
+        (refused,) = rig.stored(Refused)
+        why = "it has ended (expired): nothing is left to resume." if ended else (
+            "tenant 'acme' has no job of this id; the id is the one its events carry."
+        )  # fmt: skip
+        assert (refused.word, refused.problem.field, refused.problem.message) == (
+            "resume",
+            "job",
+            f"job is 'j-1': {why}",
+        )
+
+    spoken(story)
+
+
+def test_a_resume_of_a_job_that_waits_for_nobody_is_refused_and_one_that_comes_again_is_not() -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig, DAILY, rules=ASK)
+        await rig.publish(Analyzed(tenant="acme", job="j-1", fingerprint="f", slip=slip(), at=T0))
+        await rig.publish(JobResume(tenant="acme", job="j-1"))
+        await rig.settle()
+        (refused,) = rig.stored(Refused)
+        assert refused.problem.message == "job is 'j-1': it is not held: only a job that waits for a person is resumed."
+        await judged(rig, one("j-1", ranking=(costs(amount=101),)))
+        rig.server.faults = Faults(ack_lost=1.0)
+        await rig.publish(JobResume(tenant="acme", job="j-1"), msg_id="resume-2")
+        await rig.settle()
+        await rig.publish(Done(tenant="acme", job="j-1", ending="succeeded", at=rig.bus.now()))
+        await rig.settle(60.0)
+        rig.server.faults = Faults()
+        await rig.settle(60.0)
+        assert len(rig.stored(Retry)) == 1
+        assert rig.stored(Refused) == [refused], "it was followed the first time"
         assert await rig.unacknowledged(RESUME) == 0
 
     spoken(story)

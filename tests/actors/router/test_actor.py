@@ -14,11 +14,14 @@ from actors.router.actor import PREVIEW_SECONDS, Router
 from actors.router.case import Scored, Strategy
 from actors.router.shipped import shipped_policies
 from actors.router.strategies import STRATEGIES
+from bus.memory import Faults
+from bus.topology import ROUTER_CANCEL
 from messages import (
     Analyzed,
     Attempt,
     Breaker,
     Candidate,
+    DeadLetter,
     Decided,
     Done,
     Due,
@@ -30,9 +33,11 @@ from messages import (
     PoliciesOf,
     Policy,
     PreviewOf,
+    Refused,
     Retry,
     Stats,
 )
+from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import PROBLEM, T0, backend, decided, needs, slip
 
 NOW = Heard(now=T0)
@@ -195,10 +200,49 @@ def test_the_deadline_ends_the_job() -> None:
     assert (end.ending, end.cost_microdollars) == ("expired", None)
 
 
+def test_a_cancel_that_can_change_nothing_is_refused_and_one_that_comes_again_is_not() -> None:
+    async def story(rig: Rig) -> None:
+        await rig.host(room_of(router, ROUTER_CANCEL))
+        await rig.publish(Done(tenant="acme", job="j-1", ending="succeeded", at=T0))
+        bodies = {
+            "j-1": b"",
+            "j-2": b'{"reason": "' + b"x" * 2001 + b'"}',
+            "j-3": b'{"job": "j-2"}',
+            "j-4": b'{"why": 1}',
+        }
+        for job, body in bodies.items():
+            await rig.raw(f"job.cancel.acme.{job}", body)
+        rig.server.faults = Faults(ack_lost=1.0)
+        await rig.raw("job.cancel.acme.j-5", b"")
+        await rig.settle(60.0)
+        rig.server.faults = Faults()
+        await rig.settle(60.0)
+        assert {(one.job, one.word, one.problem.field): one.problem.message for one in rig.stored(Refused)} == {
+            ("j-1", "cancel", "job"): "job is 'j-1': it has ended (succeeded): nothing is left to cancel.",
+            (
+                "j-2",
+                "cancel",
+                "reason",
+            ): f"reason is {repr('x' * 100)[:80]}: use at most 2,000 characters; these are 2,001.",
+            ("j-3", "cancel", "job"): "job is 'j-2': the subject says 'j-3'; they must be equal, or leave job out.",
+        }
+        (letter,) = rig.stored(DeadLetter)
+        assert (letter.job, letter.problem.field) == ("j-4", "why")
+        assert "Known: job, reason" in letter.problem.message
+        assert [(done.job, done.ending) for done in rig.stored(Done)] == [("j-1", "succeeded"), ("j-5", "cancelled")]
+        assert await rig.unacknowledged(ROUTER_CANCEL) == 0
+
+    play(story)
+
+
 @pytest.mark.parametrize(("reason", "words"), [("changed my mind", "changed my mind"), ("", "cancelled by the client")])
 def test_a_cancel_ends_the_job_its_subject_names(reason: str, words: str) -> None:
     heard = Heard(now=T0, subject="job.cancel.a%2Eb.j%2E1")
-    (end,) = router().job_cancel(JobCancel(tenant="forged", job="forged", reason=reason), heard)
+
+    async def first_word() -> Any:
+        return await anext(router().job_cancel(JobCancel(reason=reason), heard))
+
+    end = asyncio.run(first_word())
     assert isinstance(end, Done)
     assert (end.tenant, end.job, end.ending) == ("a.b", "j.1", "cancelled")
     assert end.problem is not None

@@ -7,17 +7,19 @@ import msgspec
 import pytest
 
 from actors.host import Host
+from actors.journal import Journal
 from actors.telemetry.actor import DAY_SECONDS, Telemetry
 from actors.telemetry.history import History
 from actors.telemetry.rows import placed_row, rated_row
 from bus import codec
-from bus.bus import BusUnavailable
+from bus.bus import BusUnavailable, Signal
 from bus.memory import Faults
 from bus.topology import TELEMETRY, TELEMETRY_RATE
 from messages import (
     Analyzed,
     AttemptsAre,
     AttemptsOf,
+    DeadLetter,
     Done,
     Epoch,
     JobRate,
@@ -26,6 +28,7 @@ from messages import (
     Message,
     Rebalance,
     Rebalanced,
+    Refused,
     Stats,
     StatsReset,
 )
@@ -44,7 +47,7 @@ def database(tmp_path: Path) -> Path:
 
 async def telemetry(rig: Rig, file: Path, **changes: Any) -> tuple[Host, History]:
     history = History(file, offload=here, keep_days=30.0)
-    room = room_of(lambda: Telemetry(history=history), TELEMETRY, TELEMETRY_RATE, slots=64)
+    room = room_of(lambda: Telemetry(history=history, journal=Journal(rig.bus)), TELEMETRY, TELEMETRY_RATE, slots=64)
     return await rig.host(room, **changes), history
 
 
@@ -252,6 +255,7 @@ def test_ratings_count_for_what_made_the_result(file: Path) -> None:
 def test_a_rating_may_come_before_its_job_has_ended_and_before_a_restart(file: Path) -> None:
     async def story(rig: Rig) -> None:
         host, _ = await telemetry(rig, file)
+        await rig.publish(Analyzed(tenant="acme", job="j-1", fingerprint="f", slip=slip(), at=T0))
         await rate(rig, 4.0)
         assert rig.stored(Stats) == []
         await host.close()
@@ -277,20 +281,88 @@ def test_a_start_counts_what_an_earlier_run_did_not_tell(file: Path) -> None:
     play(story)
 
 
-@pytest.mark.parametrize("score", [0.0, 0.99, 5.01, -3.0, 1e300])
-def test_a_rating_outside_of_its_range_is_left_out_and_seen(
-    file: Path, score: float, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("score", [0.0, 0.99, 5.01, -3.0, 99, 1e300])
+def test_a_rating_outside_of_its_range_is_refused_where_its_client_listens(file: Path, score: float) -> None:
     async def story(rig: Rig) -> None:
         await telemetry(rig, file)
+        heard: list[Refused] = []
+
+        async def on_signal(signal: Signal) -> None:
+            heard.append(codec.decode(Refused, signal.data, signal.headers))
+
+        await rig.bus.subscribe("job.refused.acme.j-1", on_signal)
         await finish(rig)
         await rate(rig, score)
         assert rig.stored(Stats) == []
         assert await rig.unacknowledged(TELEMETRY_RATE) == 0
+        (refused,) = heard
+        assert (refused.word, refused.problem.field, float(refused.problem.value)) == ("rate", "score", score)
+        assert "use 1 (useless) to 5 (excellent)" in refused.problem.message
 
     play(story)
-    assert "rating of acme/j-1 by 'ada' is left out: score is" in caplog.text
-    assert "use 1 to 5" in caplog.text
+
+
+def test_what_made_no_result_has_nothing_to_rate_and_what_is_nobodys_job_neither(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await finish(rig, ending="failed")
+        await rate(rig, 1.0)
+        await finish(rig, "j-2")
+        await rig.raw("job.rate.other.j-2", codec.encode(JobRate(score=5.0)))
+        await rate(rig, 2.0, job="ghost")
+        await rig.raw("job.rate.acme.j-2", codec.encode(JobRate(score=5.0, tenant="other")))
+        await rig.settle()
+        assert rig.stored(Stats) == []
+        told = {(one.tenant, one.job, one.problem.field): one.problem.message for one in rig.stored(Refused)}
+        assert told == {
+            ("acme", "j-1", "job"): "job is 'j-1': it has ended (failed): only a result can be rated.",
+            ("other", "j-2", "job"): (
+                "job is 'j-2': tenant 'other' has no job of this id; the id is the one its events carry."
+            ),
+            ("acme", "ghost", "job"): (
+                "job is 'ghost': tenant 'acme' has no job of this id; the id is the one its events carry."
+            ),
+            ("acme", "j-2", "tenant"): (
+                "tenant is 'other': the subject says 'acme'; they must be equal, or leave tenant out."
+            ),
+        }
+        assert await rig.unacknowledged(TELEMETRY_RATE) == 0
+
+    play(story)
+
+
+def test_a_job_whose_events_are_gone_is_rated_by_the_history(file: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await finish(rig)
+        await finish(rig, "j-2", ending="cancelled")
+        for kind in (Analyzed, Done):
+            for job in ("j-1", "j-2"):
+                await rig.bus.purge("EV", kind.channel.key_of(tenant="acme", job=job))
+        await rate(rig, 4.0)
+        await rate(rig, 4.0, job="j-2")
+        assert ratings(rig)["-"] == (4.0, 1)
+        (refused,) = rig.stored(Refused)
+        assert refused.problem.message == "job is 'j-2': it has ended (cancelled): only a result can be rated."
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [(b"hello", ""), (b"{}", "score"), (b'{"score": "many"}', "score"), (b'{"score": 4, "ratre": "ada"}', "ratre")],
+)
+def test_what_is_no_rating_is_a_dead_letter_that_names_the_field(file: Path, body: bytes, field: str) -> None:
+    async def story(rig: Rig) -> None:
+        await telemetry(rig, file)
+        await rig.raw("job.rate.acme.j-1", body)
+        await rig.settle()
+        (letter,) = rig.stored(DeadLetter)
+        assert (letter.tenant, letter.job, letter.problem.field) == ("acme", "j-1", field)
+        assert letter.head == body.decode()
+        assert letter.problem.message
+
+    play(story)
 
 
 def test_a_failed_job_has_nothing_to_rate(file: Path) -> None:
