@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from actors.actor import Actor, Heard
+from actors.bounded import Bounded
 from actors.chain import Chain
 from actors.problem import unreadable
 from actors.room import Crashed, Room
@@ -24,6 +25,8 @@ log = logging.getLogger("turnout.host")
 
 MAX_DELIVERIES = 12
 """A message whose handling crashed this often in this process becomes a dead letter."""
+MOST_CRASHED = 10_000
+"""Messages whose crashes are remembered."""
 LANES = 8
 """Of messages that are handled together, so many at once wait for an answer; those that need none follow each other."""
 
@@ -41,7 +44,8 @@ class Heads:
         self.bus, self.chain, self.voice = bus, chain, voice
         self._runs = 0
         self._walking: dict[Key, Delivery] = {}
-        self._crashes: Counter[Key] = Counter()
+        self._crashes = Bounded[Key, int](MOST_CRASHED)
+        """How often each message crashed its handler here; it may be handled elsewhere then, of which nobody tells."""
         self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
         """Whose turn it is, by queue, where they are handled in order."""
 
@@ -134,7 +138,7 @@ class Heads:
             await delivery.nak(again)
         except Crashed as crash:
             # The same message again is no further reason to give the process up.
-            self.chain.restart(crash.room, counts=not self._crashes[key])
+            self.chain.restart(crash.room, counts=key not in self._crashes)
             await self._not_handled(room, key, delivery)
         except BusClosed:
             return False
@@ -167,7 +171,7 @@ class Heads:
                 await delivery.ack()
                 self._crashes.pop(key, None)
         except Crashed as crash:
-            self.chain.restart(crash.room, counts=not any(self._crashes[key] for key, _, _ in handled))
+            self.chain.restart(crash.room, counts=not any(key in self._crashes for key, _, _ in handled))
             for key, delivery, _ in handled:
                 await self._not_handled(room, key, delivery)
         except BusClosed:
@@ -212,14 +216,14 @@ class Heads:
 
     async def _not_handled(self, room: Room, key: Key, delivery: Delivery) -> None:
         """Later again; after too many times it goes out of the way."""
-        self._crashes[key] += 1
+        times = self._crashes[key] = self._crashes.get(key, 0) + 1
         with contextlib.suppress(BusClosed, BusUnavailable):
-            if self._crashes[key] < MAX_DELIVERIES:
-                await delivery.nak(min(0.1 * 2 ** self._crashes[key], 10.0))
+            if times < MAX_DELIVERIES:
+                await delivery.nak(min(0.1 * 2**times, 10.0))
                 return
             await self._put_away(room, delivery)
             await delivery.ack()
-            del self._crashes[key]
+            self._crashes.pop(key, None)
 
     async def _put_away(self, room: Room, delivery: Delivery) -> None:
         """A dead letter, and the end of the job where the room can say one without having understood the message."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from actors.bounded import Bounded
 from actors.price_table import OWN, PriceTable, read_file
 from actors.price_text import ALIASES, REFRESHED, TextPrices
 from actors.settings import Settings
@@ -24,6 +25,8 @@ STALE_DAYS: Final = 45
 """Prices that are older get a warning."""
 SETTINGS: Final = "settings"
 """The source of a price that stands in the settings."""
+MOST_KNOWN: Final = 10_000
+"""Prices that are remembered; the others are looked up again."""
 SECONDS_PER_DAY: Final = 86_400
 
 
@@ -32,7 +35,8 @@ class PriceBook:
 
     def __init__(self, *, user: PriceTable, own: PriceTable, text: TextPrices, now: Callable[[], float]) -> None:
         self.user, self.own, self.text, self.now = user, own, text, now
-        self._known: dict[tuple[str, str, str, str], Price | None] = {}
+        self._known = Bounded[tuple[str, str, str, str], Price | None](MOST_KNOWN)
+        """What was looked up, by provider, model, backend and day."""
 
     @classmethod
     def open(cls, settings: Settings, *, environment: Mapping[str, str], now: Callable[[], float]) -> PriceBook:

@@ -12,6 +12,10 @@ HEAR_ANEW_SECONDS = 3.0
 """After a (re)connect everybody who lives is heard within this time: heartbeats are sent at once, and then every 2 s."""
 
 
+FORGET_SECONDS = 3600.0
+"""Who was silent for so long is as one that was never heard: dead. Processes may have a new name at every start."""
+
+
 class Seen(msgspec.Struct, frozen=True):
     """The latest heartbeat of an instance and when it came in."""
 
@@ -44,6 +48,9 @@ class Roster:
         before = self._seen.get(alive.instance)
         if before and before.alive.boot == alive.boot and before.alive.number > alive.number:
             return
+        if before is None and now - self.since > FORGET_SECONDS:
+            known = self._seen.items()
+            self._seen = {name: seen for name, seen in known if now - seen.heard_at <= FORGET_SECONDS}
         self._seen[alive.instance] = Seen(alive, now)
 
     def living(self, now: float) -> list[ExecutorAlive]:

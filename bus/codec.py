@@ -96,7 +96,7 @@ def _prefixes() -> dict[str, type[Message]]:
     return {made.channel.prefix: made for made in ALL.values()}
 
 
-@cache
+@lru_cache(maxsize=1024)  # Anybody may publish on any subject.
 def _type_of_prefix(prefix: str) -> type[Message] | None:
     return _prefixes().get(prefix)
 

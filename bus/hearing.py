@@ -143,16 +143,24 @@ class Watch:
                 await self._wake.wait()
 
     async def _read_all(self) -> None:
+        unseen = set(self._revisions)
         async for record in self._api.read(FACTS.name, self._pattern):
             if self._stopped:
                 return
+            unseen.discard(record.subject)
             if record.seq >= self._revisions.get(record.subject, 0):
                 await self._tell(
                     FactEntry(record.subject, record.seq, None if _deleted(record.headers) else record.data)
                 )
+        for subject in unseen:  # Removed while nobody here listened, or written anew since the reading began.
+            if await self._api.last(FACTS.name, subject) is None:
+                await self._tell(FactEntry(subject, self._revisions[subject], None))
 
     async def _tell(self, entry: FactEntry) -> None:
-        self._revisions[entry.subject] = entry.revision
+        if entry.data:
+            self._revisions[entry.subject] = entry.revision
+        else:  # Its name may never come again. What is older came before: all of it lies in one stream.
+            self._revisions.pop(entry.subject, None)
         try:
             await self._on_fact(entry)
         except Exception:

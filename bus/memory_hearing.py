@@ -215,8 +215,13 @@ class MemoryWatch:
             await self._pass()
 
     async def _pass(self) -> None:
+        unseen = set(self._seen)
         async for record in self._bus.read(FACTS.name, FACTS.subjects[0]):
+            unseen.discard(record.subject)
             await self._tell(record.subject, record.seq, record.data, record.headers, repeat=True)
+        for subject in sorted(unseen):  # Removed while nobody here listened, or written anew since the reading began.
+            if await self._bus.last(FACTS.name, subject) is None:
+                await self._tell(subject, self._seen[subject], b"", {"KV-Operation": "PURGE"}, repeat=True)
 
     async def _hear(self, signal: Signal) -> None:
         async with self._lock:
@@ -227,8 +232,11 @@ class MemoryWatch:
         seen = self._seen.get(subject, 0)
         if self._stopped or revision < seen or (revision == seen and not repeat):
             return
-        self._seen[subject] = revision
         deleted = headers.get("KV-Operation") in ("DEL", "PURGE")
+        if data and not deleted:
+            self._seen[subject] = revision
+        else:
+            self._seen.pop(subject, None)
         entry = FactEntry(subject=subject, revision=revision, data=None if deleted else data)
         await self._bus.guard(self._on_fact(entry), subject)
 

@@ -21,6 +21,7 @@ from messages import (
     Done,
     Expired,
     JobSubmit,
+    Message,
     Needs,
     NeedsAre,
     NeedsOf,
@@ -76,6 +77,13 @@ class Analyzer(Actor):
     @hears
     def preference(self, preference: Preference, heard: Heard) -> None:
         self._preferences.hear(preference)
+
+    def forget(self, message: Message) -> None:
+        """A fact is deleted: what is known of it goes too."""
+        if isinstance(message, Backend):
+            self._fleet.forget_backend(message)
+        elif isinstance(message, Stats):
+            self._fleet.forget_stats(message)
 
     @hears
     def job_submit(self, submit: JobSubmit, heard: Heard) -> Says[Analyzed]:

@@ -75,7 +75,13 @@ class Group:
     def __init__(self) -> None:
         self._figures: dict[str, list[float]] = {name: [] for name in ("first", "each", *_PRICES, *_MOST)}
         self._unpriced = 0
+        self._models = 0
         self._bounds: Bounds | None = NOTHING
+
+    @property
+    def empty(self) -> bool:
+        """No model belongs to it."""
+        return self._models == 0
 
     @property
     def bounds(self) -> Bounds:
@@ -100,6 +106,7 @@ class Group:
         for name, value in _figures_of(pace):
             bisect.insort(self._figures[name], value)
         self._unpriced += pace.price.unknown
+        self._models += 1
         self._bounds = None
 
     def drop(self, pace: Pace) -> None:
@@ -108,6 +115,7 @@ class Group:
             kept = self._figures[name]
             del kept[bisect.bisect_left(kept, value)]
         self._unpriced -= pace.price.unknown
+        self._models -= 1
         self._bounds = None
 
 
@@ -149,16 +157,35 @@ class Fleet:
         (self._idle.discard if run else self._idle.add)(backend.backend)
         for name in before.keys() | after.keys():
             self._renew(backend.backend, name)
-        self.models = frozenset(name for models in self._served.values() for name in models)
-        self._made.clear()
-        self._with.clear()
-        self._recipes = None
+        self._changed()
 
     def hear_stats(self, stats: Stats) -> None:
         """Take in a model's averages over all its jobs."""
         if stats.scope == ALL_JOBS:
             self._stats[stats.backend, stats.model] = stats
             self._renew(stats.backend, stats.model)
+
+    def forget_backend(self, backend: Backend) -> None:
+        """Nobody will run it any more: its names go too."""
+        if backend.backend not in self._idle:
+            return
+        for name in self._served.pop(backend.backend, {}):
+            self._renew(backend.backend, name)
+        self._idle.discard(backend.backend)
+        self._changed()
+
+    def forget_stats(self, stats: Stats) -> None:
+        """What was measured is deleted."""
+        key = stats.backend, stats.model
+        if self._stats.get(key) == stats:
+            del self._stats[key]
+            self._renew(*key)
+
+    def _changed(self) -> None:
+        self.models = frozenset(name for models in self._served.values() for name in models)
+        self._made.clear()
+        self._with.clear()
+        self._recipes = None
 
     def made_by(self, model: str) -> frozenset[str]:
         """Capabilities of a model, over its backends; empty when it is unknown."""
@@ -173,6 +200,8 @@ class Fleet:
         """Capabilities of all models that know a recipe; empty when none does."""
         name = _RECIPE + recipe
         if name not in self._with:
+            if recipe not in self.recipes:  # It is a client's word: what is unknown is not remembered.
+                return frozenset()
             served = [set(model.capabilities) for models in self._served.values() for model in models.values()]
             self._with[name] = frozenset().union(*(found for found in served if name in found))
         return self._with[name]
@@ -201,7 +230,7 @@ class Fleet:
             self._paces[backend, name] = new
         if old == new:
             return
-        named = self._names.setdefault(name, Group())
+        named = self._names.get(name) or Group()
         for asset, group in self._assets.items():
             if old and asset in old.made:
                 group.drop(old)
@@ -211,6 +240,10 @@ class Fleet:
             named.drop(old)
         if new:
             named.add(new)
+        if named.empty:
+            self._names.pop(name, None)
+        else:
+            self._names[name] = named
 
 
 def pace_of(model: Model, stats: Stats | None) -> Pace:

@@ -42,11 +42,13 @@ class Preferences:
 
     def hear(self, preference: Preference) -> None:
         """Take in a fact; one that prefers nothing ends what was preferred."""
-        scopes = self._known.setdefault(preference.tenant, {})
-        if all(getattr(preference, name) is None for name in FIELDS):
-            scopes.pop(preference.scope, None)
-        else:
-            scopes[preference.scope] = preference
+        if any(getattr(preference, name) is not None for name in FIELDS):
+            self._known.setdefault(preference.tenant, {})[preference.scope] = preference
+            return
+        scopes = self._known.get(preference.tenant, {})
+        scopes.pop(preference.scope, None)
+        if not scopes:
+            self._known.pop(preference.tenant, None)
 
     def nearest(self, tenant: str, submit: JobSubmit) -> list[Preference]:
         """Those that hold for a job, the nearest first."""

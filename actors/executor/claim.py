@@ -195,6 +195,11 @@ class Drainer(Claimant):
     def backend(self, backend: Backend, heard: Heard) -> None:
         self._backends.add(backend.backend)
 
+    def forget(self, message: Message) -> None:
+        """A backend's fact is deleted, after nobody ran it for longer than any job lasts."""
+        if isinstance(message, Backend):
+            self._backends.discard(message.backend)
+
     @every("look_seconds")
     def look(self, heard: Heard) -> None:
         """Lets the host ask again which queues to hear: executors come and go in silence."""

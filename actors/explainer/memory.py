@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 
 import msgspec
 
+from actors.bounded import Bounded
 from messages import Decided, Done, Needs
 from messages.values import Asset, Quality, Task
 
@@ -42,11 +43,10 @@ class Memory:
     """Windows of ended jobs. A repeated event changes nothing, and tenants never see each other's jobs."""
 
     def __init__(self, *, most_open: int = MOST_OPEN, most_windows: int = MOST_WINDOWS) -> None:
-        self._most_open, self._most_windows = most_open, most_windows
-        self._open: OrderedDict[tuple[str, str], Window] = OrderedDict()
-        self._over: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._open = Bounded[tuple[str, str], Window](most_open)
+        self._over = Bounded[tuple[str, str], None](most_open)
         """Jobs that ended lately: what is said of them again changes nothing."""
-        self._windows: OrderedDict[Window, deque[Ended]] = OrderedDict()
+        self._windows = Bounded[Window, deque[Ended]](most_windows)
 
     def decided(self, decided: Decided) -> None:
         """Remember what a job is until it ends."""
@@ -54,8 +54,6 @@ class Memory:
         if key in self._open or key in self._over:
             return
         self._open[key] = window_of(decided.tenant, decided.slip.needs)
-        if len(self._open) > self._most_open:
-            self._open.popitem(last=False)
 
     def done(self, done: Done) -> None:
         """Count a job's end; a cancelled job says nothing about its kind, and of an unknown one the kind is not known."""
@@ -64,17 +62,9 @@ class Memory:
         if window is None:
             return
         self._over[key] = None
-        if len(self._over) > self._most_open:
-            self._over.popitem(last=False)
         if done.ending == "cancelled":
             return
-        ended = self._windows.get(window)
-        if ended is None:
-            ended = self._windows[window] = deque(maxlen=WINDOW_JOBS)
-            if len(self._windows) > self._most_windows:
-                self._windows.popitem(last=False)
-        else:
-            self._windows.move_to_end(window)
+        ended = self._windows[window] = self._windows.get(window, deque(maxlen=WINDOW_JOBS))
         ended.append(Ended(done.ending == "succeeded", done.cost_microdollars))
 
     def summary(self, window: Window) -> Summary | None:

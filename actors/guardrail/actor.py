@@ -31,6 +31,7 @@ from messages import (
     Held,
     JobResume,
     Limit,
+    Message,
     Refused,
     Rerouted,
     Reservation,
@@ -78,6 +79,13 @@ class Guardrail(Actor):
     @hears
     def breaker(self, breaker: Breaker, heard: Heard) -> None:
         self.gate.learn(breaker)
+
+    def forget(self, message: Message) -> None:
+        """A fact is deleted: what is known of it goes too, unless that is newer."""
+        if isinstance(message, BudgetState):
+            self.states.drop(message)
+        elif isinstance(message, Breaker):
+            self.gate.forget(message)
 
     @hears
     async def decided(

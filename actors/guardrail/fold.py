@@ -8,15 +8,19 @@ from typing import NamedTuple
 import msgspec
 
 from actors.actor import Actor, Heard, Says, hears
+from actors.bounded import Bounded
 from actors.guardrail import breaker as breakers
 from actors.guardrail.breaker_hand import changed
 from actors.guardrail.breaker_window import minute_of, with_calls
 from actors.settings import BreakerRules
-from messages import Attempted, Backend, Breaker
+from messages import Attempted, Backend, Breaker, Message
 from messages.fleet import ALL_MODELS
 
 TELL_SECONDS = 5.0
 """Calls that change nothing but their number are told at most so often, or every single call would write a fact."""
+
+MOST_AHEAD = 10_000
+"""Backends and models with calls that are not told yet."""
 
 Key = tuple[str, str]
 """Backend and model."""
@@ -49,7 +53,7 @@ class Fold(Actor):
         self.rules = rules
         self._breakers: dict[Key, Breaker] = {}
         self._executors: dict[str, tuple[str, ...]] = {}
-        self._ahead: dict[Key, Ahead] = {}
+        self._ahead = Bounded[Key, Ahead](MOST_AHEAD)
         self._said: dict[Key, list[Said]] = {}
 
     @hears
@@ -66,6 +70,17 @@ class Fold(Actor):
         self._executors[backend.backend] = backend.executors
         account = self._breakers.get((backend.backend, ALL_MODELS))
         return self._changed(account, heard.now) if account is not None else []
+
+    def forget(self, message: Message) -> None:
+        """A fact is deleted: what is known of it goes too, unless that is newer."""
+        if isinstance(message, Breaker):
+            key = message.backend, message.model
+            if self._breakers.get(key) == message:
+                del self._breakers[key]
+                self._ahead.pop(key, None)
+                self._said.pop(key, None)
+        elif isinstance(message, Backend):
+            self._executors.pop(message.backend, None)
 
     def _changed(self, breaker: Breaker, now: float) -> Says[Breaker]:
         executors = self._executors.get(breaker.backend)
@@ -102,6 +117,7 @@ class Fold(Actor):
                 return None  # Heard again, and counted already.
             ahead.calls[minute_of(attempted.at)] += 1
             ahead.through_seq = heard.seq
+            self._ahead[key] = ahead
             if 0 <= heard.now - ahead.since < TELL_SECONDS:
                 return None
         if ahead is not None:
@@ -116,6 +132,11 @@ class Fold(Actor):
             return
         for said in waiting:
             if said.breaker == stored:
-                self._ahead[key].calls -= said.calls
+                if key in self._ahead:
+                    self._ahead[key].calls -= said.calls
                 break
-        self._said[key] = [said for said in waiting if said.breaker.through_seq > stored.through_seq]
+        waiting = [said for said in waiting if said.breaker.through_seq > stored.through_seq]
+        if waiting:
+            self._said[key] = waiting
+        else:
+            del self._said[key]

@@ -40,6 +40,12 @@ class Gate:
         """A breaker opened, closed, was probed, or counted calls."""
         self._breakers[breaker.backend, breaker.model] = breaker
 
+    def forget(self, breaker: Breaker) -> None:
+        """Its fact is deleted."""
+        key = breaker.backend, breaker.model
+        if self._breakers.get(key) == breaker:
+            del self._breakers[key]
+
     async def look(self, candidate: Candidate, decided: Decided, now: float) -> Look:
         """Whether the candidate may be called now. Its account is looked at first, then its model.
 

@@ -12,7 +12,7 @@ from actors.guardrail.state import Booked
 from bus import codec
 from bus.bus import Bus, Conflict, Record
 from bus.topology import FACTS, LEDGER
-from messages import BudgetState, LedgerEntry, Message, Reservation, token
+from messages import BudgetState, LedgerEntry, Reservation, token
 
 M = TypeVar("M", bound=msgspec.Struct)
 Key = bytes
@@ -105,9 +105,9 @@ class Ledger:
         if not record.data or codec.decode(BudgetState, record.data, record.headers).counter == state.counter:
             await self.forget(record)
 
-    def facts(self, kind: type[Message]) -> AsyncIterator[Record]:
-        """All facts of a type as they are stored, the oldest first; one without a value is about to be removed."""
-        return self._bus.read(FACTS.name, kind.channel.pattern)
+    def facts(self) -> AsyncIterator[Record]:
+        """All facts as they are stored, those written longest ago first; one without a value is about to be removed."""
+        return self._bus.read(FACTS.name, FACTS.subjects[0])
 
     async def forget(self, record: Record) -> None:
         """Remove a fact as it was read; nothing happens when it was written to since.

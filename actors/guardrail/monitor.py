@@ -7,15 +7,16 @@ as breakers are. What is known of budgets is told once a minute as `Spending`, s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from actors.actor import Actor, Again, Heard, Says, Steps, Stored, every, hears, overhears
 from actors.alert_settings import BILLING, LatencyTarget
+from actors.bounded import Bounded
 from actors.guardrail import burn, latency
 from actors.guardrail.alarms import of_breaker, of_budget
 from actors.guardrail.breaker import timed
@@ -39,6 +40,8 @@ ALL_SECONDS = 900.0
 """Budgets that are not used are looked at so often: their rate goes down with time."""
 MOST_BUDGETS = 2_000
 """Budgets and holders that are watched; beyond it those that were written to last."""
+MOST_AHEAD = 10_000
+"""Rows with breaches that no fact counts yet; beyond it those that were added to longest ago begin anew."""
 MOST_KNOWN = 10_000
 """Causes that are remembered."""
 MOST_SUBJECT = 1_200
@@ -67,6 +70,15 @@ class Said(NamedTuple):
     at: float = 0.0
 
 
+class Turn:
+    """Whose turn it is at one place."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.wanted = 0
+        """How many have it or wait for it."""
+
+
 class Monitor(Actor):
     """Says alerts about budgets, late calls and breakers."""
 
@@ -77,17 +89,17 @@ class Monitor(Actor):
         self.targets = targets
         self.thresholds = {f"{BILLING}{provider}": amount for provider, amount in (thresholds or {}).items()}
         self._rows: dict[Row, LatencyRow] = {}
-        self._ahead: dict[Row, Ahead] = {}
-        self._turns: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
-        """Target, backend, model: whose turn it is."""
-        self._states: dict[Key, BudgetState] = {}
+        self._ahead = Bounded[Row, Ahead](MOST_AHEAD)
+        self._turns: dict[tuple[str, str, str], Turn] = {}
+        """Target, backend, model: whose turn it is, while somebody has it."""
+        self._states = Bounded[Key, BudgetState](MOST_BUDGETS, self._dropped)
         self._spending: dict[Key, Spending] = {}
         self._breakers: dict[Key, Breaker] = {}
         self._changed: set[Key] = set()
         """Budgets that were used since they were told."""
         self._looked_at = 0.0
         """When all of them were looked at."""
-        self._said: dict[str, Said] = {}
+        self._said = Bounded[str, Said](MOST_KNOWN)
         """Alerts by subject."""
 
     # ------------------------------------------------------------------------------------------------ facts
@@ -126,14 +138,9 @@ class Monitor(Actor):
         if state.window == "minute":
             return
         key = state.budget, state.holder
-        before = self._states.pop(key, None)
+        before = self._states.get(key)
         self._states[key] = state
         self._changed.add(key)
-        while len(self._states) > MOST_BUDGETS:
-            gone = next(iter(self._states))
-            del self._states[gone]
-            self._spending.pop(gone, None)
-            self._changed.discard(gone)
         known = self._spending.get(key)
         samples = burn.sampled(
             _seen(known, before, state), state.at, state.spent, burn.spacing(state), burn.reach(state)
@@ -144,9 +151,16 @@ class Monitor(Actor):
             per_hold=known.per_hold if known is not None else None, at=known.at if known is not None else 0.0,
         )  # fmt: skip
 
+    def _dropped(self, key: Key, _: BudgetState) -> None:
+        self._spending.pop(key, None)
+        self._changed.discard(key)
+
     def forget(self, message: Message) -> None:
         """A fact is deleted: what is known of it goes too, unless that is newer. They are named by clients."""
-        if isinstance(message, LatencyRow):
+        if isinstance(message, Breaker):
+            if self._breakers.get((message.backend, message.model)) == message:
+                del self._breakers[message.backend, message.model]
+        elif isinstance(message, LatencyRow):
             row = message.target, message.tenant, message.backend, message.model
             if self._rows.get(row) == message:
                 del self._rows[row]
@@ -177,7 +191,7 @@ class Monitor(Actor):
             if not latency.fits(target, ended):
                 continue
             # Calls reach us in stream order and are folded in it: each waits until the row before it is stored.
-            async with self._turns[target.name, ended.backend, ended.model]:
+            async with self._turn(target.name, ended.backend, ended.model):
                 for _ in range(TRIES):
                     stored, after = self._fold(target, ended, heard.seq)
                     if after is None:
@@ -198,6 +212,20 @@ class Monitor(Actor):
                         break
                 else:
                     yield Again(1.0)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, *place: str) -> AsyncGenerator[None]:
+        """One after the other at each place, in the order in which they came."""
+        target, backend, model = place
+        turn = self._turns.setdefault((target, backend, model), Turn())
+        turn.wanted += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.wanted -= 1
+            if not turn.wanted:
+                del self._turns[target, backend, model]
 
     def _fold(self, target: LatencyTarget, ended: Attempted, seq: int) -> tuple[LatencyRow, LatencyRow | None]:
         """The row as it is stored, and as it is to be stored now; None when nothing is."""
@@ -282,8 +310,6 @@ class Monitor(Actor):
 
     def _remember(self, alert: Alert, said: Said) -> None:
         self._said[alert.subject] = said
-        while len(self._said) > MOST_KNOWN:
-            del self._said[next(iter(self._said))]
 
 
 def _mean(before: float | None, value: int) -> float:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 
+from actors.bounded import Bounded
 from actors.settings import BreakerRules
 from messages import Candidate, Decided
 
 LONGEST_PACE_SECONDS = 5.0
 """A repeat that was refused may ask again after this time at the latest."""
+
+
+MOST_COUNTED = 10_000
+"""Backends and models with recent calls; beyond it those that were called longest ago begin anew."""
 
 
 class Second:
@@ -29,7 +34,7 @@ class Repeats:
 
     def __init__(self, rules: BreakerRules) -> None:
         self.rules = rules
-        self._granted: dict[tuple[str, str], deque[Second]] = {}
+        self._granted = Bounded[tuple[str, str], deque[Second]](MOST_COUNTED)
 
     def pace(self, backend: str, model: str, now: float) -> float:
         """0 when one more repeat is allowed; else after how many seconds to ask again."""
@@ -47,9 +52,10 @@ class Repeats:
             seconds.append(Second(int(now)))
         seconds[-1].calls += 1
         seconds[-1].repeats += repeat
+        self._granted[backend, model] = seconds
 
     def _recent(self, backend: str, model: str, now: float) -> deque[Second]:
-        seconds = self._granted.setdefault((backend, model), deque())
+        seconds = self._granted.get((backend, model)) or deque()
         while seconds and seconds[0].second <= now - self.rules.repeat_seconds:
             seconds.popleft()
         return seconds

@@ -7,6 +7,7 @@ that could still be settled.
 
 from __future__ import annotations
 
+import heapq
 from typing import Final
 
 from actors.guardrail.ledger import Ledger
@@ -19,6 +20,10 @@ CLEAR_SECONDS: Final = 60.0
 """How often it is looked for what is over."""
 MOST_READ: Final = 20_000
 """Entries of one look."""
+MOST_LATER: Final = 50_000
+"""Counters that are remembered until they may be cleared, the soonest; the others are found by reading again."""
+AGAIN_SECONDS: Final = DAY_SECONDS
+"""Then it reads from the beginning again after so long."""
 LONGEST: Final[dict[str, float]] = {
     "minute": 60.0, "hour": 3600.0, "day": 25 * 3600.0, "week": 7 * DAY_SECONDS + 3600.0,
     "month": 31 * DAY_SECONDS + 3600.0,
@@ -49,11 +54,15 @@ class Retention:
         self._later: dict[str, float] = {}
         """Counters of which old entries were seen, and when they may be cleared."""
         self._look_at = 0.0
+        self._begin_at = FOR_EVER
+        """When it reads from the beginning again, because it could not remember all that it saw."""
 
     async def clear(self, now: float) -> None:
         """Look at the oldest entries: forget the counters that are over, and of the others all but the latest entry."""
         if now < self._look_at:
             return
+        if now >= self._begin_at:
+            self._through, self._begin_at = 0, FOR_EVER
         old: dict[str, tuple[int, float]] = {}
         count = 0
         async for line in self._ledger.lines(self._through):
@@ -70,6 +79,9 @@ class Retention:
         for counter, over in [found for found in self._later.items() if found[1] <= now]:
             await self._forget(counter, over, now)
         self._later = {counter: over for counter, over in self._later.items() if over < FOR_EVER}
+        if len(self._later) > MOST_LATER:
+            self._later = dict(heapq.nsmallest(MOST_LATER, self._later.items(), key=lambda found: found[1]))
+            self._begin_at = min(self._begin_at, now + AGAIN_SECONDS)
         self._look_at = now if count == MOST_READ else now + CLEAR_SECONDS
 
     async def _shorten(self, counter: str, through: int) -> None:

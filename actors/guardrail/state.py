@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from actors.bounded import Bounded
 from actors.guardrail.budgets import Budgets
 from actors.settings import Budget
 from actors.windows import UTC, Span, span
@@ -21,6 +22,8 @@ MOST_AT_ONCE = 64
 """So many are told in one go; the others wait for the next second."""
 DROP_AFTER_SECONDS = 600.0
 """What is known of a window is dropped so long after its end."""
+MOST_TOUCHED = 10_000
+"""So many wait to be told; beyond it those that were written to longest ago are told when they are written to again."""
 MOST_STATES = 500
 """So many are given in an answer."""
 
@@ -102,13 +105,14 @@ class States:
     def __init__(self, budgets: Budgets) -> None:
         self._budgets = budgets
         self._known: dict[Key, BudgetState] = {}
-        self._touched: dict[Key, float] = {}
+        """What is told and not deleted: as many as there are facts."""
+        self._touched = Bounded[Key, float](MOST_TOUCHED)
         self._looked: dict[Key, float] = {}
 
     def touch(self, budget: str, counter: str, at: float) -> None:
         """A counter was written to. Jobs' own counters are as many as jobs: they are not told."""
         if not counter.startswith("ledger.job."):
-            self._touched[budget, holder_at(counter)] = at
+            self._touched.in_place((budget, holder_at(counter)), at)
 
     def learn(self, state: BudgetState) -> None:
         """Somebody told it, with all that had been written by then."""
@@ -155,7 +159,7 @@ class States:
         """Know it no more. Holders are named by clients, so what is over must not stay."""
         key = (state.budget, state.holder)
         if self._known.get(key) == state:
-            del self._known[key]
+            self._known.pop(key)
             self._looked.pop(key, None)
 
     def now(self, at: float, name: str = "") -> tuple[BudgetState, ...]:

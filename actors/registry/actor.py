@@ -12,7 +12,7 @@ from actors.registry.catalogue import foreign, gone, loaded, merge, running_mode
 from actors.registry.seats import Seated, seat
 from actors.roster import Roster
 from bus.bus import QueueState
-from messages import Backend, ExecutorAlive, Gpu, Load
+from messages import Backend, ExecutorAlive, Gpu, Load, Message
 
 
 class Queues(Protocol):
@@ -58,6 +58,15 @@ class Registry(Actor):
     def gpu(self, gpu: Gpu, heard: Heard) -> None:
         """How a GPU is: what the backends on it have."""
         self._gpus[gpu.host, gpu.index] = gpu
+
+    def forget(self, message: Message) -> None:
+        """A fact is deleted: what is known of it goes too, unless somebody runs it again."""
+        if isinstance(message, Gpu):
+            self._gpus.pop((message.host, message.index), None)
+        elif isinstance(message, Backend) and self._backends.get(message.backend) == message:
+            del self._backends[message.backend]
+            self._loads.pop(message.backend, None)
+            self._ran.pop(message.backend, None)
 
     @hears
     async def executor_alive(self, alive: ExecutorAlive, heard: Heard) -> Says[Backend]:

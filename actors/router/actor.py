@@ -31,6 +31,7 @@ from messages import (
     Expired,
     JobCancel,
     Load,
+    Message,
     ModelPrice,
     ObjectRef,
     PoliciesAre,
@@ -106,6 +107,20 @@ class Router(Actor):
     @hears
     def policy(self, policy: Policy, heard: Heard) -> None:
         self.view.learn_policy(policy)
+
+    def forget(self, message: Message) -> None:
+        """A fact is deleted: what is known of it goes too, unless that is newer."""
+        match message:
+            case Backend():
+                self.view.forget_backend(message)
+            case Breaker():
+                self.view.forget_breaker(message)
+            case Stats():
+                self.view.forget_stats(message)
+            case ModelPrice():
+                self.view.forget_price(message)
+            case _:
+                pass
 
     # ------------------------------------------------------------------------------------------- deciding
 

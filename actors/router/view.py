@@ -143,6 +143,40 @@ class View:
             if entry.model == stats.model:
                 entry.measured(stats)
 
+    def forget_backend(self, backend: Backend) -> None:
+        """It is deleted, after nobody ran it for long."""
+        if self.backends.get(backend.backend) == backend:
+            del self.backends[backend.backend]
+            self._there.pop(backend.backend, None)
+            self._of.pop(backend.backend, None)
+            self._line_up()
+
+    def forget_breaker(self, breaker: Breaker) -> None:
+        """It is deleted: closed, as one that never was."""
+        if self.breakers.get((breaker.backend, breaker.model)) != breaker:
+            return
+        del self.breakers[breaker.backend, breaker.model]
+        if breaker.model == ALL_MODELS and breaker.backend in self._there:
+            self._there[breaker.backend].breaker = None
+        for entry in self._of.get(breaker.backend, ()):
+            if entry.model == breaker.model:
+                entry.breaker = None
+
+    def forget_stats(self, stats: Stats) -> None:
+        """It is deleted: nothing is measured of it."""
+        if self.stats.get((stats.backend, stats.model, stats.scope)) != stats:
+            return
+        del self.stats[stats.backend, stats.model, stats.scope]
+        if stats.scope == "-":
+            for entry in self._of.get(stats.backend, ()):
+                if entry.model == stats.model:
+                    entry.measured(None)
+
+    def forget_price(self, price: ModelPrice) -> None:
+        """It is deleted, after it was withdrawn."""
+        if self.prices.get((price.seller, price.model)) == price:
+            del self.prices[price.seller, price.model]
+
     def learn_epoch(self, epoch: Epoch) -> None:
         """The averages were reset: nothing that was measured before counts."""
         if epoch.epoch <= self.epoch.epoch:

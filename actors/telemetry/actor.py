@@ -14,6 +14,7 @@ import msgspec
 
 from actors import door
 from actors.actor import Actor, CantAnswer, Heard, Says, answers, every, hears
+from actors.bounded import Bounded
 from actors.journal import Journal
 from actors.problem import invalid
 from actors.telemetry.averages import ALL, NOT_COUNTED, Key, after, general_keys, mean_of, named_keys
@@ -29,6 +30,7 @@ from messages import (
     JobRate,
     JobsAre,
     JobsOf,
+    Message,
     Problem,
     Rebalance,
     Rebalanced,
@@ -41,8 +43,11 @@ from messages.fleet import task_key
 log = logging.getLogger("turnout.telemetry")
 
 DAY_SECONDS = 86_400.0
-MOST_AVERAGES = 2_000
-"""Averages kept at once; beyond it new workflows count only for their models and tasks."""
+MOST_NAMED = 4_000
+"""Averages of workflows and steps kept at once; beyond it those that were measured longest ago go. Every run counts for its model
+and its kind of work as well, whatever its name."""
+MOST_OF_ONE = 500
+"""Those of one tenant, so that none can push out everybody else's."""
 
 
 class Telemetry(Actor):
@@ -56,6 +61,10 @@ class Telemetry(Actor):
     def __init__(self, *, history: History, journal: Journal) -> None:
         self.history, self.journal = history, journal
         self._stats: dict[Key, Stats] = {}
+        self._named = Bounded[Key, None](MOST_NAMED, self._left)
+        """Those of workflows and steps, the latest measured last."""
+        self._tenants: dict[str, Bounded[Key, None]] = {}
+        """The same by tenant."""
         self._changed: set[Key] = set()
         """What nobody has heard yet."""
         self._epoch = 0
@@ -78,7 +87,8 @@ class Telemetry(Actor):
         key = (stats.backend, stats.model, stats.scope)
         mine = self._stats.get(key)
         if mine is None or _extent(stats) > _extent(mine):
-            mine = self._stats[key] = stats
+            mine = stats
+            self._keep(key, stats)
         if mine == stats:
             self._changed.discard(key)
         else:
@@ -95,8 +105,37 @@ class Telemetry(Actor):
 
     def _begin(self, epoch: int, since: float) -> None:
         self._epoch, self._since = epoch, since
-        self._stats = {key: stats for key, stats in self._stats.items() if stats.epoch >= epoch}
-        self._changed &= self._stats.keys()
+        for key in [key for key, stats in self._stats.items() if stats.epoch < epoch]:
+            self._drop(key)
+
+    def _keep(self, key: Key, stats: Stats) -> None:
+        """Know an average. Those that are named by clients push out their own tenant's first, then whoever's is the oldest."""
+        self._stats[key] = stats
+        tenant, slash, _ = key[2].partition("/")
+        if slash:
+            self._tenants.setdefault(tenant, Bounded[Key, None](MOST_OF_ONE, self._left))[key] = None
+            self._named[key] = None
+
+    def _left(self, key: Key, _: None = None) -> None:
+        self._drop(key)
+
+    def _drop(self, key: Key) -> None:
+        self._stats.pop(key, None)
+        self._changed.discard(key)
+        self._named.pop(key, None)
+        tenant = key[2].partition("/")[0]
+        own = self._tenants.get(tenant)
+        if own is not None:
+            own.pop(key, None)
+            if not own:
+                del self._tenants[tenant]
+
+    def forget(self, message: Message) -> None:
+        """A fact is deleted: what is known of it goes too, unless that is newer."""
+        if isinstance(message, Stats):
+            key = (message.backend, message.model, message.scope)
+            if self._stats.get(key) == message:
+                self._drop(key)
 
     # ------------------------------------------------------------------------------------------------ events
 
@@ -107,9 +146,7 @@ class Telemetry(Actor):
     @hears
     def attempted(self, attempted: Attempted, heard: Heard) -> None:
         if heard.deliveries == 1 and attempted.outcome not in NOT_COUNTED:
-            named = named_keys(attempted)  # A name per run must not grow without end.
-            known = [key for key in named if key in self._stats or len(self._stats) < MOST_AVERAGES]
-            for key in (*general_keys(attempted), *known):
+            for key in (*general_keys(attempted), *named_keys(attempted)):
                 before = self._stats.get(key)
                 self._set(key, before, after(before, attempted, key, self._epoch))
         self.history.put(attempted_row(attempted))
@@ -199,11 +236,11 @@ class Telemetry(Actor):
 
     def _set(self, key: Key, before: Stats | None, stats: Stats) -> None:
         if stats != before:
-            self._stats[key] = stats
+            self._keep(key, stats)
             self._changed.add(key)
 
     @every("forget_seconds")
-    async def forget(self, heard: Heard) -> None:
+    async def age_out(self, heard: Heard) -> None:
         await self.history.forget(heard.now - self.history.keep_days * DAY_SECONDS)
 
     @every("shrink_seconds")

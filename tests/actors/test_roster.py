@@ -115,3 +115,13 @@ def test_silence_while_the_connection_was_gone_kills_nobody() -> None:
     assert made.owner_lives(claim(at=T0 - 1), T0 + 22.9)
     assert made.living(T0 + 23.1) == []
     assert not made.owner_lives(claim(at=T0 - 1), T0 + 23.1)
+
+
+def test_names_of_processes_that_are_gone_do_not_pile_up_and_stay_dead() -> None:
+    heard = roster(since=T0)
+    for number in range(1_000):
+        heard.hear(alive(instance=f"e-{number}", at=T0 + 60 * number), T0 + 60 * number)
+    assert len(heard._seen) <= 62
+    now = T0 + 60 * 999
+    assert not heard.owner_lives(claim(instance="e-1", at=T0 + 60), now)
+    assert heard.owner_lives(claim(instance="e-999", at=now), now)

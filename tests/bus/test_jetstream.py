@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from bus import jetstream
-from bus.bus import Bus, BusError, BusUnavailable, Conflict, Delivery
+from bus.bus import Bus, BusError, BusUnavailable, Conflict, Delivery, FactEntry
 from bus.jetstream import JetStreamBus, connect
 from bus.jetstream_api import Answer, ApiError, StreamNames, epoch, matches, rfc3339
 from bus.jetstream_setup import check_server
@@ -575,3 +575,30 @@ def test_times() -> None:
     assert epoch("2026-11-21T02:40:00Z") == 1795228800.0
     assert epoch("2026-11-21T02:40:00.5Z") == 1795228800.5
     assert rfc3339(1795228800.25) == "2026-11-21T02:40:00.250000Z"
+
+
+def test_a_fact_that_was_removed_unheard_is_told_as_removed_once_all_are_read_again(lab: Lab) -> None:
+    async def run() -> None:
+        async with lab.case() as connect:
+            bus, other = await connect(), await connect()
+            await bus.set_up(TOPOLOGY)
+            told: list[tuple[str, bytes | None]] = []
+
+            async def note(entry: FactEntry) -> None:
+                told.append((entry.subject.removeprefix(FACT), entry.data))
+
+            watch: Any = await other.watch_facts(note)
+            for name in "abc":
+                await bus.put_fact(FACT + name, b"1")
+            await until(lambda: len(told) == 3)
+            await bus.purge("KV_facts", FACT + "a")  # Of which nobody is told.
+            await bus.put_fact(FACT + "c", b"")
+            await until(lambda: told[-1] == ("c", b""))
+            assert set(watch._revisions) == {FACT + "a", FACT + "b"}, "what has no value may never come again"
+            watch._on_up()
+            await until(lambda: told[-1] == ("a", None))
+            assert watch._revisions == {FACT + "b": 2}
+            await bus.put_fact(FACT + "a", b"2")
+            await until(lambda: told[-1] == ("a", b"2"))
+
+    lab.run(run())

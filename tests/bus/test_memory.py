@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bus import simloop
-from bus.bus import BusClosed, BusError, BusUnavailable, Delivery, QueueState, Signal
+from bus.bus import BusClosed, BusError, BusUnavailable, Delivery, FactEntry, QueueState, Signal
 from bus.memory import Faults, MemoryBus, MemoryServer
 from bus.memory_stream import Patterns, overlap
-from bus.topology import EV, IN, LEDGER, Queue, Stream, Topology
+from bus.topology import EV, IN, LEDGER, Queue, Stream, Topology, topology
 
 WORK = Stream(name="WORK", subjects=("work.>",), work_queue=True, max_messages=1000)
 ALL = Queue(stream="EV", name="all", filters=("ev.>",), ack_wait_seconds=5.0)
@@ -394,3 +394,33 @@ def test_patterns_overlap():
     assert not overlap("work.a.>", "work.b.>")
     assert not overlap("a.*", "a.b.c")
     assert not overlap("a.>", "a")
+
+
+def test_a_fact_that_was_removed_unheard_is_told_as_removed_after_a_reconnect() -> None:
+    async def main() -> None:
+        server = MemoryServer(seed=1)
+        bus, other = await server.connect("one"), await server.connect("two")
+        await bus.set_up(topology("together"))
+        told: list[tuple[str, bytes | None]] = []
+
+        async def note(entry: FactEntry) -> None:
+            told.append((entry.subject.removeprefix("$KV.facts."), entry.data))
+
+        watch: Any = await other.watch_facts(note)
+        for name in "abc":
+            await bus.put_fact(f"$KV.facts.{name}", b"1")
+        await asyncio.sleep(1.0)
+        await bus.purge("KV_facts", "$KV.facts.a")  # Of which nobody is told.
+        await bus.put_fact("$KV.facts.c", b"")
+        await asyncio.sleep(1.0)
+        assert set(watch._seen) == {"$KV.facts.a", "$KV.facts.b"}
+        await watch.again()
+        assert told[-1] == ("a", None)
+        assert set(watch._seen) == {"$KV.facts.b"}
+        await bus.put_fact("$KV.facts.a", b"2")
+        await asyncio.sleep(1.0)
+        assert told[-1] == ("a", b"2")
+        await bus.close()
+        await other.close()
+
+    simloop.run(main(), seed=1)

@@ -207,3 +207,26 @@ def test_the_most_counts_long_requests_and_large_pictures() -> None:
     )  # fmt: skip
     bounds = fleet(backend("a", models=(Model(name="odd", capabilities=("image",), price=price),))).bounds("image", "")
     assert bounds.cost(1, 0, 0, Media(images=2)) == Range(low=21.0, high=143.0)
+
+
+def test_a_backend_and_its_figures_leave_no_trace_once_they_are_deleted() -> None:
+    gone = backend("b", slots=0, models=(QUICK, PAINTER))
+    made = fleet(backend("a", models=(SLOW,)), backend("b", models=(QUICK, PAINTER)), stats("b", "quick"), gone)
+    assert made.models == {"slow", "quick", "flux"}
+    made.forget_backend(backend("a", models=(SLOW,)))
+    assert "slow" in made.models, "somebody runs it"
+    made.forget_stats(stats("b", "quick", attempts=1))
+    assert made._stats, "newer figures are known"
+    made.forget_stats(stats("b", "quick"))
+    made.forget_backend(gone)
+    assert made.models == {"slow"}
+    assert (set(made._names), made._stats, made._idle) == ({"slow"}, {}, set())
+    assert made.bounds("text", "") == fleet(backend("a", models=(SLOW,))).bounds("text", "")
+
+
+def test_what_clients_call_a_recipe_is_not_remembered() -> None:
+    made = fleet(backend("a", models=(Model(name="m", capabilities=("image", "recipe:upscale")),)))
+    for number in range(100):
+        assert made.can_with(f"no-{number}") == frozenset()
+    assert made.can_with("upscale") == {"image", "recipe:upscale"}
+    assert set(made._with) == {"recipe:upscale"}

@@ -213,7 +213,7 @@ def test_what_is_removed_from_the_server_is_forgotten_by_who_knew_it(there: Watc
                 await ledger.forget(record)
         # A removal that died half way is read, and seen as what it is.
         await there.bus.put_fact(row.subject, b"")
-        assert [record.data async for record in ledger.facts(LatencyRow) if record.subject == row.subject] == [b""]
+        assert [record.data async for record in ledger.facts() if record.subject == row.subject] == [b""]
         assert await chain.refresh(row.subject) is None
         record = await there.bus.last("KV_facts", row.subject)
         assert record is not None

@@ -243,6 +243,23 @@ def test_a_resume_of_a_job_that_waits_for_nobody_is_refused_and_one_that_comes_a
     spoken(story)
 
 
+def test_a_state_that_was_removed_is_folded_anew_when_its_budget_is_used_again() -> None:
+    async def story(rig: Rig) -> None:
+        hosts = [await guardrail(rig, DAILY), await guardrail(rig, DAILY, instance="other")]
+        await judged(rig, one("j-1", ranking=(costs(amount=30),)))
+        await rig.settle(2.0)
+        (before,) = rig.records(BudgetState)[-1:]
+        await Ledger(rig.bus).forget(before)
+        await rig.settle(1.0)
+        assert [host.rooms[0].actor.states._known for host in hosts] == [{}, {}]  # type: ignore[attr-defined]
+        await judged(rig, one("j-2", ranking=(costs(amount=30),)))
+        await rig.settle(2.0)
+        state = rig.stored(BudgetState)[-1]
+        assert (state.holder, state.reserved, state.spent) == ("acme", 60, 0)
+
+    spoken(story)
+
+
 def test_a_verdict_of_another_process_is_followed_though_the_settings_differ() -> None:
     async def story(rig: Rig) -> None:
         await guardrail(rig, DAILY, rules=ASK)

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.guardrail import fact_retention
-from actors.guardrail.fact_retention import ROW_SECONDS, FactRetention, fact_over_at
+from actors.guardrail.fact_retention import (
+    IDLE_SECONDS,
+    LOOK_SECONDS,
+    NOTHING_SECONDS,
+    ROW_SECONDS,
+    FactRetention,
+    fact_over_at,
+    groups_of,
+)
 from actors.guardrail.ledger import Ledger
 from actors.guardrail.monitor import Monitor
 from actors.guardrail.retention import FOR_EVER, KEPT_SECONDS
@@ -18,7 +26,20 @@ from actors.journal import Journal
 from actors.windows import span
 from bus import codec
 from bus.topology import DAY_SECONDS, MONITOR
-from messages import BudgetState, LatencyRow, Message, Spending, token
+from messages import (
+    Backend,
+    Breaker,
+    BudgetState,
+    Gpu,
+    LatencyRow,
+    Load,
+    Message,
+    ModelPrice,
+    Preference,
+    Spending,
+    Stats,
+    token,
+)
 from messages.fleet import Window
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import EXAMPLES, T0, backend
@@ -54,9 +75,32 @@ def test_rows_go_by_what_was_written_last_and_open_ones_later(at: float, stored_
     assert over == max(at, stored_at) + (ROW_SECONDS if in_row else KEPT_SECONDS)
 
 
+@pytest.mark.parametrize(
+    ("one", "seconds"),
+    [
+        (Stats(backend="a", model="m", scope="-", attempts=1, successes=1, at=T0), IDLE_SECONDS),
+        (Gpu(host="h", index=0, at=T0), IDLE_SECONDS),
+        (backend("a", slots=0), IDLE_SECONDS),
+        (backend("a", slots=1), FOR_EVER),
+        (Breaker(backend="a", model="m"), IDLE_SECONDS),
+        (Breaker(backend="a", model="m", times_opened=1), FOR_EVER),
+        (Breaker(backend="a", model="m", open_until=T0), FOR_EVER),
+        (Breaker(backend="a", model="m", probe_job="j-1"), FOR_EVER),
+        (Preference(tenant="acme", scope="tenant", at=T0), NOTHING_SECONDS),
+        (Preference(tenant="acme", scope="tenant", allow_cloud=False, at=T0), FOR_EVER),
+        (ModelPrice(seller="a", model="m", withdrawn=True, at=T0), NOTHING_SECONDS),
+        (ModelPrice(seller="a", model="m", at=T0), FOR_EVER),
+    ],
+)
+def test_what_says_nothing_any_more_goes_after_a_while_and_what_holds_stays(one: Message, seconds: float) -> None:
+    assert fact_over_at(one, T0) == T0 + seconds
+
+
 def test_all_other_facts_stay() -> None:
-    others = [one for one in EXAMPLES if not isinstance(one, Spending | LatencyRow)]
+    known = Spending | LatencyRow | Stats | Gpu | Backend | Breaker | Preference | ModelPrice
+    others = [one for one in EXAMPLES if not isinstance(one, known)]
     assert {fact_over_at(one, 0.0) for one in others} == {FOR_EVER}
+    assert not [one for one in others if list(groups_of(one)) and not isinstance(one, BudgetState)]
 
 
 def test_what_is_over_goes_here_and_there_and_what_is_not_stays() -> None:
@@ -112,6 +156,61 @@ def test_some_go_in_one_turn_and_the_rest_in_the_next(monkeypatch: pytest.Monkey
         await rig.settle(10.0)
         await kept.clear(rig.bus.now() + KEPT_SECONDS)
         assert rig.stored(LatencyRow) == []
+
+    play(story)
+
+
+def test_a_load_goes_with_its_backend_and_never_before() -> None:
+    async def story(rig: Rig) -> None:
+        await fact(rig, Load(backend="idle", waiting=0, running=0, at=rig.bus.now()))
+        await fact(rig, Load(backend="gone", waiting=0, running=0, at=rig.bus.now()))
+        await fact(rig, backend("idle"))
+        await fact(rig, backend("gone", slots=0))
+        kept = FactRetention(Ledger(rig.bus))
+        await rig.settle(IDLE_SECONDS + 10)
+        for _ in range(2):
+            await kept.clear(rig.bus.now())
+            await rig.settle(LOOK_SECONDS + 1)
+        assert [one.backend for one in (*rig.stored(Load), *rig.stored(Backend))] == ["idle", "idle"]
+
+    play(story)
+
+
+def stats(scope: str, model: str = "m") -> Stats:
+    return Stats(backend="a", model=model, scope=scope, attempts=1, successes=1, at=T0)
+
+
+def test_of_too_many_those_go_that_were_written_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fact_retention, "MOST_FACTS", 20)
+    monkeypatch.setattr(fact_retention, "MOST_OF_ONE", 5)
+    monkeypatch.setattr(fact_retention, "MOST_REMOVED", 16)
+
+    async def story(rig: Rig) -> None:
+        now = rig.bus.now()
+        for number in range(30):
+            await fact(rig, spending(f"t{number}", now))
+            await fact(rig, row(f"t{number}", now))
+            await fact(rig, stats(f"many/w{number}"))
+            await fact(rig, Breaker(backend="a", model=f"m{number}", times_opened=number % 2))
+            await fact(rig, Preference(tenant=f"t{number}", scope="tenant", allow_cloud=False))
+        await fact(rig, stats("few/w"))
+        await fact(rig, stats("-"))
+        await fact(rig, spending("t0", now + 1))
+        kept, left = FactRetention(Ledger(rig.bus)), list[int]()
+        for _ in range(5):
+            await kept.clear(rig.bus.now())
+            left.append(len(rig.server.log("KV_facts")))
+        assert left == [152 - 16, 152 - 32, 152 - 45, 152 - 45, 152 - 45]
+        assert [one.holder for one in rig.stored(Spending)] == [*(f"t{number}" for number in range(11, 30)), "t0"]
+        assert [one.tenant for one in rig.stored(LatencyRow)] == [f"t{number}" for number in range(10, 30)]
+        assert [one.scope for one in rig.stored(Stats)] == [
+            *(f"many/w{number}" for number in range(25, 30)),
+            "few/w",
+            "-",
+        ]
+        assert len(rig.stored(Breaker)) == len(rig.stored(Preference)) == 30, (
+            "15 breakers are closed, and they may stay"
+        )
 
     play(story)
 

@@ -157,3 +157,24 @@ def test_no_live_counter_ever_loses_anything(walk: list[Any]) -> None:
                 assert totals(rig)[place] == model[place]
 
     play(story)
+
+
+def test_what_it_can_not_remember_it_finds_by_reading_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "MOST_LATER", 2)
+
+    async def story(rig: Rig) -> None:
+        now, kept = rig.bus.now(), Retention(Ledger(rig.bus))
+        for number in range(6):
+            await use(rig, counter("month", now, holder=f"t{number}"), f"j-{number}")
+        await rig.settle(KEPT_SECONDS + 10)
+        await kept.clear(rig.bus.now())
+        assert len(kept._later) == 2
+        assert len(totals(rig)) == 6, "all of them live"
+        await rig.settle(31 * DAY_SECONDS + KEPT_SECONDS)
+        for _ in range(8):
+            await kept.clear(rig.bus.now())
+            await rig.settle(DAY_SECONDS)
+        assert totals(rig) == {}
+        assert kept._later == {}
+
+    play(story)

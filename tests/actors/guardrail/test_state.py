@@ -116,6 +116,14 @@ def test_so_many_at_once() -> None:
     assert len(states.due(T0)) == MOST_AT_ONCE
 
 
+def test_who_is_written_to_all_the_time_waits_no_longer_than_others() -> None:
+    states = States(Budgets((DAILY,)))
+    for number in range(3 * MOST_AT_ONCE):
+        states.touch("daily", f"ledger.tenant.t{number}.microdollars.day-20260101", T0)
+        states.touch("daily", PLACE.counter, T0)
+    assert "acme" in {place.holder for place in states.due(T0)}
+
+
 def test_the_fullest_that_still_count_come_first() -> None:
     states = States(Budgets((DAILY,)))
     for holder, spent, ends_at in (("a", 5, T0 + 60), ("b", 9, T0 + 60), ("c", 99, T0), ("d", 7, 0.0)):

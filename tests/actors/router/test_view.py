@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.router.view import OWN_MEMORY_SECONDS, There, View
-from messages import Breaker, CatalogueEntry, Epoch, Load, Model, Policy, Stats
+from messages import Breaker, CatalogueEntry, Epoch, Load, Model, ModelPrice, Policy, Stats
 from tests.actors.router.fleets import view_of
 from tests.messages.samples import T0, backend, needs
 
@@ -172,3 +172,36 @@ def test_new_marks_are_applied_at_once() -> None:
     assert entry(view).there.saturated
     view.learn_policy(Policy(policy="p", saturated_at=0.6, saturated_until=0.3))
     assert not entry(view).there.saturated
+
+
+# --------------------------------------------------------------------------------------------------- deleted facts
+
+
+def test_what_is_deleted_leaves_no_trace_and_what_is_newer_stays() -> None:
+    facts: list[Any] = [
+        backend("b", slots=0), Breaker(backend="a", model="m", times_opened=1, opened_at=T0),
+        Breaker(backend="b", model="*"), stats(latency_seconds=2.0), stats("task:chat"),
+        ModelPrice(seller="a", model="m", withdrawn=True, at=T0),
+    ]  # fmt: skip
+    view = view_of(backend("a"))
+    bare = {name: repr(getattr(view, name)) for name in ("backends", "breakers", "stats", "prices")}
+
+    def tell(what: str, fact: Any) -> None:
+        names = {"Backend": "backend", "Breaker": "breaker", "Stats": "stats", "ModelPrice": "price"}
+        getattr(view, f"{what}_{names[type(fact).__name__]}")(fact)
+
+    for fact in facts:
+        tell("learn", fact)
+    kept = entry(view)
+    assert kept.breaker is not None
+    assert kept.log_latency is not None
+    for fact in facts:
+        field = {"executors": ("other",)} if type(fact).__name__ == "Backend" else {"at": T0 - 1}
+        if type(fact).__name__ != "Breaker":
+            tell("forget", msgspec.structs.replace(fact, **field))
+    assert len(view.backends) == len(view.stats) == 2, "something newer is known"
+    for fact in facts:
+        tell("forget", fact)
+    assert {name: repr(getattr(view, name)) for name in bare} == bare
+    assert (kept.breaker, kept.stats, kept.log_latency) == (None, None, None)
+    assert [one.backend for one in view.entries] == list(view._there) == ["a"]

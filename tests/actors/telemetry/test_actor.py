@@ -146,17 +146,31 @@ def test_what_says_nothing_about_a_backend_is_not_told(file: Path) -> None:
 
 
 def test_names_without_end_do_not_fill_the_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.telemetry.actor.MOST_AVERAGES", 4)
+    monkeypatch.setattr("actors.telemetry.actor.MOST_NAMED", 6)
+    monkeypatch.setattr("actors.telemetry.actor.MOST_OF_ONE", 4)
 
     async def story(rig: Rig) -> None:
-        await telemetry(rig, file)
+        host, _ = await telemetry(rig, file)
+        actor: Any = host.rooms[0].actor
+        await rig.publish(attempted(tenant="other", workflow="own"))
         for number in range(10):
             await rig.publish(attempted(job=f"j-{number}", workflow=f"run-{number}"))
-        await rig.publish(attempted(job="other", model="n", workflow="new"))
-        await rig.settle(3.0)
-        scopes = {(fact.model, fact.scope) for fact in rig.stored(Stats)}
-        assert len(scopes) == 6
-        assert {("n", "-"), ("n", "task:chat"), ("m", "-"), ("m", "task:chat")} < scopes
+            await rig.settle()
+        named = [scope for _, _, scope in actor._stats if "/" in scope]
+        assert named == ["other/own", *(f"acme/run-{number}" for number in range(6, 10))], "its tenant's oldest went"
+        for number in range(3):
+            await rig.publish(attempted(tenant=f"t{number}", workflow="w"))
+            await rig.settle()
+        named = [scope for _, _, scope in actor._stats if "/" in scope]
+        assert named == ["acme/run-7", "acme/run-8", "acme/run-9", "t0/w", "t1/w", "t2/w"], (
+            "whoever's was the oldest went"
+        )
+        assert actor._stats["a", "m", "-"].attempts == actor._stats["a", "m", "task:chat"].attempts == 14
+        for fact in rig.stored(Stats):
+            if fact.scope == "t0/w":
+                actor.forget(fact)
+        assert "t0" not in actor._tenants
+        assert sum(map(len, actor._tenants.values())) == len(actor._named) == 5
 
     play(story)
 
