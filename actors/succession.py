@@ -57,13 +57,14 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
         )  # fmt: skip
     used = spent(attempts)
     wait = 0.0 if attempted.outcome in NEVER_SPENT else failover.wait_before(used + 1)
-    late = attempted.at + wait >= slip.deadline_at
+    over = attempted.outcome == "expired" or attempted.at >= slip.deadline_at
+    late = over or attempted.at + wait >= slip.deadline_at
     if attempted.outcome in FINAL or used >= failover.max_attempts or late:
         problem = first_problem(attempts) or attempted.problem
         if late and problem is None:
             problem = Problem(reason="expired", message="the deadline came before an attempt could be made")
         return Done(
-            tenant=slip.tenant, job=slip.job, ending="expired" if attempted.at >= slip.deadline_at else "failed",
+            tenant=slip.tenant, job=slip.job, ending="expired" if over else "failed",
             problem=problem, attempts=attempts, backend=attempted.backend, model=attempted.model,
             cost_microdollars=cost, submitted_at=slip.submitted_at, at=attempted.at,
         )  # fmt: skip

@@ -181,9 +181,15 @@ class Attempted(
     problem: Problem | None = None
     """The error as the backend gave it; absent when it succeeded."""
     usage: Usage = Usage()
-    """Tokens that were used."""
+    """Tokens that were used, as far as they are known or can be estimated."""
+    begun: bool = True
+    """Bytes of its request were written, so that the backend may have worked; otherwise it used nothing."""
     billed_microdollars: int = 0
-    """What it costs; the worst case when its executor died."""
+    """What it costs; what is not known counts as the most it can be."""
+    counted_tokens: int | None = None
+    """The same in tokens; absent: not known, so all that was reserved."""
+    counted_gpu_milliseconds: int | None = None
+    """The same in time on hardware of ours; absent: not known, so all that was reserved."""
     reserved: tuple[Reservation, ...] = ()
     """What is held for it on budget counters."""
     probe: bool = False

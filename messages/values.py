@@ -22,10 +22,12 @@ Asset = Literal["text", "image", "video", "audio", "embedding"]
 Outcome = Literal[
     "ok", "timeout", "connection_error", "rate_limited", "server_error", "overloaded", "account", "bad_request",
     "unknown_model", "invalid_structure", "missing_field", "empty", "validator_hard_fail", "aborted", "executor_lost",
-    "not_started",
+    "not_started", "expired", "over_gpu_time",
 ]  # fmt: skip
-"""How an attempt ended. `aborted`: somebody else's `done` came first. `executor_lost`: its process died, billed at the
-worst case until known better. `not_started`: nobody called the backend, billed nothing."""
+"""How an attempt ended. `aborted`: somebody else's `done` came first. `expired`: the job's deadline came while it ran.
+`over_gpu_time`: it ran for all the time on a GPU that is reserved for it. None of these three tells against the backend.
+`executor_lost`: its process died, billed at the worst case until known better. `not_started`: nobody called the backend,
+billed nothing."""
 
 
 class Problem(Value):
@@ -366,8 +368,19 @@ class Rate(Value):
     """For one image, or for one second."""
 
 
+_AMOUNTS: Final = (
+    "input_per_mtok", "output_per_mtok", "per_request", "per_image", "per_second", "per_gpu_second", "image_rates",
+    "second_rates", "cached_input_per_mtok", "cache_write_per_mtok", "long_input_per_mtok", "long_output_per_mtok",
+    "long_cached_input_per_mtok", "long_cache_write_per_mtok",
+)  # fmt: skip
+
+
 class Price(Value):
-    """What a model costs, in micro-dollars; 0 is free. Every sum is exact and rounded up once, at its end."""
+    """What a model costs, in micro-dollars; 0 is free. Every sum is exact and rounded up once, at its end.
+
+    A price of which nobody says anything is free on hardware of ours, and unknown everywhere else: `Offer`, `Backend` and
+    `ModelPrice` see to that when they are made.
+    """
 
     input_per_mtok: int = 0
     """For a million tokens read."""
@@ -405,6 +418,15 @@ class Price(Value):
     """Who says so: `settings`, a file, a page; empty: nobody had to."""
     as_of: str = ""
     """The day it was known to be right, `2026-11-21`; empty: not dated."""
+
+    @property
+    def stated(self) -> bool:
+        """Somebody says it: an amount, or who it is that says it costs nothing."""
+        return not self.unknown and (bool(self.source) or any(getattr(self, name) for name in _AMOUNTS))
+
+    def or_unknown(self) -> Price:
+        """This price, or an unknown one when nobody states it."""
+        return self if self.unknown or self.stated else msgspec.structs.replace(self, unknown=True)
 
     def cost(
         self,

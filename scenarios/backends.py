@@ -15,8 +15,8 @@ from actors.executor.backends import port
 from messages import Work
 
 Fate = Literal["ok", "slow", "hang", "cut", "empty", "raise", "crash"] | port.ErrorKind
-"""`slow` takes long and succeeds, `hang` never answers, `cut` breaks off in the middle, `raise` is a bug in the executor,
-`crash` takes the process with it; the rest are the port's own errors."""
+"""`slow` takes long and succeeds, `hang` takes the request, makes all it may and never answers, `cut` breaks off in the middle,
+`raise` is a bug in the executor, `crash` takes the process with it; the rest are the port's own errors."""
 
 _ERRORS = get_args(port.ErrorKind)
 
@@ -43,6 +43,10 @@ class Call(msgspec.Struct, kw_only=True):
     prompt: str = ""
     began_at: float = 0.0
     ended_at: float | None = None
+    read_tokens: int = 0
+    """What the backend counted of the request, whether it said so or not."""
+    made_tokens: int = 0
+    """What it made."""
     fails: bool = False
     """The executor's run that makes it fails at what it hears next."""
 
@@ -99,8 +103,16 @@ class Stage:
             call.ended_at = self.now()
 
 
+READ_TOKENS = 5
+"""What a backend counts of every request."""
+STEP_TOKENS = 2
+"""What it makes in one step."""
+
+
 class Acted:
-    """The adapter of one backend in one process."""
+    """The adapter of one backend in one process. Like a server it counts from the moment at which it has the request."""
+
+    tells_begun = True
 
     def __init__(self, stage: Stage, backend: str) -> None:
         self._stage = stage
@@ -114,16 +126,22 @@ class Acted:
             script = self._stage.write(making)
             steps = max(1, script.chunks)
             words: list[str] = []
+            port.watched()
+            if script.fate not in _ERRORS or script.fate == "cut_stream":
+                port.begun()
+                making.read_tokens = READ_TOKENS
             for number in range(steps):
                 await asyncio.sleep(script.seconds / (steps + 1))
                 self._happen(script, making, number, steps)
                 if script.fate == "hang":
+                    making.made_tokens = call.max_output_tokens
                     await asyncio.sleep(1e6)
+                making.made_tokens = min(call.max_output_tokens, making.made_tokens + STEP_TOKENS)
                 words.append(f"{number} of {making.job} ")
                 yield port.Chunk(text=words[-1])
             await asyncio.sleep(script.seconds / (steps + 1))
             text = "" if script.fate == "empty" else "".join(words)
-            usage = port.Usage(input_tokens=5, output_tokens=min(call.max_output_tokens, 2 * steps))
+            usage = port.Usage(input_tokens=making.read_tokens, output_tokens=making.made_tokens)
             yield port.Answer(text=text, finish_reason="stop", model=call.model, usage=usage)
 
     def _happen(self, script: Script, making: Call, number: int, steps: int) -> None:
@@ -133,7 +151,12 @@ class Acted:
             return
         if script.fate in _ERRORS:
             kind: Any = script.fate
-            raise port.BackendError(kind, f"scripted {kind}", retry_after_seconds=script.retry_after_seconds)
+            status = None if kind == "connection_error" else 503
+            if status:
+                port.begun()  # It says so in an answer, and counts nothing.
+            raise port.BackendError(
+                kind, f"scripted {kind}", status=status, retry_after_seconds=script.retry_after_seconds
+            )
         if script.fate == "raise":
             making.fails = True
         if script.fate == "crash":

@@ -132,7 +132,7 @@ def broken(story: Story) -> list[str]:
     log = Log(story)
     checks = (
         _first_writers, _ends, _rounds, _claims, _calls, _overlaps, _suspicions, _drains, _rejections, _ledger, _limits,
-        _admissions, _waits, _breakers,
+        _admissions, _waits, _breakers, _settled,
     )  # fmt: skip
     return [text for check in checks for text in check(log)]
 
@@ -394,6 +394,31 @@ def _limits(log: Log) -> Iterator[str]:
     for (name, counter), amount in admitted.items():
         if name in limits and name not in log.story.changed and amount > limits[name]:
             yield f"admitted {amount} on {counter}, more than the limit of {limits[name]}"
+
+
+def _settled(log: Log) -> Iterator[str]:
+    """What an attempt counts for is never below what its backend counted, in any unit, however the call ended."""
+    if not log.story.exact_calls:
+        return
+    for call in log.story.calls:
+        key: Round = (call.tenant, call.job, call.n)
+        attempted, decided = log.first(Attempted, *key), log.first(Decided, *key)
+        if attempted is None or decided is None:
+            continue
+        end: Attempted = attempted.message
+        chosen = next((c for c in decided.message.ranking if (c.backend, c.model) == (end.backend, end.model)), None)
+        if chosen is None or chosen.known.price.unknown:
+            continue
+        used = {
+            "microdollars": chosen.known.price.cost(call.read_tokens, call.made_tokens),
+            "tokens": call.read_tokens + call.made_tokens,
+            "gpu_milliseconds": int(1000 * call.seconds) if call.read_tokens else 0,
+        }
+        if end.billed_microdollars < used["microdollars"]:
+            yield f"billed {end.billed_microdollars} where the backend counted {used['microdollars']}: {_name(key)}"
+        for one in end.reserved:
+            if (counted := billed(one, end)) < used.get(one.unit, 0):
+                yield f"settled {counted} {one.unit} where the backend counted {used[one.unit]}: {_name(key)}"
 
 
 def _admissions(log: Log) -> Iterator[str]:

@@ -154,9 +154,20 @@ class Executor(Runner):
 
     def doubted(self, backend: str) -> None:
         """Ask it beside what goes on; the next notice tells what has changed."""
-        if backend not in self._asking:
-            self._asking[backend] = asyncio.create_task(self._check(backend, self.clock()), name=f"{backend} health")
-            self._asking[backend].add_done_callback(lambda _: self._asking.pop(backend, None))
+        self._ask(backend)
+
+    async def answers(self, backend: str) -> bool:
+        """Ask it, and wait for its answer as long as a health check may take."""
+        await asyncio.wait({self._ask(backend)})  # Others may wait for the same answer.
+        return self.served[backend].well
+
+    def _ask(self, backend: str) -> asyncio.Task[None]:
+        if (asking := self._asking.get(backend)) is not None:
+            return asking
+        asking = asyncio.create_task(self._check(backend, self.clock()), name=f"{backend} health")
+        self._asking[backend] = asking
+        asking.add_done_callback(lambda _: self._asking.pop(backend, None))
+        return asking
 
     # ---------------------------------------------------------------------------------------------- turns
 

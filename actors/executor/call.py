@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 import msgspec
 
+from actors.executor.accounting import End, Made, Spent
 from actors.executor.backends import port
 from actors.executor.degrade import degraded
 from actors.executor.inputs import placed
-from messages import JobSubmit, Offer, Problem, Usage, Work, adjusted, token
+from messages import JobSubmit, Offer, Problem, Work, adjusted, token
 from messages.values import Asset
 
 PARTIAL_CHARACTERS = 4_000
@@ -20,6 +22,9 @@ Text streams. Embeddings of many texts come all at once. An image, and a sound, 
 servers do without a word; a video is minutes of it, and one step of it may take half of one."""
 LOADING: Final = 6.0
 """The same while it says that it loads a model, starts a worker or has the call in its queue: two minutes."""
+
+STOPPED: Final = ("aborted", "expired", "over_gpu_time", "executor_lost")
+"""Outcomes of calls that we ended: the backend was told so by the end of its connection, and did nothing wrong."""
 
 
 def model_of(work: Work) -> str:
@@ -84,49 +89,24 @@ def pieces(text: str) -> list[str]:
     return [text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)]
 
 
-def usage_of(usage: port.Usage | None) -> Usage:
-    """The backend's usage as a message carries it."""
-    if usage is None:
-        return Usage()
-    return Usage(
-        input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens, reasoning_tokens=usage.reasoning_tokens, estimated=usage.estimated,
-        gpu_seconds=usage.gpu_seconds,
-    )  # fmt: skip
+def counted(spent: Spent, *, begun: bool) -> dict[str, Any]:
+    """What an attempt has used, as the fields of its record."""
+    return {
+        "usage": spent.usage, "begun": begun, "billed_microdollars": spent.microdollars, "counted_tokens": spent.tokens,
+        "counted_gpu_milliseconds": spent.gpu_milliseconds,
+    }  # fmt: skip
 
 
-def counted(work: Work, usage: Usage, text: str) -> Usage:
-    """The backend's usage; where it sent none, our own counts, by which the attempt is billed. What has no tokens has none."""
-    asset, price = work.slip.needs.asset, work.price
-    told = usage.input_tokens is not None or usage.output_tokens is not None
-    if told or not (asset in ("text", "embedding") or price.input_per_mtok or price.output_per_mtok):
-        return usage
-    read, written = _tokens(work, usage, text)
-    return msgspec.structs.replace(usage, input_tokens=read, output_tokens=written, estimated=True)
-
-
-def _tokens(work: Work, usage: Usage, text: str) -> tuple[int, int]:
-    """Tokens read and written: as reported, else as the analyzer estimated them and by the text's length."""
-    needs = work.slip.needs
-    guessed = len(text) // 4 + 1 if text or needs.asset == "text" else 0
-    read = needs.input_tokens if usage.input_tokens is None else usage.input_tokens
-    return read, guessed if usage.output_tokens is None else usage.output_tokens
-
-
-def cost(work: Work, usage: Usage, text: str, seconds: float) -> int:
-    """What an attempt of `seconds` costs in micro-dollars; tokens the backend did not report are estimated from the text.
-
-    Time on a GPU is what the backend says, else `seconds`. At an unknown price it is all that was admitted for it.
-    """
-    price, needs = work.price, work.slip.needs
-    if price.unknown:
-        return work.worst_case_microdollars
-    read, written = _tokens(work, usage, text)
-    return price.cost(
-        read, written, None if needs.asset == "text" else adjusted(needs.media, work.parameters), quality=needs.rated,
-        seconds=usage.gpu_seconds if usage.gpu_seconds is not None else seconds,
-        cached_tokens=usage.cached_tokens or 0, cache_write_tokens=usage.cache_write_tokens or 0,
-    )  # fmt: skip
+def end_of(work: Work, error: port.BackendError | None, made: Made, *, begun: bool, files: bool) -> End:
+    """How a call that failed ended, as far as what it used goes. `files`: it had made some."""
+    if not begun:
+        return "unsent"
+    if error is None or not error.refused:
+        return "unfinished"
+    if error.kind == "empty":  # It came to its end, and there is nothing.
+        paid = error.status is not None and error.status < HTTPStatus.BAD_REQUEST and work.slip.needs.asset == "text"
+        return "whole" if paid else "refused"
+    return "unfinished" if files or made.bytes or made.usage.output_tokens else "refused"
 
 
 def problem_of(error: port.BackendError, backend: str) -> Problem:

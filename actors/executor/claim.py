@@ -156,7 +156,7 @@ class Claimant(Actor):
 
     def not_started(self, work: Work, why: str) -> Attempted:
         """The end of an attempt that never called the backend."""
-        return self.attempted(work, "not_started", problem=Problem(reason="not_started", message=why))
+        return self.attempted(work, "not_started", problem=Problem(reason="not_started", message=why), begun=False)
 
     def attempted(self, work: Work, outcome: Any, **more: Any) -> Attempted:
         """The full record of an attempt's end."""

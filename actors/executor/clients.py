@@ -106,6 +106,8 @@ def fault_of(backend: BackendSettings, environment: Mapping[str, str], now: Call
 class Broken:
     """Stands for a client that could not be made: it is announced as ill, with the reason, and others go on."""
 
+    tells_begun = True
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
 

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from actors.actor import Heard, overhears
+from actors.executor import accounting, checks, results, validator
 from actors.executor import call as calls
-from actors.executor import checks, results, validator
 from actors.executor.backends import port
 from actors.executor.claim import Claimant, InHand, Said
 from actors.executor.inputs import Unusable, brought
 from actors.executor.judge import Judge
-from actors.executor.running import Call
+from actors.executor.running import Call, Limit
 from actors.executor.served import Served
 from actors.journal import Journal, empty
 from actors.roster import Roster
@@ -66,11 +66,15 @@ class Runner(Claimant):
         """A call lost its connection: how the backend is must be found out now, without waiting for it."""
         raise NotImplementedError
 
+    async def answers(self, backend: str) -> bool:
+        """Ask the backend now how it is, and wait for its answer: whether it gave one."""
+        raise NotImplementedError
+
     @overhears
     def done(self, done: Done, heard: Heard) -> None:
         """A job has ended. If it runs here and the end is not ours, its call is stopped (rule 6)."""
         if call := self._calls.get((done.tenant, done.job)):
-            call.end()
+            call.end("deadline" if done.ending == "expired" else "aborted")
         self._judge.hear(done)
 
     async def run(self, work: Work, heard: Heard) -> AsyncGenerator[Said, None]:
@@ -102,10 +106,10 @@ class Runner(Claimant):
                         for said in await self._take(item, work, call):
                             yield said
             except TimeoutError:
-                failure = self._silence(work, call)
+                failure = self._limited(work, call)
             except port.BackendError as error:
                 failure = {"outcome": calls.outcome_of(error), "problem": calls.problem_of(error, work.backend),
-                           "partial": error.partial or call.text, "usage": calls.usage_of(error.usage)}  # fmt: skip
+                           "partial": error.partial or call.text, "error": error}  # fmt: skip
             except StopAsyncIteration:
                 text = f"{work.backend}: the stream ended without an answer"
                 failure = _failure("invalid_structure", text, partial=call.text)
@@ -123,12 +127,11 @@ class Runner(Claimant):
                 "switched": call.switched or before not in ("", call.model), "instance": heard.instance,
             }  # fmt: skip
             if call.answer is not None:
-                usage = calls.counted(work, calls.usage_of(call.answer.usage), call.answer.text)
-                billed = calls.cost(work, usage, call.answer.text, seconds)
-                facts |= {"usage": usage, "billed_microdollars": billed}
+                spent = accounting.spent(work, self._made(call, seconds), "whole")
+                facts |= calls.counted(spent, begun=True)
                 found = self._examined(work, call)
                 if found.problem is None and validator.is_wanted(work):
-                    async with aclosing(self._judge.ask(work, call, billed)) as asking:
+                    async with aclosing(self._judge.ask(work, call, spent.microdollars)) as asking:
                         async for said in asking:
                             yield said
                     found = self._judge.judgement(work, call, found)
@@ -161,9 +164,11 @@ class Runner(Claimant):
         if call.ended:
             raise TimeoutError
         call.switched = True
-        left = [work.slip.deadline_at - self.clock(), *([work.longest_seconds] if work.longest_seconds else [])]
+        limits: dict[Limit, float] = {"deadline": work.slip.deadline_at - self.clock()}
+        if work.longest_seconds:
+            limits["gpu_time"] = work.longest_seconds
         try:
-            async with asyncio.timeout(max(min(left), 0.0)) as call.scope:
+            async with call.arm(limits):
                 await self.load(call)
         finally:
             call.scope = None
@@ -173,11 +178,15 @@ class Runner(Claimant):
         if call.ended:
             raise TimeoutError
         call.called = True
-        left = [calls.patience(work, call.course.stage, served.offer), work.slip.deadline_at - self.clock()]
+        call.silent_seconds = calls.patience(work, call.course.stage, served.offer)
+        limits: dict[Limit, float] = {
+            "deadline": work.slip.deadline_at - self.clock(), "silence": call.silent_seconds,
+        }  # fmt: skip
         if work.longest_seconds:
-            left.append(call.began + work.longest_seconds - asyncio.get_running_loop().time())
+            limits["gpu_time"] = call.began + work.longest_seconds - asyncio.get_running_loop().time()
+        told = port.SENDING.set(call.sending)
         try:
-            async with asyncio.timeout(max(min(left), 0.0)) as call.scope:
+            async with call.arm(limits):
                 try:
                     return await anext(stream)
                 except TimeoutError as error:
@@ -189,11 +198,13 @@ class Runner(Claimant):
                     log.exception("%s: its adapter failed", work.backend)
                     raise calls.broken(error) from error
         finally:
+            port.SENDING.reset(told)
             call.scope = None
 
     async def _take(self, item: port.Item, work: Work, call: Call) -> Sequence[Said]:
         """Take in what came; what to say of it."""
         now = asyncio.get_running_loop().time()
+        call.came = True
         if isinstance(item, port.Step):
             step = call.course.step(item, now)
             return [step] if step else []
@@ -217,38 +228,51 @@ class Runner(Claimant):
 
     # --------------------------------------------------------------------------------------------- the end
 
-    def _silence(self, work: Work, call: Call) -> dict[str, Any]:
-        """Why our own timer ended it."""
-        if call.ended:
+    def _limited(self, work: Work, call: Call) -> dict[str, Any]:
+        """Which limit of ours ended it."""
+        if call.limit == "aborted":
             return _failure("aborted", "the job was ended while it ran", partial=call.text)
-        if self.clock() >= work.slip.deadline_at:
-            text = f"{work.backend}: the job's deadline came while it ran"
-            return _failure("timeout", text, reason="expired", partial=call.text)
-        ran = asyncio.get_running_loop().time() - call.began
-        if work.longest_seconds and ran >= work.longest_seconds - 0.001:
+        if call.limit == "deadline":
+            return _failure("expired", f"{work.backend}: the job's deadline came while it ran", partial=call.text)
+        if call.limit == "gpu_time":
             text = f"{work.backend}: ran for {work.longest_seconds:g} s, the most that time on a GPU is reserved for"
-        else:
-            silent = calls.patience(work, call.course.stage, self.served[work.backend].offer)
-            text = f"{work.backend}: silent for {silent:g} s"
-        return _failure("timeout", text, partial=call.text)
+            return _failure("over_gpu_time", text, partial=call.text)
+        return _failure("timeout", f"{work.backend}: silent for {call.silent_seconds:g} s", partial=call.text)
 
     async def _failed(self, work: Work, call: Call, failure: dict[str, Any], facts: dict[str, Any]) -> Attempted:
-        await call.shelf.clear()
+        error: port.BackendError | None = failure.get("error")
+        served = self.served.get(work.backend)
+        begun = served is not None and call.begun(served.adapter, error)
+        stopped = failure["outcome"] in calls.STOPPED
+        if failure["outcome"] == "expired" and begun and not call.came and not await self.answers(work.backend):
+            # Otherwise a backend that hangs is never noticed where all jobs have short deadlines.
+            text = (
+                f"{work.backend}: it said nothing until the job's deadline, and does not answer a health check either"
+            )
+            failure, stopped = _failure("timeout", text), False
         partial = str(failure.get("partial", ""))
-        usage = failure.get("usage") or calls.usage_of(None)
-        stopped = failure["outcome"] == "aborted" and call.called
-        produced = bool(partial) or stopped or bool(usage.input_tokens or usage.output_tokens)
-        # What runs on a GPU is paid by its time, whether anything comes of it or not.
-        produced = produced or bool(usage.gpu_seconds or call.shelf.made)
-        produced = produced or bool(work.price.per_gpu_second and call.course.worked)
-        usage = calls.counted(work, usage, partial) if produced else usage
+        made = self._made(call, facts["latency_seconds"], error, partial=partial, stopped=stopped)
+        end = calls.end_of(work, error, made, begun=begun, files=bool(call.shelf.made))
+        await call.shelf.clear()
         if failure["outcome"] == "connection_error":
             self.doubted(work.backend)
         return self.attempted(
             work, failure["outcome"], problem=failure["problem"], partial=partial[: calls.PARTIAL_CHARACTERS],
-            usage=usage, billed_microdollars=calls.cost(work, usage, partial, facts["latency_seconds"]) if produced else 0,
-            **facts,
+            **calls.counted(accounting.spent(work, made, end), begun=begun), **facts,
         )  # fmt: skip
+
+    @staticmethod
+    def _made(
+        call: Call, seconds: float, error: port.BackendError | None = None, *, partial: str = "", stopped: bool = False
+    ) -> accounting.Made:
+        """What came of the call: its answer, or what had come before it failed."""
+        if call.answer is not None:
+            answer = call.answer
+            return accounting.Made(
+                text=answer.text, tool_calls=answer.tool_calls, usage=answer.usage, seconds=seconds, worked=True
+            )
+        usage = error.usage if error is not None and error.usage is not None else port.Usage()
+        return accounting.Made(text=partial, usage=usage, seconds=seconds, stopped=stopped, worked=call.course.worked)
 
     def _examined(self, work: Work, call: Call) -> checks.Found:
         assert call.answer is not None

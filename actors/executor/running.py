@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Literal
 
 from actors.executor.backends import port
 from actors.executor.call import model_of
 from actors.executor.progress import Course
 from actors.executor.results import Shelf
 from messages import Done, JobSubmit, Work
+
+Limit = Literal["", "silence", "deadline", "gpu_time", "aborted"]
+"""What ends a call from our side: the backend says nothing, the job's deadline comes, no more GPU time is reserved, or somebody
+else ends the job. Empty: nothing yet."""
 
 
 class Call:
@@ -26,10 +32,17 @@ class Call:
         self.answer: port.Answer | None = None
         self.submit: JobSubmit | None = None
         self.scope: asyncio.Timeout | None = None
+        self.limit: Limit = ""
+        """Which limit set the timer that runs, or that ended it."""
+        self.silent_seconds = 0.0
+        """For how long it may be silent now."""
         self.ended = False
         """Somebody else has ended the job."""
         self.called = False
-        """The backend was called: nothing is paid before."""
+        """The adapter was asked: nothing can have begun before."""
+        self.came = False
+        """Anything has come from the backend."""
+        self.sending = port.Sending()
         self.switched = False
         """Something was put into memory for it."""
         self.verdict: Done | None = None
@@ -40,9 +53,30 @@ class Call:
         """All that has streamed."""
         return "".join(self.pieces)
 
-    def end(self) -> None:
+    def arm(self, limits: Mapping[Limit, float]) -> asyncio.Timeout:
+        """A timer for the first of the limits, each with the seconds that are left; which one it is, is remembered."""
+        self.limit = min(limits, key=lambda one: limits[one])
+        self.scope = asyncio.timeout(max(limits[self.limit], 0.0))
+        return self.scope
+
+    def begun(self, adapter: port.Backend, error: port.BackendError | None = None) -> bool:
+        """Whether bytes of its request were written, so that the backend may have worked. Who does not tell may have begun."""
+        if not self.called:
+            return False
+        if error is not None and error.begun is not None:
+            return error.begun
+        if self.came:
+            return True
+        if self.sending.watched or isinstance(adapter, port.TellsBegun):
+            return self.sending.begun
+        return True
+
+    def end(self, limit: Limit = "aborted") -> None:
         """Stop it."""
         self.ended = True
         self.news.set()
-        if self.scope is not None and not self.scope.expired():  # Expired: it is ending already.
+        if self.scope is None:
+            self.limit = limit
+        elif not self.scope.expired():  # Expired: it is ending already.
+            self.limit = limit
             self.scope.reschedule(asyncio.get_running_loop().time())

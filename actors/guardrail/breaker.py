@@ -19,8 +19,8 @@ from messages.fleet import ALL_MODELS, BreakerCause
 COUNTED = (
     "timeout", "connection_error", "server_error", "overloaded", "invalid_structure", "missing_field", "empty",
 )  # fmt: skip
-"""Outcomes that are the backend's fault. A wrong request, an abort or an unknown model is not; nor is an executor's death,
-which would otherwise shut every backend it served to the others as well."""
+"""Outcomes that are the backend's fault. A wrong request, an abort, a deadline, the end of a budget's time or an unknown model is
+not; nor is an executor's death, which would otherwise shut every backend it served to the others as well."""
 ONLY_CHANGED = ("account", "manual")
 """Causes that somebody has to change: nothing gets through meanwhile, not even in panic."""
 State = Literal["closed", "open", "half-open", "probing"]
@@ -139,10 +139,10 @@ def only_counted(before: Breaker, after: Breaker) -> bool:
 
 
 def _failed(attempted: Attempted, rules: BreakerRules) -> bool:
-    """Whether it counts as a failure of the backend. A deadline that was too short is the job's."""
+    """Whether it counts as a failure of the backend."""
     if attempted.outcome == "ok":
         return bool(rules.slow_seconds) and (attempted.latency_seconds or 0.0) >= rules.slow_seconds
-    return attempted.outcome in COUNTED and not (attempted.problem and attempted.problem.reason == "expired")
+    return attempted.outcome in COUNTED
 
 
 def _began(attempted: Attempted) -> float:

@@ -18,8 +18,6 @@ NARROW_FIRST: tuple[Scope, ...] = (
 """The order in which counters are taken: who is refused by a narrow one never touches the wide ones all others share."""
 GRACE_SECONDS = 1.0
 """An attempt that is stopped has ended so long after it at most."""
-USED = ("ok", "executor_lost", "aborted")
-"""Outcomes after which unknown use counts as all that was reserved."""
 
 
 class Hold(NamedTuple):
@@ -129,26 +127,20 @@ def name_of(wanted: Sequence[Hold], again: int = 0) -> str:
 
 
 def billed(reservation: Reservation, attempted: Attempted) -> int:
-    """What the attempt really used of a reservation's unit; unknown use counts as all that was reserved, and
-    so does what we only estimate.
+    """What the attempt used of a reservation's unit: one rule for all of them.
 
-    What nobody called uses nothing. A failure uses tokens only when something was produced, as it is billed then. GPU time
-    is the time of the call.
+    What never began uses nothing. What the record tells counts whole, more than was reserved too; what it does not tell is
+    not known, and counts as all that was reserved.
     """
-    if attempted.outcome == "not_started":
+    if attempted.outcome == "not_started" or not attempted.begun:
         return 0
-    if reservation.unit == "microdollars":
-        return attempted.billed_microdollars
-    if reservation.unit == "requests":
-        return reservation.amount
-    if reservation.unit == "gpu_milliseconds":
-        if attempted.latency_seconds is not None:
-            return math.ceil(attempted.latency_seconds * 1000)
-        return reservation.amount if attempted.started_at is not None or attempted.outcome in USED else 0
-    usage = attempted.usage
-    if usage.estimated or (usage.input_tokens is None and usage.output_tokens is None):
-        return reservation.amount if attempted.outcome in USED or attempted.partial else 0
-    return (usage.input_tokens or 0) + (usage.output_tokens or 0)
+    told: Mapping[str, int | None] = {
+        "microdollars": attempted.billed_microdollars,
+        "tokens": attempted.counted_tokens,
+        "gpu_milliseconds": attempted.counted_gpu_milliseconds,
+    }
+    used = told.get(reservation.unit)  # A request is one, whatever came of it.
+    return reservation.amount if used is None else used
 
 
 __all__ = [

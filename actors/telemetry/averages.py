@@ -27,6 +27,8 @@ ALL = "-"
 """The scope of all jobs of a model."""
 NOT_COUNTED = ("not_started", "aborted", "bad_request")
 """Outcomes that say nothing about the backend: nobody called it, somebody ended the call, the request was wrong."""
+STOPPED = ("expired", "over_gpu_time")
+"""Outcomes that say only that it takes longer: the job's own limit came first, which is no failure of the backend."""
 
 Key = tuple[str, str, str]
 """Backend, model, scope."""
@@ -72,6 +74,8 @@ def after(before: Stats | None, attempted: Attempted, key: Key, epoch: int = 0) 
     )
     if attempted.outcome in NOT_COUNTED:
         return stats
+    if attempted.outcome in STOPPED:
+        return _censored(stats, attempted.latency_seconds)
     attempts, failed = stats.attempts + 1, attempted.outcome != "ok"
     rate = stats.failure_rate + (float(failed) - stats.failure_rate) / counted(attempts)
     stats = msgspec.structs.replace(

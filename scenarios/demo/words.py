@@ -20,6 +20,8 @@ _OUTCOMES = {
     "executor_lost": "its executor died",
     "not_started": "was not called",
     "aborted": "stopped: the job had ended",
+    "expired": "stopped: the job's deadline had come",
+    "over_gpu_time": "stopped: no more GPU time was reserved",
     "invalid_structure": "answered no valid JSON",
     "missing_field": "its answer lacks a field",
     "empty": "answered nothing",

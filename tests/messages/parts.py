@@ -241,6 +241,7 @@ DECIDED = Decided(
 ATTEMPTED = Attempted(
     **ROUND, backend="gpu-1", model="llama3.1:8b", task="code", workflow="site", step="hero", input_estimate=36,
     switched=True, outcome="ok", result=RESULT, partial="A hai", problem=PROBLEM, usage=USAGE, billed_microdollars=78,
+    begun=False, counted_tokens=340, counted_gpu_milliseconds=2_400,
     reserved=(RESERVATION,), probe=True, instance="exec-a", started_at=T0 + 6, first_token_seconds=0.3,
     latency_seconds=2.5, at=T0 + 9,
 )  # fmt: skip

@@ -24,6 +24,7 @@ from messages import (
     JobSubmit,
     LedgerEntry,
     Message,
+    Price,
     Problem,
     Refused,
     Reservation,
@@ -334,6 +335,21 @@ def rejected_after_all(book: Book) -> None:
 @unsafe("succeeded without an attempt that did: acme/moved")
 def success_from_nowhere(book: Book) -> None:
     book.change(Done, "moved", result=Result(text="Another."))
+
+
+@unsafe(
+    "billed 40 where the backend counted 50: acme/moved/3",
+    "settled 40 microdollars where the backend counted 50: acme/moved/3",
+)
+def counted_for_less_than_the_backend_did(book: Book) -> None:
+    said = book.events[book.place(Decided, "moved", 3)]
+    assert said is not None
+    ranking: Any = [
+        msgspec.structs.replace(one, known=msgspec.structs.replace(one.known, price=Price(input_per_mtok=1_000_000)))
+        for one in said.message.ranking  # pyright: ignore[reportAttributeAccessIssue]
+    ]
+    book.change(Decided, "moved", 3, ranking=tuple(ranking))
+    book.change_call("moved", 3, read_tokens=50)
 
 
 @unsafe("succeeded without an attempt that did: acme/moved")

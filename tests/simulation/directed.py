@@ -161,6 +161,20 @@ def cancel(when: float, *, length: float = 5.0, write: Callable[[], Playwright] 
     return Tale(tell, ALONE, write=write or seconds(length))
 
 
+def unfinished_call(fate: str, *, cancel: float = 0.0) -> Tale:
+    """A backend that counts takes a request and does not come to its end, under a budget in tokens."""
+
+    async def tell(world: World) -> None:
+        await world.submit("j")
+        if cancel:
+            await asyncio.sleep(cancel)
+            await world.cancel("j")
+        await asyncio.sleep(30.0)
+
+    fleet = ALONE | {"x1": Spec(("executor",), (offer("X", price=1_000_000),))}
+    return Tale(tell, fleet, budget("tokens", 100_000), write=seconds(5.0, X=fate))
+
+
 def cancel_in_queue() -> Tale:
     """One slot: the second job is cancelled while it waits for the first one's end."""
 

@@ -15,6 +15,7 @@ import pytest
 from actors import node
 from actors.actor import Later, Stored
 from actors.analyzer.actor import Analyzer
+from actors.executor import accounting
 from actors.executor.actor import Executor
 from actors.executor.claim import DRAIN_SLOTS, Claimant, Drainer
 from actors.guardrail import breaker as breakers
@@ -233,6 +234,14 @@ def does_not_look_for_done(*actors: type) -> Mutation:
             patch.setattr(actor, "has_ended", never)
 
     return mutate
+
+
+def unknown_use_is_nothing(patch: Patch) -> None:
+    """What the backend did not tell is taken for nothing, as if the call had been refused."""
+    original = accounting.spent
+    patch.setattr(
+        accounting, "spent", lambda work, made, end: original(work, made, "whole" if end == "whole" else "refused")
+    )
 
 
 def calls_are_not_aborted(patch: Patch) -> None:

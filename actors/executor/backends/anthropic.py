@@ -28,6 +28,8 @@ _CAPABILITIES: Final = {"image_input": "vision", "structured_outputs": "json", "
 class AnthropicBackend:
     """A backend at the root URL of a server of Anthropic's API."""
 
+    tells_begun = True
+
     def __init__(self, wire: Wire, *, version: Version = VERSION) -> None:
         self._wire = wire
         self._version: str = version

@@ -7,9 +7,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, ErrorKind, FinishReason, Usage
+from actors.executor.backends.port import Answer, BackendError, ErrorKind, FinishReason
+from actors.executor.backends.usage import Tally
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
@@ -30,7 +30,7 @@ class MessageFold:
         self._secrets = secrets
         self._texts: list[str] = []
         self._tools: dict[int, dict[str, Any]] = {}
-        self._counts: dict[str, Any] = {}
+        self._tally = Tally()
         self._stop: str | None = None
         self.done = False
         """The stream said that it is complete."""
@@ -61,18 +61,19 @@ class MessageFold:
             text="".join(self._texts),
             finish_reason=_FINISH.get(self._stop or "", ""),
             model=self._model,
-            usage=usage_of(self._counts),
+            usage=self._tally.usage,
             tool_calls=tuple(_call(self._tools[index]) for index in sorted(self._tools)),
         )
 
     def annotate(self, error: BackendError) -> BackendError:
         """`error`, with the text and the usage that had come before it."""
         error.partial = "".join(self._texts)
-        error.usage = usage_of(self._counts) if self._counts else None
+        error.usage = self._tally.told
         return error
 
     def _event(self, kind: str, fields: Mapping[str, Any]) -> str:
         """Raises TypeError when the event is not what its type promises."""
+        self._tally.hear(fields)
         if kind == "message_start":
             self._start(_object(fields.get("message")))
         elif kind == "content_block_start":
@@ -82,7 +83,6 @@ class MessageFold:
         elif kind == "message_delta":
             stop: Any = _object(fields.get("delta")).get("stop_reason")
             self._stop = stop if isinstance(stop, str) else self._stop
-            self._count(fields.get("usage"))
         elif kind == "message_stop":
             self.done = True
         elif kind == "message":
@@ -100,11 +100,6 @@ class MessageFold:
     def _start(self, message: Mapping[str, Any]) -> None:
         if isinstance(message.get("model"), str) and message["model"]:
             self._model = message["model"]
-        self._count(message.get("usage"))
-
-    def _count(self, usage: object) -> None:
-        """Counts are totals so far: the last that is given holds."""
-        self._counts.update({name: value for name, value in (as_object(usage) or {}).items() if value is not None})
 
     def _block(self, index: int, block: Mapping[str, Any]) -> str:
         kind = block.get("type")
@@ -134,20 +129,6 @@ class MessageFold:
 
     def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
         return self.annotate(BackendError(kind, message, status=200, body=body))
-
-
-def usage_of(counts: Mapping[str, Any]) -> Usage:
-    """Anthropic's usage in our terms: its `input_tokens` leaves out what was read from the cache and put into it."""
-    fresh, read = count(counts.get("input_tokens")), count(counts.get("cache_read_input_tokens"))
-    written = count(counts.get("cache_creation_input_tokens"))
-    details = as_object(counts.get("output_tokens_details")) or {}
-    return Usage(
-        input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
-        output_tokens=count(counts.get("output_tokens")),
-        cached_tokens=read,
-        cache_write_tokens=written,
-        reasoning_tokens=count(details.get("thinking_tokens")),
-    )
 
 
 def _call(tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class _Task(msgspec.Struct, frozen=True):
 class ComfyBackend:
     """A backend at the root URL of a ComfyUI server."""
 
+    tells_begun = True
+
     def __init__(self, wire: Wire, recipes: tuple[Recipe, ...], options: Options) -> None:
         self._wire = wire
         self._recipes = recipes

@@ -6,7 +6,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from actors.executor.backends.errors import as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, ErrorKind, FinishReason, Usage
+from actors.executor.backends.port import Answer, BackendError, ErrorKind, FinishReason
+from actors.executor.backends.usage import Tally
 
 DONE: Final = b"[DONE]"
 
@@ -29,7 +30,7 @@ class Completion:
         self._texts: list[str] = []
         self._tools: dict[int, dict[str, Any]] = {}
         self._finish: str | None = None
-        self._usage: Usage | None = None
+        self._tally = Tally()
         self._chose = False  # Saw any choice.
         self._refused = False
         self.done = False
@@ -52,7 +53,7 @@ class Completion:
             body = event.decode("utf-8", "replace")
             error = failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
             raise self.annotate(error)
-        self._usage = usage_in(fields) or self._usage
+        self._tally.hear(fields)
         if isinstance(fields.get("model"), str) and fields["model"]:
             self._model = fields["model"]
         text = self._choices(fields, event)
@@ -74,14 +75,14 @@ class Completion:
             text=text,
             finish_reason="content_filter" if self._refused and not text and finish == "stop" else finish,
             model=self._model,
-            usage=self._usage or Usage(),
+            usage=self._tally.usage,
             tool_calls=tuple(self._tools[index] for index in sorted(self._tools)),
         )
 
     def annotate(self, error: BackendError) -> BackendError:
         """`error`, with the text and the usage that had come before it."""
         error.partial = "".join(self._texts)
-        error.usage = self._usage
+        error.usage = self._tally.told
         return error
 
     def _choices(self, fields: Mapping[str, Any], event: bytes) -> str:
@@ -157,23 +158,6 @@ class Completion:
 
     def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
         return self.annotate(BackendError(kind, message, status=200, body=body))
-
-
-def usage_in(fields: Mapping[str, Any]) -> Usage | None:
-    """The usage that an event or answer reports, in the words of chat or of responses; None when it reports none."""
-    usage = as_object(fields.get("usage"))
-    if not usage:
-        return None
-
-    read = as_object(usage.get("prompt_tokens_details", usage.get("input_tokens_details"))) or {}
-    written = as_object(usage.get("completion_tokens_details", usage.get("output_tokens_details"))) or {}
-    return Usage(
-        input_tokens=count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        output_tokens=count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        cached_tokens=count(read.get("cached_tokens")),
-        cache_write_tokens=count(read.get("cache_write_tokens")),
-        reasoning_tokens=count(written.get("reasoning_tokens")),
-    )
 
 
 def count(value: object) -> int | None:

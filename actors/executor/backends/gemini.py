@@ -13,13 +13,14 @@ from actors.executor.backends.address import http_address
 from actors.executor.backends.completion import count
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
-from actors.executor.backends.gemini_answer import GenerateFold, together
+from actors.executor.backends.gemini_answer import GenerateFold
 from actors.executor.backends.gemini_request import generate_body
 from actors.executor.backends.gemini_video import run_video
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.openai_stream import items
 from actors.executor.backends.parting import Parting
 from actors.executor.backends.port import Answer, BackendError, Call, Item, Offer, Usage, Vitals
+from actors.executor.backends.usage import added
 from actors.executor.backends.wire import Wire
 
 Version = Literal["v1beta", "v1"]
@@ -33,6 +34,8 @@ _PAGES: Final = 20
 
 class GeminiBackend:
     """A backend at the root URL of Google's generative language API."""
+
+    tells_begun = True
 
     def __init__(self, wire: Wire, *, version: Version = "v1beta", poll_seconds: float = 5.0) -> None:
         self._wire = wire
@@ -98,7 +101,7 @@ class GeminiBackend:
             )
         body = generate_body(call)
         texts: list[str] = []
-        usage = Usage()
+        usage: Usage | None = None
         last: Answer | None = None
         path = f"{self._path(call.model)}:generateContent"
         for _ in range(wanted):
@@ -117,13 +120,13 @@ class GeminiBackend:
                     yield artifact
             except BackendError as error:
                 if last is not None:  # The pictures before it are paid for.
-                    error.usage = together(usage, error.usage or Usage())
+                    error.usage = added(usage, error.usage)
                 raise
             if last is not None:
                 texts.append(last.text)
-                usage = together(usage, last.usage)
+                usage = added(usage, last.usage)
         if last is not None:
-            yield msgspec.structs.replace(last, text="".join(texts), usage=usage)
+            yield msgspec.structs.replace(last, text="".join(texts), usage=usage or Usage())
 
     def _path(self, model: str) -> str:
         return f"{self._version}/{quote(model if '/' in model else f'models/{model}')}"

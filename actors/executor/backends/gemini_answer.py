@@ -9,11 +9,11 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, complaint_in, failure, redact
 from actors.executor.backends.files import File
-from actors.executor.backends.port import Answer, Artifact, BackendError, ErrorKind, FinishReason, Usage
+from actors.executor.backends.port import Answer, Artifact, BackendError, ErrorKind, FinishReason
 from actors.executor.backends.sniff import ENDINGS, size_of
+from actors.executor.backends.usage import Tally
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "STOP": "stop",
@@ -53,7 +53,7 @@ class GenerateFold:
         self._texts: list[str] = []
         self._tools: list[dict[str, Any]] = []
         self._pictures: list[tuple[str, str]] = []
-        self._usage: Usage | None = None
+        self._tally = Tally()
         self._finish = ""
         self._why = ""
         self._blocked = ""
@@ -77,7 +77,7 @@ class GenerateFold:
             raise self._broken("an event of the answer holds nothing that is known", event)
         if isinstance(fields.get("modelVersion"), str) and fields["modelVersion"]:
             self._model = fields["modelVersion"]
-        self._usage = usage_of(as_object(fields.get("usageMetadata"))) or self._usage  # Totals so far: the last holds.
+        self._tally.hear(fields)
         feedback = as_object(fields.get("promptFeedback")) or {}
         self._blocked = str(feedback.get("blockReason") or self._blocked)
         candidates: Any = fields.get("candidates") or []
@@ -121,14 +121,14 @@ class GenerateFold:
             text="".join(self._texts),
             finish_reason="tool_calls" if self._tools and finish == "stop" else finish,
             model=self._model,
-            usage=self._usage or Usage(),
+            usage=self._tally.usage,
             tool_calls=tuple(self._tools),
         )
 
     def annotate(self, error: BackendError) -> BackendError:
         """`error`, with the text and the usage that had come before it."""
         error.partial = "".join(self._texts)
-        error.usage = self._usage
+        error.usage = self._tally.told
         return error
 
     def _candidate(self, item: object, event: bytes) -> str:
@@ -163,35 +163,6 @@ class GenerateFold:
 
     def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
         return self.annotate(BackendError(kind, message, status=200, body=body))
-
-
-def usage_of(said: Mapping[str, Any] | None) -> Usage | None:
-    """Gemini's usage in our terms: what was thought is billed as output, and told apart from it."""
-    if not said:
-        return None
-    thought = count(said.get("thoughtsTokenCount"))
-    return Usage(
-        input_tokens=total(count(said.get("promptTokenCount")), count(said.get("toolUsePromptTokenCount"))),
-        output_tokens=total(count(said.get("candidatesTokenCount")), thought),
-        cached_tokens=count(said.get("cachedContentTokenCount")),
-        reasoning_tokens=thought,
-    )
-
-
-def total(*counts: int | None) -> int | None:
-    """The sum of those that are known; None when none is."""
-    known = [one for one in counts if one is not None]
-    return sum(known) if known else None
-
-
-def together(first: Usage, second: Usage) -> Usage:
-    """What two requests used."""
-    return Usage(
-        input_tokens=total(first.input_tokens, second.input_tokens),
-        output_tokens=total(first.output_tokens, second.output_tokens),
-        cached_tokens=total(first.cached_tokens, second.cached_tokens),
-        reasoning_tokens=total(first.reasoning_tokens, second.reasoning_tokens),
-    )
 
 
 def _call(called: Mapping[str, Any], signature: object, number: int) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, kind_of, redact, shorten
 from actors.executor.backends.errors import complaint_in as complaint_in_event
-from actors.executor.backends.gemini_answer import total
 from actors.executor.backends.gemini_request import pictures_in, seed_of
 from actors.executor.backends.port import BackendError, Call, ErrorKind, Usage, prompt_of
+from actors.executor.backends.usage import usage_in
 
 WORKING: Final = frozenset({"queued", "in_progress"})
 """States in which an interaction goes on by itself; every other one, known or not, is its last."""
@@ -151,12 +150,5 @@ def _outputs(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def usage_of(fields: Mapping[str, Any]) -> Usage:
-    """An interaction's usage in our terms: what was thought is billed as output, and told apart from it."""
-    said = as_object(fields.get("usage")) or {}
-    thought = count(said.get("total_thought_tokens"))
-    return Usage(
-        input_tokens=total(count(said.get("total_input_tokens")), count(said.get("total_tool_use_tokens"))),
-        output_tokens=total(count(said.get("total_output_tokens")), thought),
-        cached_tokens=count(said.get("total_cached_tokens")),
-        reasoning_tokens=thought,
-    )
+    """An interaction's usage."""
+    return usage_in(fields) or Usage()

@@ -10,11 +10,12 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.completion import DONE, count, usage_in
+from actors.executor.backends.completion import DONE, count
 from actors.executor.backends.errors import as_object, complaint_in, failure, shorten
 from actors.executor.backends.files import File
-from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Input, Step, Usage, prompt_of
+from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Input, Step, prompt_of
 from actors.executor.backends.sniff import ENDINGS, media_type_of, size_of
+from actors.executor.backends.usage import Tally
 from messages.values import QUALITY_WORDS
 
 EVENT_BYTES: Final = 64 * 1024 * 1024
@@ -122,7 +123,7 @@ class Pictures:
         self._model, self._wanted, self._partials, self._secrets = model, wanted, partials, secrets
         self._made = 0
         self._whole = False  # It came as one answer, not as events.
-        self._usage: Usage | None = None
+        self._tally = Tally()
         self.done = False
         """Its last event has come."""
 
@@ -141,7 +142,7 @@ class Pictures:
         if complaint is not None:
             body = shorten(event.decode("utf-8", "replace"), 4_000)
             raise self.annotate(failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint))
-        self._usage = usage_in(fields) or self._usage
+        self._tally.hear(fields)
         kind = str(fields.get("type") or "")
         if kind.endswith(".partial_image"):
             return (self._preview(fields),)
@@ -164,11 +165,11 @@ class Pictures:
                 raise self.annotate(BackendError("empty", "the answer holds no picture", status=200))
             message = "the answer broke off before the picture was complete"
             raise self.annotate(BackendError("cut_stream", message, status=200))
-        return Answer(text="", finish_reason="stop", model=self._model, usage=self._usage or Usage())
+        return Answer(text="", finish_reason="stop", model=self._model, usage=self._tally.usage)
 
     def annotate(self, error: BackendError) -> BackendError:
         """`error`, with the usage that had come before it."""
-        error.usage = self._usage
+        error.usage = self._tally.told
         return error
 
     def _preview(self, fields: Mapping[str, Any]) -> Step:

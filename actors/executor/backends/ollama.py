@@ -30,6 +30,8 @@ _DURATION: Final = re.compile(r"-?(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+")
 class OllamaBackend:
     """A backend at the root URL of an Ollama server."""
 
+    tells_begun = True
+
     def __init__(self, wire: Wire, *, keep_alive: str | int = "") -> None:
         self._wire = wire
         self._keep_alive = keep_alive

@@ -11,6 +11,7 @@ import msgspec
 from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, complaint_in, failure, redact
 from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Offer, Usage
+from actors.executor.backends.usage import Tally, usage_in
 
 MIN_CONTEXT_TOKENS: Final = 2048
 
@@ -30,6 +31,7 @@ class Fold:
         self._texts: list[str] = []
         self._tools: list[dict[str, Any]] = []
         self._last: dict[str, Any] | None = None
+        self._tally = Tally()
 
     def take(self, line: bytes, *, cut: bool = False) -> str:
         """The text that one line adds. A line that the end of the stream `cut` may be broken, and then adds nothing."""
@@ -47,6 +49,7 @@ class Fold:
         if complaint is not None:
             body = line.decode("utf-8", "replace")
             raise failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
+        self._tally.hear(fields)
         message = as_object(fields.get("message"))
         if message is None and not fields.get("done"):
             raise self._broken("a line of the answer holds no message", line)
@@ -77,13 +80,14 @@ class Fold:
             text="".join(self._texts),
             finish_reason=reason,
             model=model if isinstance(model, str) and model else self._model,
-            usage=Usage(input_tokens=count(last.get("prompt_eval_count")), output_tokens=count(last.get("eval_count"))),
+            usage=self._tally.usage,
             tool_calls=tuple(self._tools),
         )
 
     def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the text that had come before it."""
+        """`error`, with the text and the usage that had come before it."""
         error.partial = "".join(self._texts)
+        error.usage = self._tally.told
         return error
 
     def _broken(self, message: str, line: bytes) -> BackendError:
@@ -208,7 +212,7 @@ def embedded(fields: Mapping[str, Any], call: Call) -> Answer:
     model: Any = fields.get("model")
     return Answer(
         text="", finish_reason="stop", embeddings=vectors, model=model if isinstance(model, str) and model else call.model,
-        usage=Usage(input_tokens=count(fields.get("prompt_eval_count")), output_tokens=0),
+        usage=msgspec.structs.replace(usage_in(fields) or Usage(), output_tokens=0),
     )  # fmt: skip
 
 

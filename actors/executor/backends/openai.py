@@ -43,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OpenAIBackend:
     """A backend at an OpenAI-compatible base URL."""
 
+    tells_begun = True
+
     def __init__(self, wire: Wire, options: Options = Options()) -> None:  # noqa: B008  # It is frozen.
         self._wire = wire
         self._own = options.service == "openai" or (not options.service and _is_openai(wire.name))

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.executor.backends.completion import usage_in
 from actors.executor.backends.errors import as_object, complaint_in, failure
 from actors.executor.backends.port import BackendError, Call, Usage
+from actors.executor.backends.usage import added, usage_in
 
 BATCH: Final = 256
 """Texts per request: OpenAI takes 2,048, others fewer."""
@@ -62,7 +62,4 @@ def vectors_of(answer: object, wanted: int, secrets: tuple[str, ...] = ()) -> tu
 def usage_sum(before: Usage | None, answer: object) -> Usage:
     """Tokens of the requests so far; unknown as soon as one does not tell."""
     now = usage_in(as_object(answer) or {}) or Usage()
-    if before is None:
-        return Usage(input_tokens=now.input_tokens)
-    known = before.input_tokens is not None and now.input_tokens is not None
-    return Usage(input_tokens=(before.input_tokens or 0) + (now.input_tokens or 0) if known else None)
+    return added(before, Usage(input_tokens=now.input_tokens))

@@ -5,6 +5,7 @@ a `BackendError`. Adapters impose no limit on silence, only on connecting: stall
 """
 
 from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 from typing import Any, Final, Literal, Protocol, cast, runtime_checkable
 
 import msgspec
@@ -31,7 +32,8 @@ ErrorKind = Literal[
 """How a backend failed.
 
 - `timeout`: it, or a proxy before it, said that it took too long (408, 504). Our own stall timeout is the executor's.
-- `connection_error`: no connection, or it broke before the answer began. Nothing was billed.
+- `connection_error`: no connection, or it broke before the answer began. What that used depends on whether the request had
+  begun: see `Sending`.
 - `rate_limited`: too many requests (429).
 - `server_error`: it broke (500, 502, ...).
 - `overloaded`: its queue is full or its model is loading (503, 529).
@@ -147,6 +149,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """The backend sent no usage; somebody counted. Adapters never estimate: they leave None."""
     gpu_seconds: float | None = None
     """How long it ran on the backend's hardware, as the backend says (RunPod's `executionTime`)."""
+    thought_bytes: int = 0
+    """Bytes of reasoning text that came beside the answer: where the output is not told, an estimate counts them."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,6 +256,32 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     """What does not keep it from working, but somebody should know: recipes that lack a file there."""
 
 
+class Sending:
+    """Whether a call's request has begun: at least some of its bytes were written. Whoever writes them tells."""
+
+    def __init__(self) -> None:
+        self.watched = False
+        """A transport that tells took a request of the call."""
+        self.begun = False
+        """Bytes of one were written. From then on the backend may work, and count."""
+
+
+SENDING: Final[ContextVar[Sending | None]] = ContextVar("SENDING", default=None)
+"""The request that the current task makes."""
+
+
+def watched() -> None:
+    """A transport takes a request, and will say `begun` when its first bytes are written."""
+    if sending := SENDING.get():
+        sending.watched = True
+
+
+def begun() -> None:
+    """Bytes of the current task's request are written now, or the work has begun in another way."""
+    if sending := SENDING.get():
+        sending.watched = sending.begun = True
+
+
 class BackendError(Exception):
     """A backend failed. Holds no secret: adapters redact keys before they raise it."""
 
@@ -266,6 +296,7 @@ class BackendError(Exception):
         partial: str = "",
         usage: Usage | None = None,
         should_retry: bool | None = None,
+        begun: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
@@ -281,10 +312,19 @@ class BackendError(Exception):
         """Usage that had been reported before; None: nothing was."""
         self.should_retry = should_retry
         """The server's own word (`x-should-retry`); None: it gave none."""
+        self.begun = begun
+        """Whether bytes of the request had been written; None: as its transport told (`Sending`), else they may have been."""
 
     def __str__(self) -> str:
         """The sentence for people."""
         return self.message
+
+    @property
+    def refused(self) -> bool:
+        """The backend itself said that it failed: an HTTP error, or an error where the answer should be."""
+        if self.status is None:
+            return False
+        return self.status >= 400 or self.kind not in ("connection_error", "cut_stream", "invalid_structure")
 
     @property
     def retry(self) -> Retry:
@@ -320,6 +360,13 @@ class Backend(Protocol):
     async def close(self) -> None:
         """Close all connections; running calls fail. May be called twice."""
         ...
+
+
+@runtime_checkable
+class TellsBegun(Protocol):
+    """A backend whose requests all go through a transport that tells when they begin. Of others every call may have begun."""
+
+    tells_begun: bool
 
 
 CANCEL_SECONDS: Final = 5.0

@@ -7,9 +7,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.completion import DONE, usage_in
+from actors.executor.backends.completion import DONE
 from actors.executor.backends.errors import Complaint, as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Usage
+from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason
+from actors.executor.backends.usage import Tally
 
 _LAST: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.canceled"}
@@ -103,7 +104,7 @@ class Response:
         self._secrets = secrets
         self._texts: list[str] = []
         self._last: dict[str, Any] | None = None
-        self._usage: Usage | None = None
+        self._tally = Tally()
         self.done = False
         """Its last event has come."""
 
@@ -120,7 +121,7 @@ class Response:
             raise self._broken("an event of the answer is no JSON object", event)
         kind = str(fields["type"]) if fields.get("type") else None
         last = fields if fields.get("object") == "response" else as_object(fields.get("response"))
-        self._usage = usage_in(last or {}) or self._usage
+        self._tally.hear(fields)
         self._heed(complaint_in(last) if last and kind in {*_LAST, None} else complaint_in(fields), event)
         if kind == "response.output_text.delta":
             delta: Any = fields.get("delta")
@@ -152,14 +153,14 @@ class Response:
             text=text,
             finish_reason=finish,
             model=model if isinstance(model, str) and model else self._model,
-            usage=self._usage or Usage(),
+            usage=self._tally.usage,
             tool_calls=calls,
         )
 
     def annotate(self, error: BackendError) -> BackendError:
         """`error`, with the text and the usage that had come before it."""
         error.partial = "".join(self._texts)
-        error.usage = self._usage
+        error.usage = self._tally.told
         return error
 
     def _end(self, last: dict[str, Any] | None, event: bytes) -> str:

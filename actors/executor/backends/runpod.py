@@ -78,6 +78,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RunpodBackend:
     """An endpoint's queue."""
 
+    tells_begun = True
+
     def __init__(self, wire: Wire, options: Options, with_recipes: Sequence[Recipe] = ()) -> None:
         self._wire, self._options, self._recipes = wire, options, tuple(with_recipes)
         self._endpoint = wire.base_url.rpartition("/")[2]

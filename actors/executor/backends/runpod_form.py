@@ -13,6 +13,7 @@ import msgspec
 from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, shorten
 from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Usage, prompt_of
+from actors.executor.backends.usage import usage_in
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
@@ -151,7 +152,6 @@ def answer_of(call: Call, fields: Mapping[str, Any], streamed: str) -> tuple[Ans
     """The answer, and what of its text has not streamed."""
     output: Any = fields.get("output")
     text = (streamed or text_in(output)) if call.asset == "text" else ""
-    usage = as_object((as_object(output) or {}).get("usage")) or {}
     milliseconds = count(fields.get("executionTime"))
     embeddings: tuple[tuple[float, ...], ...] = ()
     if call.asset == "embedding":
@@ -166,9 +166,8 @@ def answer_of(call: Call, fields: Mapping[str, Any], streamed: str) -> tuple[Ans
     finish: FinishReason = "stop" if call.asset != "text" else ""
     return Answer(
         text=text, finish_reason=finish, model=call.model, embeddings=embeddings,
-        usage=Usage(
-            input_tokens=count(usage.get("prompt_tokens", usage.get("input"))),
-            output_tokens=count(usage.get("completion_tokens", usage.get("output"))),
+        usage=msgspec.structs.replace(
+            usage_in(as_object(output) or {}) or Usage(),
             gpu_seconds=None if milliseconds is None else milliseconds / 1000,
         ),
     ), ("" if streamed else text)  # fmt: skip

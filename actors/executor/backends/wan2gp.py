@@ -53,6 +53,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Wan2gpBackend:
     """A Wan2GP that serves MCP."""
 
+    tells_begun = True
+
     def __init__(self, wire: Wire, options: Options, with_recipes: tuple[Recipe, ...]) -> None:
         self._wire, self._poll_seconds, self._recipes = wire, options.poll_seconds, with_recipes
         self._mcp = Mcp(wire)

@@ -36,6 +36,7 @@ from actors.executor.backends.port import (
     Step,
     Usage,
     Vitals,
+    begun,
 )
 from actors.executor.backends.sniff import ENDINGS
 from actors.executor.recipes.choosing import capabilities_of, chosen, filled, known, seed_for
@@ -64,6 +65,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Wan2gpBatch:
     """A folder with Wan2GP. Runs one call at a time: it takes the whole GPU."""
+
+    tells_begun = True
 
     def __init__(self, root: Path, options: Options, with_recipes: tuple[Recipe, ...]) -> None:
         self._root, self._options, self._recipes = root, options, with_recipes
@@ -128,6 +131,7 @@ class Wan2gpBatch:
             )  # fmt: skip
         except OSError as error:
             raise BackendError("connection_error", f"Wan2GP can't be run: {error.strerror or error}") from error
+        begun()
         said: list[str] = []
         try:
             share = 0.0

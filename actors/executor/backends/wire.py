@@ -13,7 +13,7 @@ import msgspec
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import failure, redact, shorten
 from actors.executor.backends.files import LIMIT_BYTES, File, TooLarge
-from actors.executor.backends.port import BackendError
+from actors.executor.backends.port import BackendError, begun, watched
 
 ERROR_BODY_LIMIT: Final = 64 * 1024
 """Bytes of an error body that are read."""
@@ -93,8 +93,9 @@ class Wire:
         def session() -> aiohttp.ClientSession:
             connector = aiohttp.TCPConnector(limit=limit, ssl=context, keepalive_timeout=_IDLE_SECONDS[url.scheme])
             return aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=trust_env, proxy=proxy
-            )
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=trust_env, proxy=proxy,
+                trace_configs=[_trace()],
+            )  # fmt: skip
 
         self._headers = {"user-agent": "turnout", **_auth(connection.api_key, auth), **connection.headers}
         self._new_session = session
@@ -147,6 +148,7 @@ class Wire:
             await response.aclose()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
+        watched()
         try:
             return await self._client.send(request, stream=True)
         except _TROUBLE as error:
@@ -286,6 +288,18 @@ class Wire:
             reason = cause.os_error.strerror or _reason(cause)
             return BackendError("connection_error", f"{self.name}: cannot connect: {reason}")
         return BackendError("connection_error", redact(f"{self.name}: {_reason(cause)}", self.secrets))
+
+
+def _trace() -> aiohttp.TraceConfig:
+    """Tells when the bytes of a request are written, however the connection fares later. A GET asks, and begins no work."""
+
+    async def written(_: object, __: object, sent: aiohttp.TraceRequestHeadersSentParams) -> None:
+        if sent.method != "GET":
+            begun()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(written)
+    return trace
 
 
 def _target(response: httpx.Response) -> str | None:

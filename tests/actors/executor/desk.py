@@ -90,9 +90,10 @@ async def desk(
     health: Any = None,
     models: tuple[Model, ...] = (Model(name="m"),),
     local: bool = True,
+    tells: type[Adapter] = Adapter,
     **more: Any,
 ) -> Desk:
-    adapter, in_hand = Adapter(run, health), InHand()
+    adapter, in_hand = tells(run, health), InHand()
     served = {
         "a": Served(
             offer=Offer(backend="a", protocol="inprocess", local=local, slots=4, models=models), adapter=adapter

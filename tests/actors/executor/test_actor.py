@@ -12,7 +12,7 @@ from actors.executor.backends import port
 from actors.executor.call import PARTIAL_CHARACTERS
 from bus import codec
 from messages import Attempted, Done, ExecutorAlive, JobSubmit, Media, Model, Parameters, Price, Progress, Retry, Usage
-from tests.actors.executor.desk import answer, desk, item, saying, stalled
+from tests.actors.executor.desk import Adapter, answer, desk, item, saying, stalled
 from tests.actors.rig import Rig, play
 from tests.messages.samples import T0, slip, work
 
@@ -78,11 +78,12 @@ def test_a_model_that_thinks_gives_signs_of_life_and_these_are_not_said() -> Non
     play(story)
 
 
-def test_silence_before_the_first_token_ends_the_call_and_costs_nothing() -> None:
+def test_silence_before_the_first_token_ends_the_call_and_counts_as_the_most() -> None:
     async def story(rig: Rig) -> None:
         here = await desk(rig, saying(6.0, "late", answer("late")))
         end = await here.end(item(failover=stalled(5.0)))
-        assert (end.outcome, end.partial, end.billed_microdollars) == ("timeout", "", 0)
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("timeout", "", 60)
+        assert (end.begun, end.counted_tokens, end.counted_gpu_milliseconds) == (True, None, None)
         assert (end.first_token_seconds, end.latency_seconds) == (None, pytest.approx(5.0))
         assert end.problem is not None
         assert (end.problem.reason, end.problem.message) == ("timeout", "a: silent for 5 s")
@@ -99,7 +100,8 @@ def test_silence_in_mid_stream_ends_the_call_and_what_came_is_kept_and_billed() 
         end = await here.end(item(failover=stalled(5.0)))
         assert (end.outcome, end.partial) == ("timeout", "fourmore")
         assert end.latency_seconds == pytest.approx(13.0)
-        assert end.billed_microdollars == 10 + 3  # The input's estimate, and eight characters.
+        assert (end.billed_microdollars, end.counted_tokens) == (60, None), "nobody knows how much it went on to make"
+        assert end.usage == Usage(input_tokens=10, output_tokens=3, estimated=True)
         assert here.chunks() == [(0, "four"), (1, "more")]
 
     play(story)
@@ -110,7 +112,7 @@ def test_the_deadline_ends_a_call_however_lively(stream: tuple[Any, ...]) -> Non
     async def story(rig: Rig) -> None:
         here = await desk(rig, saying(*stream, answer("late")))
         end = await here.end(item(seconds=5.0, failover=stalled(20.0)))
-        assert end.outcome == "timeout"
+        assert end.outcome == "expired"
         assert end.problem is not None
         assert end.problem.reason == "expired"
         assert end.problem.message == "a: the job's deadline came while it ran"
@@ -142,7 +144,7 @@ def test_somebody_elses_end_of_the_job_stops_the_call_and_has_no_successor() -> 
         await rig.settle(1)
         assert closed == [pytest.approx(cancelled.at, abs=0.1)]
         [end] = rig.stored(Attempted)
-        assert (end.outcome, end.partial, end.billed_microdollars) == ("aborted", "four", 10 + 2)
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("aborted", "four", 60)
         assert end.problem is not None
         assert end.problem.reason == "aborted"
         assert (rig.stored(Done), rig.stored(Retry), here.in_hand.calls) == ([cancelled], [], {})
@@ -150,7 +152,7 @@ def test_somebody_elses_end_of_the_job_stops_the_call_and_has_no_successor() -> 
     play(story)
 
 
-def test_a_call_that_is_stopped_before_it_said_anything_is_billed_for_what_it_read() -> None:
+def test_a_call_that_is_stopped_before_it_said_anything_counts_as_the_most() -> None:
     async def story(rig: Rig) -> None:
         await desk(rig, saying(60.0, answer("never")))
         await rig.publish(item(failover=stalled(100.0)))
@@ -158,7 +160,7 @@ def test_a_call_that_is_stopped_before_it_said_anything_is_billed_for_what_it_re
         await rig.publish(Done(tenant="acme", job="j-1", ending="cancelled", at=rig.bus.now()))
         await rig.settle(1)
         [end] = rig.stored(Attempted)
-        assert (end.outcome, end.partial, end.billed_microdollars) == ("aborted", "", 10 + 1)
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("aborted", "", 60)
 
     play(story)
 
@@ -183,7 +185,7 @@ def test_the_end_of_another_job_and_its_own_stop_nothing() -> None:
 @pytest.mark.parametrize("kind", get_args(port.ErrorKind))
 def test_every_error_of_a_backend_becomes_an_outcome_with_all_it_said(kind: port.ErrorKind) -> None:
     async def story(rig: Rig) -> None:
-        error = port.BackendError(kind, "broke", status=503, body="<why>", retry_after_seconds=9.0)
+        error = port.BackendError(kind, "broke", status=503, begun=True, body="<why>", retry_after_seconds=9.0)
         end = await (await desk(rig, saying(0.5, error))).end(item())
         assert end.outcome == ("connection_error" if kind == "cut_stream" else kind)
         problem = end.problem
@@ -198,13 +200,13 @@ def test_every_error_of_a_backend_becomes_an_outcome_with_all_it_said(kind: port
     play(story)
 
 
-def test_what_came_before_an_error_is_kept_in_part_and_billed_whole() -> None:
+def test_what_came_before_an_error_is_kept_in_part_and_its_rest_counts_as_the_most() -> None:
     async def story(rig: Rig) -> None:
         text = "x" * (PARTIAL_CHARACTERS + 400)
         error = port.BackendError("cut_stream", "cut", partial=text)
         end = await (await desk(rig, saying(text, error))).end(item())
         assert (end.outcome, end.partial) == ("connection_error", text[:PARTIAL_CHARACTERS])
-        assert end.billed_microdollars == 10 + len(text) // 4 + 1
+        assert (end.usage.output_tokens, end.billed_microdollars) == (len(text) // 4 + 1, 60)
 
     play(story)
 
@@ -212,7 +214,7 @@ def test_what_came_before_an_error_is_kept_in_part_and_billed_whole() -> None:
 def test_a_stream_without_an_answer_breaks_the_protocol() -> None:
     async def story(rig: Rig) -> None:
         end = await (await desk(rig, saying("four"))).end(item())
-        assert (end.outcome, end.partial, end.billed_microdollars) == ("invalid_structure", "four", 12)
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("invalid_structure", "four", 60)
         assert end.problem is not None
         assert end.problem.message == "a: the stream ended without an answer"
 
@@ -261,6 +263,98 @@ def test_a_heartbeat_lists_what_runs() -> None:
     play(story)
 
 
+# Which limit ended it, and whether it had begun.
+
+
+@pytest.mark.parametrize("word", ["ours", "the router's"])
+@pytest.mark.parametrize("patience", [0.5, 1.0, 20.0])
+def test_a_deadline_is_never_taken_for_silence_however_close_the_two_are(patience: float, word: str) -> None:
+    async def story(rig: Rig) -> None:
+        here = await desk(rig, saying("", 60.0, answer("late")))
+        await rig.publish(item(seconds=1.0, failover=stalled(patience)))
+        await rig.settle(0.9)
+        if word == "the router's":
+            await rig.publish(Done(tenant="acme", job="j-1", ending="expired", at=rig.bus.now()))
+        await rig.settle(30)
+        [end] = rig.stored(Attempted)
+        assert end.outcome == ("timeout" if patience < 0.9 else "expired")
+        assert here.in_hand.calls == {}
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("stream", "health", "outcome"),
+    [
+        ((60.0,), None, "expired"),
+        ((60.0,), port.BackendError("timeout", "no answer"), "timeout"),
+        (("", 60.0), port.BackendError("timeout", "no answer"), "expired"),  # It had said something.
+    ],
+)
+def test_a_deadline_before_any_byte_asks_how_the_backend_is(stream: tuple[Any, ...], health: Any, outcome: str) -> None:
+    async def story(rig: Rig) -> None:
+        here = await desk(rig, saying(*stream, answer("late")), health=health)
+        end = await here.end(item(seconds=1.0, failover=stalled(20.0)), 3.0)
+        assert (end.outcome, end.latency_seconds) == (outcome, pytest.approx(1.0, abs=0.1))
+        if outcome == "timeout":
+            assert end.problem is not None
+            assert "does not answer a health check either" in end.problem.message
+            assert here.heard(ExecutorAlive)[-1].offers[0].healthy is False
+        assert [done.ending for done in rig.stored(Done)] == ["expired"]
+
+    play(story)
+
+
+class Telling(Adapter):
+    """An adapter that tells when its request begins."""
+
+    tells_begun = True
+
+
+@pytest.mark.parametrize(
+    ("begun", "error", "billed"),
+    [
+        (False, port.BackendError("connection_error", "refused"), 0),
+        (True, port.BackendError("connection_error", "reset"), 60),
+        (False, port.BackendError("unknown_model", "it makes no films"), 0),
+        (True, port.BackendError("server_error", "broke", status=500), 0),
+        (True, None, 60),
+        (False, None, 0),
+    ],
+)
+def test_what_never_began_costs_nothing_and_what_did_counts_as_the_most(
+    begun: bool,
+    error: port.BackendError | None,
+    billed: int,
+) -> None:
+    async def run(_: port.Call) -> AsyncIterator[port.Item]:
+        port.watched()
+        if begun:
+            port.begun()
+        await asyncio.sleep(1.0)
+        if error is not None:
+            raise error
+        await asyncio.sleep(1e6)
+        yield answer("never")
+
+    async def story(rig: Rig) -> None:
+        here = await desk(rig, run, tells=Telling)
+        end = await here.end(item(failover=stalled(5.0)))
+        assert (end.begun, end.billed_microdollars) == (begun, billed)
+
+    play(story)
+
+
+def test_who_does_not_tell_may_have_begun_unless_the_error_says_no() -> None:
+    async def story(rig: Rig, begun: bool | None, billed: int) -> None:
+        error = port.BackendError("connection_error", "gone", begun=begun)
+        end = await (await desk(rig, saying(1.0, error))).end(item())
+        assert (end.begun, end.billed_microdollars) == (begun is not False, billed)
+
+    for begun, billed in ((None, 60), (True, 60), (False, 0)):
+        play(lambda rig, begun=begun, billed=billed: story(rig, begun, billed))
+
+
 # Its own words, and those of others.
 
 
@@ -271,7 +365,7 @@ def test_a_timeout_of_the_adapter_itself_is_no_silence() -> None:
 
     async def story(rig: Rig) -> None:
         end = await (await desk(rig, run)).end(item())
-        assert (end.outcome, end.partial, end.billed_microdollars) == ("timeout", "four", 12)
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("timeout", "four", 60)
         assert end.problem is not None
         assert end.problem.message == "a: the adapter gave up waiting: no connection from the pool"
         assert end.latency_seconds == pytest.approx(0.0)
@@ -283,7 +377,7 @@ def test_what_streamed_before_an_error_is_kept_though_the_adapter_forgot_it() ->
     async def story(rig: Rig) -> None:
         broken = port.BackendError("server_error", "broke")
         end = await (await desk(rig, saying("four", "more", broken))).end(item())
-        assert (end.outcome, end.partial, end.billed_microdollars) == ("server_error", "fourmore", 13)
+        assert (end.outcome, end.partial, end.billed_microdollars) == ("server_error", "fourmore", 60)
 
     play(story)
 

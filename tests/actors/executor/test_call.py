@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 import pytest
@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from actors.executor import call as calls
 from actors.executor.backends import port
-from actors.executor.backends.images import request_fields
 from actors.executor.degrade import JSON_WANTED
-from messages import Failover, JobSubmit, Media, Offer, Parameters, Price, Rate, Usage, Work, token
-from messages.values import Asset, Outcome, Quality
+from messages import Failover, JobSubmit, Media, Offer, Parameters, token
+from messages.values import Asset, Outcome
 from tests.messages.samples import SUBMIT, slip, work
 
 KINDS: tuple[port.ErrorKind, ...] = get_args(port.ErrorKind)
@@ -134,137 +133,6 @@ def test_a_piece_fits_into_a_message_however_json_writes_it() -> None:
 
 
 # What it costs.
-
-
-def paid(price: Price, **needs: Any) -> Work:
-    """Work at a price; a job of 10 input tokens unless told otherwise."""
-    plain = work()
-    wanted = msgspec.structs.replace(plain.slip.needs, **needs)
-    return msgspec.structs.replace(plain, price=price, slip=msgspec.structs.replace(plain.slip, needs=wanted))
-
-
-@pytest.mark.parametrize(
-    ("usage", "expected"),
-    [
-        (Usage(input_tokens=7, output_tokens=3), 7 + 30),
-        (Usage(input_tokens=0, output_tokens=0), 0),
-        (Usage(), 100 + 10 * 3),
-        (Usage(input_tokens=7), 7 + 10 * 3),
-        (Usage(output_tokens=3), 100 + 30),
-    ],
-)
-def test_tokens_nobody_reported_are_estimated_and_reported_ones_are_not(usage: Usage, expected: int) -> None:
-    price = Price(input_per_mtok=1_000_000, output_per_mtok=10_000_000)
-    assert calls.cost(paid(price, input_tokens=100), usage, "12345678", 1.0) == expected
-
-
-def test_requests_images_and_seconds_are_paid_too() -> None:
-    price = Price(per_request=7_000, per_image=100, per_second=10)
-    media = Media(images=3, seconds=0.25, frames=4)
-    assert calls.cost(paid(price, asset="video", media=media), Usage(), "", 1.0) == 7_000 + 300 + 3
-    assert calls.cost(paid(price, asset="text", media=media), Usage(), "", 1.0) == 7_000
-    longer = msgspec.structs.replace(paid(price, asset="video", media=media), parameters=Parameters(frames=8))
-    assert calls.cost(longer, Usage(), "", 1.0) == 7_000 + 300 + 5
-
-
-RATES = tuple(
-    Rate(up_to_pixels=1024 * 1024, quality=word, microdollars=each)
-    for word, each in (("low", 6_000), ("medium", 53_000), ("high", 211_000))
-)
-
-
-@pytest.mark.parametrize(("quality", "each"), [("draft", 6_000), ("standard", 53_000), ("final", 211_000)])
-def test_a_picture_is_paid_at_the_rate_of_its_quality(quality: str, each: int) -> None:
-    job = {"asset": "image", "quality": quality, "media": Media(images=2, width=1024, height=1024), "input_tokens": 0}
-    assert calls.cost(paid(Price(image_rates=RATES, per_image=401_000), **job), Usage(), "", 1.0) == 2 * each
-    plain = Price(image_rates=(Rate(up_to_pixels=2048 * 2048, microdollars=134_400),), per_image=240_000)
-    assert calls.cost(paid(plain, **job), Usage(), "", 1.0) == 2 * 134_400
-
-
-@given(st.sampled_from(get_args(Quality)), st.lists(st.integers(0, 10**6), min_size=3, max_size=3), st.integers(0, 4))
-def test_what_is_billed_is_what_was_reserved_for_the_word_that_is_sent(
-    quality: Quality, rates: list[int], count: int
-) -> None:
-    price = Price(
-        image_rates=tuple(
-            Rate(quality=word, microdollars=each) for word, each in zip(("low", "medium", "high"), rates, strict=True)
-        )
-    )
-    media = Media(images=count, width=1024, height=1024)
-    job = paid(price, asset="image", quality=quality, media=media, input_tokens=0)
-    request = calls.call_of(job, JobSubmit(prompt="a cat"))
-    sent = request_fields(request, own=True, partials=0)["quality"]
-    assert sent == job.slip.needs.rated
-    reserved = price.worst(0, 0, media, quality=sent)
-    assert (
-        calls.cost(job, Usage(), "", 1.0)
-        == reserved
-        == count * dict(zip(("low", "medium", "high"), rates, strict=True))[sent]
-    )
-
-
-def test_the_cache_and_the_time_on_a_gpu_are_paid_at_their_rates() -> None:
-    price = Price(
-        input_per_mtok=1_000_000, cached_input_per_mtok=100_000, cache_write_per_mtok=2_000_000, per_gpu_second=40
-    )
-    usage = Usage(input_tokens=100, output_tokens=0, cached_tokens=50, cache_write_tokens=10)
-    assert calls.cost(paid(price), usage, "", 2.5) == 40 + 5 + 20 + 100
-
-
-def test_time_on_a_gpu_is_what_the_backend_says() -> None:
-    price = Price(per_gpu_second=40)
-    assert calls.cost(paid(price), Usage(gpu_seconds=1.5), "", 9.0) == 60
-    assert calls.cost(paid(price), Usage(), "", 9.0) == 360
-
-
-def test_only_text_has_tokens_that_are_guessed() -> None:
-    price = Price(output_per_mtok=1_000_000)
-    assert calls.cost(paid(price, asset="embedding"), Usage(input_tokens=9), "", 1.0) == 0
-    assert calls.cost(paid(price), Usage(input_tokens=9), "", 1.0) == 1
-
-
-@pytest.mark.parametrize(
-    ("asset", "price", "usage", "text", "found"),
-    [
-        ("text", Price(), Usage(), "12345678", Usage(input_tokens=10, output_tokens=3, estimated=True)),
-        ("text", Price(), Usage(gpu_seconds=2.0), "", Usage(input_tokens=10, output_tokens=1, estimated=True, gpu_seconds=2.0)),
-        ("embedding", Price(), Usage(), "", Usage(input_tokens=10, output_tokens=0, estimated=True)),
-        ("image", Price(per_image=5), Usage(gpu_seconds=2.0), "", Usage(gpu_seconds=2.0)),
-        ("image", Price(input_per_mtok=5), Usage(), "", Usage(input_tokens=10, output_tokens=0, estimated=True)),
-        ("text", Price(), Usage(input_tokens=7), "12345678", Usage(input_tokens=7)),
-        ("text", Price(), Usage(output_tokens=0), "12345678", Usage(output_tokens=0)),
-    ],
-)  # fmt: skip
-def test_where_the_backend_sent_no_usage_our_own_counts_say_that_they_are_ours(
-    asset: str, price: Price, usage: Usage, text: str, found: Usage
-) -> None:
-    job = paid(price, asset=asset, input_tokens=10)
-    assert calls.counted(job, usage, text) == found
-    assert calls.cost(job, found, text, 1.0) == calls.cost(job, usage, text, 1.0)
-
-
-def test_at_an_unknown_price_all_that_was_admitted_is_paid() -> None:
-    admitted = msgspec.structs.replace(paid(Price(unknown=True)), worst_case_microdollars=900)
-    assert calls.cost(admitted, Usage(input_tokens=1, output_tokens=1), "x", 1.0) == 900
-
-
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**8), st.integers(0, 10**8))
-def test_a_cost_is_rounded_up(read: int, written: int, price_in: int, price_out: int) -> None:
-    price = Price(input_per_mtok=price_in, output_per_mtok=price_out)
-    billed = calls.cost(paid(price), Usage(input_tokens=read, output_tokens=written), "", 1.0)
-    assert 0 <= billed * 1_000_000 - (read * price_in + written * price_out) < 1_000_000
-
-
-def test_usage_is_passed_on_and_unknown_stays_unknown() -> None:
-    reported = port.Usage(
-        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True,
-        gpu_seconds=2.5,
-    )  # fmt: skip
-    assert calls.usage_of(reported) == Usage(
-        input_tokens=1, output_tokens=2, cached_tokens=3, cache_write_tokens=1, reasoning_tokens=4, estimated=True,
-        gpu_seconds=2.5,
-    )  # fmt: skip
-    assert calls.usage_of(port.Usage()) == calls.usage_of(None) == Usage()
 
 
 # Errors.

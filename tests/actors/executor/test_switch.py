@@ -455,7 +455,7 @@ def test_a_load_goes_on_though_the_job_that_asked_for_it_has_ended() -> None:
         await rig.settle(3)
         await rig.publish(item(job="short", model="n", seconds=4.0))
         await rig.settle(5)
-        assert [(end.job, end.outcome) for end in rig.stored(Attempted)] == [("short", "timeout")]
+        assert [(end.job, end.outcome) for end in rig.stored(Attempted)] == [("short", "expired")]
         await rig.publish(item(job="next", model="n"))
         await rig.settle(20)
         assert adapter.loads == ["n"]

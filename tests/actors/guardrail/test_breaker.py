@@ -96,9 +96,9 @@ def test_slow_calls_are_failures_where_that_is_wanted() -> None:
     assert not is_open(after(*unknown, rules=BreakerRules(slow_seconds=10.0)), T0 + 2)
 
 
-def test_a_deadline_that_was_too_short_is_no_failure() -> None:
-    expired = Problem(reason="expired", message="the job's deadline came while it ran")
-    assert fold(None, attempted(outcome="timeout", problem=expired), 1, PLAIN) is None
+@pytest.mark.parametrize("outcome", ["expired", "over_gpu_time", "aborted"])
+def test_what_a_limit_of_ours_ended_is_no_failure(outcome: Outcome) -> None:
+    assert fold(None, attempted(outcome=outcome), 1, PLAIN) is None
 
 
 def test_a_success_that_began_before_the_opening_does_not_close_it() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.executor.call import cost
+from actors.executor.accounting import Made, spent
+from actors.executor.backends.port import Usage
 from actors.guardrail.limits import billed, holds, unpriced
 from actors.guardrail.verdict import work_of
 from actors.router.decide import decide
@@ -16,7 +17,7 @@ from actors.router.known import CEILING
 from actors.router.verify import check
 from actors.router.view import View
 from actors.settings import Budget, BudgetRules, Settings, SettingsError, load
-from messages import Decided, Granted, Media, Model, Price, Usage
+from messages import Decided, Granted, Media, Model, Price
 from tests.messages.samples import T0, attempted, backend, slip
 
 LIMIT = Budget(name="all", limit=1_000_000, window="total")
@@ -72,8 +73,9 @@ def test_router_guardrail_and_executor_agree_on_the_ceiling(asset: str) -> None:
         tenant="acme", job="j-1", n=1, verdict="candidate", backend="a", model="m", reserved=(hold.reservation,), at=T0
     )
     work = work_of(made, verdict)
-    assert cost(work, USAGE, "an answer", 300.0) == work.worst_case_microdollars == 40_000
-    ended = attempted(reserved=(hold.reservation,), billed_microdollars=cost(work, USAGE, "x", 1.0))
+    cost = spent(work, Made(text="an answer", usage=USAGE, seconds=300.0), "whole").microdollars
+    assert cost == work.worst_case_microdollars == 40_000
+    ended = attempted(reserved=(hold.reservation,), billed_microdollars=cost)
     assert billed(hold.reservation, ended) == 40_000
 
 

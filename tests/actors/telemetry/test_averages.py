@@ -14,6 +14,7 @@ from actors.telemetry.averages import (
     LEAST_RATIO,
     MOST_RATIO,
     NOT_COUNTED,
+    STOPPED,
     Key,
     after,
     counted,
@@ -27,7 +28,7 @@ from tests.messages.samples import T0, attempted
 
 KEY = ("a", "m", "-")
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-FAILURES = [outcome for outcome in OUTCOMES if outcome not in {"ok", *NOT_COUNTED}]
+FAILURES = [outcome for outcome in OUTCOMES if outcome not in {"ok", *NOT_COUNTED, *STOPPED}]
 
 
 def folded(*events: Attempted) -> Stats:
@@ -142,6 +143,14 @@ def test_a_failure_counts_but_a_short_time_of_its_does_not(outcome: Outcome) -> 
 @pytest.mark.parametrize("outcome", [outcome for outcome in FAILURES if outcome != "timeout"])
 def test_nor_does_a_long_one(outcome: Outcome) -> None:
     assert folded(ran(2.0), failed(outcome, 600.0)).latency_seconds == 2.0
+
+
+@pytest.mark.parametrize("outcome", ["expired", "over_gpu_time"])
+def test_what_a_limit_of_the_job_ended_took_longer_and_is_no_failure(outcome: Outcome) -> None:
+    before = folded(ran(2.0))
+    late = after(before, failed(outcome, 10.0), KEY)
+    assert (late.attempts, late.failure_rate) == (before.attempts, 0.0)
+    assert latency(late) == latency(after(before, failed("timeout", 10.0), KEY)) > latency(before)
 
 
 def test_a_timeout_was_at_least_so_long() -> None:

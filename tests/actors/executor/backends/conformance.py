@@ -9,13 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import pytest
 
 from actors.executor.backends import open_backend
-from actors.executor.backends.port import Answer, Artifact, Backend, BackendError, Call, Chunk, ErrorKind, Item, Offer
+from actors.executor.backends.port import (
+    SENDING,
+    Answer,
+    Artifact,
+    Backend,
+    BackendError,
+    Call,
+    Chunk,
+    ErrorKind,
+    Item,
+    Offer,
+    Sending,
+)
 
 KEY = "key-that-must-not-show"
 
@@ -91,6 +103,17 @@ async def opened(rig: type[Rig], **more: Any) -> AsyncGenerator[tuple[Any, Backe
             await backend.close()
 
 
+@contextlib.contextmanager
+def sending() -> Generator[Sending]:
+    """What a transport tells of the request that is made inside."""
+    told = Sending()
+    token = SENDING.set(told)
+    try:
+        yield told
+    finally:
+        SENDING.reset(token)
+
+
 async def all_of(backend: Backend, call: Call) -> list[Item]:
     """Everything that a run yields; who takes an artifact closes it, which the test does at its end."""
     return [item async for item in backend.run(call)]
@@ -155,9 +178,11 @@ class Conformance:
                         fake.fault = fault
                         if fault == "refuse":
                             await fake.__aexit__(None, None, None)
-                        with pytest.raises(BackendError) as caught:
+                        with sending() as told, pytest.raises(BackendError) as caught:
                             await all_of(backend, self.rig.call)
                         self._expect_error(caught.value, fault, kind)
+                        if fault in ("refuse", "cut"):  # Nothing is counted of the first, and the most of the other.
+                            assert (told.begun, caught.value.refused) == (fault == "cut", False)
                         if fault == "refuse":
                             await fake.__aenter__()
 
@@ -167,9 +192,10 @@ class Conformance:
         async def main() -> None:
             async with opened(self.rig) as (fake, backend):
                 fake.fault = "hang"
-                with pytest.raises(TimeoutError):
+                with sending() as told, pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.3):
                         await all_of(backend, self.rig.call)
+                assert told.begun
                 async with asyncio.timeout(10):
                     await fake.cancelled.wait()
                 fake.fault = None

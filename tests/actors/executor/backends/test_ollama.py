@@ -121,7 +121,7 @@ def test_missing_counts_are_unknown_and_thinking_is_no_text(run) -> None:
         async with ollama() as (fake, backend):
             fake.lines = [line(thinking="hm"), line("a"), last(None)]
             _, answer = await all_of(backend)
-            assert (answer.text, answer.finish_reason, answer.usage) == ("a", "", Usage())
+            assert (answer.text, answer.finish_reason, answer.usage) == ("a", "", Usage(thought_bytes=2))
             fake.lines = [line("a"), last("length", eval_count=64).rstrip()]
             _, answer = await all_of(backend)
             assert (answer.finish_reason, answer.usage) == ("length", Usage(output_tokens=64))

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.port import BackendError
+from actors.executor.backends.port import SENDING, BackendError, Sending
 from actors.executor.backends.wire import Wire
 
 KEY = "key-that-must-not-show"
@@ -237,5 +237,96 @@ def test_no_more_connections_than_allowed(run) -> None:
         assert most == 2
         await wire.close()
         await runner.cleanup()
+
+    run(main())
+
+
+# Whether a request has begun, as the transport tells.
+
+
+@contextlib.asynccontextmanager
+async def rude(what: str) -> AsyncGenerator[str, None]:
+    """A server that takes the first bytes of a request and then does what it should not."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            if what == "hangs":
+                await reader.read()  # Until the client leaves.
+            elif what == "cuts":
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 999\r\n\r\ndata: ")
+                await writer.drain()
+            elif what == "no http":
+                writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def sent(url: str, *, method: str = "POST", **fields: Any) -> tuple[Sending, BackendError | None]:
+    """Send one request; what the transport told of it, and how it failed within a short time."""
+    wire, sending = Wire(Connection(url=url, now=lambda: 0.0, **fields)), Sending()
+    token = SENDING.set(sending)
+    try:
+        async with asyncio.timeout(2.0):
+            await wire.fetch("chat", {} if method == "POST" else None, method=method)
+    except TimeoutError:
+        return sending, None
+    except BackendError as error:
+        return sending, error
+    finally:
+        SENDING.reset(token)
+        await wire.close()
+    return sending, None
+
+
+@pytest.mark.parametrize("what", ["hangs", "hangs up", "cuts", "no http"])
+def test_a_request_has_begun_once_its_bytes_are_written_however_it_ends(run, what: str) -> None:
+    async def main() -> None:
+        async with rude(what) as url:
+            sending, error = await sent(url)
+            assert (sending.watched, sending.begun) == (True, True)
+            assert (error is None) is (what == "hangs")
+            assert error is None or not error.refused
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://nobody.invalid", "https://127.0.0.1:{plain}", "http://[::1]:1"]
+)
+def test_a_request_that_found_no_connection_has_not_begun(run, url: str) -> None:
+    async def main() -> None:
+        async with rude("hangs") as plain:
+            sending, error = await sent(url.replace("{plain}", plain.rpartition(":")[2]))
+            assert (sending.watched, sending.begun) == (True, False)
+            assert error is None or error.kind == "connection_error"
+
+    run(main())
+
+
+def test_a_server_that_refuses_has_begun_and_says_so(run) -> None:
+    async def main() -> None:
+        async with served() as (place, _):
+            wire, sending = Wire(Connection(url=place.url, now=lambda: 0.0)), Sending()
+            token = SENDING.set(sending)
+            with pytest.raises(BackendError) as refused:
+                await wire.fetch("busy", {})
+            SENDING.reset(token)
+            await wire.close()
+            assert sending.begun
+            assert refused.value.refused
+
+    run(main())
+
+
+def test_who_only_asks_begins_nothing(run) -> None:
+    async def main() -> None:
+        async with served() as (place, _):
+            sending, error = await sent(place.url, method="GET")
+            assert (sending.watched, sending.begun, error) == (True, False, None)
 
     run(main())

@@ -1,0 +1,238 @@
+"""What an answer used, in whichever words a server says it, believed only where it is possible. Pure.
+
+One reading for all protocols: proxies and local servers mix their words freely. Three rules hold everywhere:
+
+- The parts must add up. Whether reasoning is part of the output or stands beside it, and likewise what the cache held of the
+  input, is judged by the total; without one, a part that is larger than the whole stands beside it. What the total has and no
+  part explains was made: some servers leave their thoughts out of every part.
+- Counts are totals so far: a lower one, a later block of zeros above all, takes nothing back.
+- What is no count (negative, a fraction, text, NaN, more than anybody can ask for) was not told. Nobody asks with no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+from actors.executor.backends.errors import as_object
+from actors.executor.backends.port import Usage
+
+MOST_TOKENS: Final = 1_000_000_000
+"""No request has more: what says so is no count."""
+
+_INPUT: Final = (
+    "prompt_tokens", "input_tokens", "promptTokenCount", "total_input_tokens", "prompt_eval_count", "prompt_n", "input",
+)  # fmt: skip
+_OUTPUT: Final = (
+    "completion_tokens", "output_tokens", "candidatesTokenCount", "total_output_tokens", "eval_count", "predicted_n",
+    "output",
+)  # fmt: skip
+_TOOL_INPUT: Final = ("toolUsePromptTokenCount", "total_tool_use_tokens")
+_TOTAL: Final = ("total_tokens", "totalTokenCount")
+_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "total_thought_tokens")
+_CACHED: Final = (
+    "cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount",
+    "total_cached_tokens", "cache_n",
+)  # fmt: skip
+_WRITTEN: Final = ("cache_write_tokens", "cache_creation_input_tokens")
+_DETAILS: Final = (
+    "prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details",
+)  # fmt: skip
+_CACHE_BESIDE: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_n"})
+"""Words of protocols whose input leaves out what the cache held (Anthropic, llama.cpp) …"""
+_CACHE_INSIDE: Final = frozenset({"prompt_tokens"})
+"""… unless the block has OpenAI's word for the whole too, as proxies write it."""
+_REASONING_BESIDE: Final = frozenset({"thoughtsTokenCount", "total_thought_tokens"})
+"""Google's words, whose output leaves out what was thought."""
+_FLAT: Final = frozenset(
+    {"prompt_eval_count", "eval_count", "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"}
+)
+_BLOCKS: Final = ("usage", "usageMetadata", "usage_metadata", "timings")
+_AROUND: Final = ("response", "message", "x_groq", "output", "interaction")
+"""Objects of an event that may hold a block."""
+_THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking")
+
+
+class Tally:
+    """What one answer used, by all that its events say."""
+
+    def __init__(self) -> None:
+        self._usage: Usage | None = None
+        self._streamed = 0
+        self._whole = 0
+
+    def hear(self, fields: Mapping[str, Any]) -> None:
+        """Take in one event, or a whole answer."""
+        for block in _blocks(fields):
+            self._usage = higher(self._usage, usage_of(block))
+        streamed, whole = _thought(fields)
+        self._streamed += streamed
+        self._whole = max(self._whole, whole)
+
+    @property
+    def told(self) -> Usage | None:
+        """What is known so far; None: nothing is."""
+        if self._usage is not None and self._usage.output_tokens:
+            return self._usage  # Its thoughts are in it.
+        thought = max(self._streamed, self._whole)
+        return higher(self._usage, Usage(thought_bytes=thought)) if thought else self._usage
+
+    @property
+    def usage(self) -> Usage:
+        """The same for an answer that is complete."""
+        return self.told or Usage()
+
+
+def usage_in(fields: Mapping[str, Any]) -> Usage | None:
+    """The usage that one answer reports; None when it reports none."""
+    tally = Tally()
+    tally.hear(fields)
+    return tally.told
+
+
+def usage_of(block: Mapping[str, Any]) -> Usage:
+    """One block of usage in our terms: input with what the cache held, output with what was thought."""
+    details = [found for name in _DETAILS if (found := as_object(block.get(name)))]
+
+    def told(*names: str) -> int | None:
+        found = [one for part in (block, *details) for name in names if (one := tokens(part.get(name))) is not None]
+        return max(found, default=None)
+
+    read, tools = told(*_INPUT), told(*_TOOL_INPUT)
+    if tools:
+        read = (read or 0) + tools
+    cached, written, reasoning, total = told(*_CACHED), told(*_WRITTEN), told(*_REASONING), told(*_TOTAL)
+    kept = (cached or 0) + (written or 0)
+    beside = bool(block.keys() & _CACHE_BESIDE) and not block.keys() & _CACHE_INSIDE
+    inputs = _sums(read, kept, beside=beside)
+    apart = bool(block.keys() & _REASONING_BESIDE)
+    written_out = told(*_OUTPUT)
+    if written_out is None and apart and reasoning is not None:
+        written_out = 0  # It has only thought so far.
+    outputs = _sums(written_out, reasoning or 0, beside=apart)
+    read, made = _fitting(inputs, outputs, total)
+    return Usage(
+        input_tokens=read,
+        output_tokens=made,
+        cached_tokens=cached if cached is not None and read is not None and cached <= read else None,
+        cache_write_tokens=written if written is not None and read is not None and kept <= read else None,
+        reasoning_tokens=reasoning if reasoning is not None and made is not None and reasoning <= made else None,
+    )
+
+
+def tokens(value: object) -> int | None:
+    """`value` if it is a possible count of tokens; None: unknown."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not value.is_integer():  # NaN and infinities are none either.
+        return None
+    return int(value) if 0 <= value <= MOST_TOKENS else None
+
+
+def higher(before: Usage | None, now: Usage) -> Usage:
+    """What is known after one more word on the same answer: of every figure the higher."""
+    if before is None:
+        return now
+    return _each(before, now, max)
+
+
+def added(before: Usage | None, now: Usage | None) -> Usage:
+    """What several requests used together; unknown as soon as one does not tell. `before`: None for the first."""
+    now = now or Usage()
+    if before is None:
+        return now
+    known: dict[str, Any] = {
+        name: None if (a := getattr(before, name)) is None or (b := getattr(now, name)) is None else a + b
+        for name in (*_COUNTS, "gpu_seconds")
+    }
+    # A part that is not told is no part: what the cache held only lowers the price, and reasoning only tells apart.
+    return Usage(**known, thought_bytes=before.thought_bytes + now.thought_bytes)
+
+
+_COUNTS: Final = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _each(before: Usage, now: Usage, choose: Any) -> Usage:
+    found: dict[str, Any] = {}
+    for name in (*_COUNTS, "gpu_seconds"):
+        known = [one for one in (getattr(before, name), getattr(now, name)) if one is not None]
+        found[name] = choose(known) if known else None
+    return Usage(**found, thought_bytes=choose(before.thought_bytes, now.thought_bytes))
+
+
+def _sums(whole: int | None, part: int, *, beside: bool) -> Sequence[int | None]:
+    """What a figure may mean, the likeliest first: with its part inside, or beside it."""
+    if whole is None:
+        return (None,)
+    if not part:
+        return (whole,)
+    if part > whole:
+        return (whole + part,)
+    return (whole + part, whole) if beside else (whole, whole + part)
+
+
+def _fitting(
+    inputs: Sequence[int | None], outputs: Sequence[int | None], total: int | None
+) -> tuple[int | None, int | None]:
+    """Input and output that add up to the total; where none do, the likeliest, and what is left over was made."""
+    read, made = inputs[0] or None, outputs[0]
+    if not total:
+        return read, made
+    for one in inputs:
+        for other in outputs:
+            if one and other is not None and one + other == total:
+                return one, other
+    if read is None:
+        return (total - made if made is not None and total > made else None), made
+    return read, total - read if total > read + (made or 0) else made
+
+
+def _blocks(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Wherever usage may stand in an event."""
+    around = [fields, *(found for name in _AROUND if (found := as_object(fields.get(name))))]
+    for choice in _objects(fields.get("choices")):
+        around += [choice, *(found for name in ("delta", "message") if (found := as_object(choice.get(name))))]
+    for place in around:
+        for name in _BLOCKS:
+            if block := as_object(place.get(name)):
+                yield block
+    if fields.keys() & _FLAT:
+        yield {name: value for name, value in fields.items() if name not in ("input", "output")}
+
+
+def _thought(fields: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of reasoning text in one event: of a piece, and of an answer that is repeated or came whole."""
+    pieces: list[object] = []
+    whole: list[object] = []
+    for choice in _objects(fields.get("choices")):
+        pieces += [_first(as_object(choice.get(name)) or {}) for name in ("delta", "message")]
+    delta, block = as_object(fields.get("delta")) or {}, as_object(fields.get("content_block")) or {}
+    pieces += [delta.get("thinking"), block.get("thinking")]  # Anthropic's pieces.
+    message = as_object(fields.get("message")) or {}
+    pieces.append(message.get("thinking"))  # Ollama's.
+    if isinstance(fields.get("type"), str) and fields["type"].startswith("response.reasoning"):
+        pieces.append(fields.get("delta"))
+    for candidate in _objects(fields.get("candidates")):
+        content = as_object(candidate.get("content")) or {}
+        pieces += [part.get("text") for part in _objects(content.get("parts")) if part.get("thought")]
+    whole += [part.get("thinking") for part in _objects(fields.get("content"))]  # Anthropic's whole message.
+    answer = as_object(fields.get("response")) or fields
+    for item in _objects(answer.get("output")):
+        if item.get("type") == "reasoning":
+            parts = [*_objects(item.get("summary")), *_objects(item.get("content"))]
+            whole += [part.get("text") for part in parts]
+    return _bytes(pieces), _bytes(whole)
+
+
+def _first(fields: Mapping[str, Any]) -> object:
+    """The reasoning of a piece; some servers say it under two names."""
+    return next((fields[name] for name in _THOUGHTS if fields.get(name)), None)
+
+
+def _bytes(texts: Sequence[object]) -> int:
+    return sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    listed = cast("list[object]", value) if isinstance(value, list) else []
+    return [found for one in listed if (found := as_object(one)) is not None]
