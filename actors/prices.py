@@ -16,15 +16,13 @@ import msgspec
 from actors.bounded import Bounded
 from actors.price_table import OWN, PriceTable, read_file
 from actors.price_text import ALIASES, REFRESHED, TextPrices
-from actors.settings import Settings
+from actors.settings import SETTINGS, Settings
 from messages import ModelPrice, Price
 
 VARIABLE: Final = "MODEL_PRICING_TABLE_PATH"
 """The environment variable that names the user's file."""
 STALE_DAYS: Final = 45
 """Prices that are older get a warning."""
-SETTINGS: Final = "settings"
-"""The source of a price that stands in the settings."""
 MOST_KNOWN: Final = 10_000
 """Prices that are remembered; the others are looked up again."""
 SECONDS_PER_DAY: Final = 86_400
@@ -95,9 +93,7 @@ def in_force(stated: Price, *facts: ModelPrice | None) -> Price:
 
 def stated_in_settings(price: Price) -> Price:
     """A price as the settings have it, marked as theirs; one that was left out, or is unknown, stays unmarked."""
-    return (
-        price if price == Price() or price.unknown or price.source else msgspec.structs.replace(price, source=SETTINGS)
-    )
+    return price if price.source or not price.stated else msgspec.structs.replace(price, source=SETTINGS)
 
 
 def day_of(at: float) -> str:

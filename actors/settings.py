@@ -233,6 +233,8 @@ class Settings(Section):
     """How long a stopping process waits for work in hand."""
 
 
+SETTINGS = "settings"
+"""The source of a price that stands in the settings."""
 ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "TURNOUT_ROOMS": ("rooms",),
     "TURNOUT_DATA_DIR": ("data_dir",),
@@ -272,6 +274,7 @@ def load(
         if value is not None:
             _put(tree, place, value)
     _check_keys(tree, Settings, "")
+    _mark_prices(tree)
     where = f" in {path}" if path else ""
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
@@ -311,6 +314,20 @@ def _check_keys(tree: Mapping[str, Any], kind: Any, at: str) -> None:
             for item in cast("list[Any]", value):
                 if isinstance(item, dict) and _is_section(part):
                     _check_keys(cast("dict[str, Any]", item), part, f"{at}{key}.")
+
+
+def _mark_prices(tree: Mapping[str, Any]) -> None:
+    """Prices say that they stand in the settings: a zero that is written down is a price, and one that is left out is none."""
+    for backend in _tables(tree.get("backends")):
+        for model in _tables(backend.get("models")):
+            for price in _tables([model.get("price")]):
+                if any("per_" in key or key.endswith("_rates") for key in price):
+                    price.setdefault("source", SETTINGS)
+
+
+def _tables(listed: object) -> list[dict[str, Any]]:
+    items = cast("list[object]", listed) if isinstance(listed, list) else []
+    return [cast("dict[str, Any]", one) for one in items if isinstance(one, dict)]
 
 
 def _is_section(kind: Any) -> bool:

@@ -23,7 +23,7 @@ class Model(Value):
     max_output_tokens: int | None = None
     """The most it generates per answer; absent: no own limit."""
     price: Price = Price()
-    """What it costs; free when not stated."""
+    """What it costs; when nobody states it: free on hardware of ours, unknown elsewhere."""
     quality_tier: int = 1
     """1 (small) to 5 (best)."""
     tokens_per_second: float | None = None
@@ -42,6 +42,13 @@ class Model(Value):
     """LoRAs it can be run with; absent: unknown."""
     retires: str = ""
     """The day it is shut down, `2026-12-11`; empty: none is known."""
+
+
+def _known_prices(local: bool, models: tuple[Model, ...]) -> tuple[Model, ...]:
+    """Models as a backend has them: what runs elsewhere is free only where somebody says so."""
+    if local or all(model.price.unknown or model.price.stated for model in models):
+        return models
+    return tuple(msgspec.structs.replace(model, price=model.price.or_unknown()) for model in models)
 
 
 class Offer(Value):
@@ -89,6 +96,10 @@ class Offer(Value):
     """Its executor can load and unload models there on command."""
     notes: tuple[str, ...] = ()
     """What does not keep it from working, but somebody should know: recipes that lack a file there."""
+
+    def __post_init__(self) -> None:
+        """A price that nobody states is unknown where it may cost something."""
+        msgspec.structs.force_setattr(self, "models", _known_prices(self.local, self.models))
 
 
 class Running(Value):
@@ -168,6 +179,10 @@ class Backend(Message, channel=fact("backend", keys=("backend",))):
     """What does not keep it from working, but somebody should know."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
+
+    def __post_init__(self) -> None:
+        """A price that nobody states is unknown where it may cost something."""
+        msgspec.structs.force_setattr(self, "models", _known_prices(self.local, self.models))
 
 
 class Load(Message, channel=fact("load", keys=("backend",))):
@@ -463,6 +478,11 @@ class ModelPrice(Message, channel=fact("price", keys=("seller", "model"))):
     """Who set it."""
     at: float
     """When, in seconds since the epoch on the server's clock."""
+
+    def __post_init__(self) -> None:
+        """What is set says an amount, or who says that it is free."""
+        if not self.withdrawn:
+            msgspec.structs.force_setattr(self, "price", self.price.or_unknown())
 
 
 class Deployment(Message, channel=fact("deployment", keys=("deployment",), compared=True)):

@@ -22,8 +22,8 @@ from actors.console.screen import FAILED, OK, UNREACHABLE, Complaint, Unreachabl
 from actors.price_table import PriceFileError
 from actors.price_text import REFRESHED, RefreshError, refresh
 from actors.price_words import in_words
-from actors.prices import SETTINGS, PriceBook, day_of, text_warning
-from actors.settings import Settings
+from actors.prices import PriceBook, day_of, text_warning
+from actors.settings import SETTINGS, Settings
 from bus import codec
 from messages import ModelPrice, Price
 

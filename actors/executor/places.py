@@ -136,7 +136,7 @@ def parted(offers: Sequence[port.Offer], *, local: bool) -> tuple[tuple[Model, .
 
 def unpriced(models: Sequence[Model]) -> bool:
     """Whether any of them has no price that somebody stated."""
-    return any(model.price.unknown or model.price == Price() for model in models)
+    return not all(model.price.stated for model in models)
 
 
 def without_prices(models: Sequence[Model]) -> tuple[Model, ...]:
@@ -145,11 +145,11 @@ def without_prices(models: Sequence[Model]) -> tuple[Model, ...]:
 
 
 def priced(models: Sequence[Model], price_of: Callable[[str], Price | None]) -> tuple[Model, ...]:
-    """Models with the prices of the book, where nobody stated one; what the book does not know stays as it was."""
+    """Models of somebody else's hardware with the prices of the book, where nobody stated one; else theirs are unknown."""
     return tuple(
-        msgspec.structs.replace(model, price=price)
-        if (model.price.unknown or model.price == Price()) and (price := price_of(model.name)) is not None
-        else model
+        model
+        if model.price.stated
+        else msgspec.structs.replace(model, price=price_of(model.name) or Price(unknown=True))
         for model in models
     )
 

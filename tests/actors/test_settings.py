@@ -236,3 +236,26 @@ def test_the_guide_is_a_settings_file(tmp_path: Path) -> None:
         name for name in Price.__struct_fields__ if f"`{name}" not in table + prices and not name.startswith("long_")
     ] == []
     assert [name for name in ENVIRONMENT if f"`{name}`" not in text] == []
+
+
+def test_a_zero_that_is_written_down_is_a_price_and_one_that_is_left_out_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "turnout.toml"
+    file.write_text(
+        """
+        [[backends]]
+        name = "cloud"
+        url = "https://models.example.com/v1"
+        models = [
+            { name = "gift", price = { input_per_mtok = 0, output_per_mtok = 0 } },
+            { name = "silent" },
+            { name = "odd", price = { as_of = "2026-11-21" } },
+            { name = "paid", price = { per_request = 3, source = "our contract" } },
+        ]
+        """
+    )
+    models = load(file).backends[0].models
+    assert {model.name: model.price for model in models} == {
+        "gift": Price(source="settings"), "silent": Price(), "odd": Price(as_of="2026-11-21"),
+        "paid": Price(per_request=3, source="our contract"),
+    }  # fmt: skip
+    assert [model.price.stated for model in models] == [True, False, False, True]

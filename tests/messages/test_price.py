@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messages import Media, Price, Rate
+from messages import Backend, Media, Model, ModelPrice, Offer, Price, Rate
 from messages.message import Value
 
 AMOUNTS = st.integers(0, 10**9)
@@ -206,3 +206,46 @@ def test_defaults_cost_no_memory(kind: type[Value]) -> None:
     first, second = kind(), kind()
     assert all(getattr(first, name) is getattr(second, name) for name in kind.__struct_fields__)
     assert msgspec.json.encode(first) == b"{}"
+
+
+# What nobody states.
+
+
+@pytest.mark.parametrize(
+    ("price", "stated"),
+    [
+        (Price(), False),
+        (Price(unknown=True), False),
+        (Price(unknown=True, source="a list"), False),
+        (Price(as_of="2026-11-21"), False),
+        (Price(long_above_tokens=9), False),
+        (Price(source="a list"), True),
+        (Price(input_per_mtok=1), True),
+        (Price(output_per_mtok=1), True),
+        (Price(per_image=1), True),
+        (Price(per_gpu_second=1), True),
+        (Price(image_rates=(Rate(microdollars=0),)), True),
+    ],
+)
+def test_a_price_is_stated_by_an_amount_or_by_who_says_that_it_is_free(price: Price, *, stated: bool) -> None:
+    assert price.stated is stated
+    assert price.or_unknown().unknown is not stated
+
+
+@given(st.booleans(), st.lists(PRICES | st.just(Price()) | st.just(Price(source="a list")), max_size=3))
+def test_what_runs_elsewhere_is_free_only_where_somebody_says_so(local: bool, prices: list[Price]) -> None:
+    models = tuple(Model(name=str(number), price=price) for number, price in enumerate(prices))
+    there = Backend(backend="b", protocol="openai", local=local, slots=1, models=models, healthy=True, at=0.0)
+    offer = Offer(backend="b", protocol="openai", local=local, models=models)
+    decoded = msgspec.json.decode(msgspec.json.encode(there), type=Backend)
+    again = msgspec.structs.replace(offer, models=models)
+    for made in (there, offer, decoded, again):
+        for model, price in zip(made.models, prices, strict=True):
+            assert model.price == (price if local else price.or_unknown())
+            assert local or model.price.stated or model.price.unknown
+
+
+def test_a_price_that_is_set_says_something() -> None:
+    assert ModelPrice(seller="s", model="m", price=Price(source="me"), at=0.0).price.stated
+    assert ModelPrice(seller="s", model="m", at=0.0).price.unknown
+    assert not ModelPrice(seller="s", model="m", withdrawn=True, at=0.0).price.unknown

@@ -120,7 +120,7 @@ class GeminiBackend:
                     yield artifact
             except BackendError as error:
                 if last is not None:  # The pictures before it are paid for.
-                    error.usage = added(usage, error.usage)
+                    error.usage = usage if error.refused and error.usage is None else added(usage, error.usage)
                 raise
             if last is not None:
                 texts.append(last.text)

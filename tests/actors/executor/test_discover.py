@@ -63,7 +63,10 @@ def test_a_hosted_backend_gets_its_prices_from_the_users_file_and_the_library(tm
                 BackendSettings(name="gateway", url=server.url, provider="openai"),
                 BackendSettings(
                     name="fixed", url=server.url, provider="openai",
-                    models=(Model(name="gpt-4.1", price=Price(per_request=3)), Model(name="gpt-4o-mini")),
+                    models=(
+                        Model(name="gpt-4.1", price=Price(per_request=3)), Model(name="gpt-4o-mini"),
+                        Model(name="unheard-of"), Model(name="gift", price=Price(source="settings")),
+                    ),
                 ),
                 BackendSettings(name="ours", url=server.url, provider="openai", local=True),
             )  # fmt: skip
@@ -82,6 +85,8 @@ def test_a_hosted_backend_gets_its_prices_from_the_users_file_and_the_library(tm
             assert prices["gateway", "unheard-of"] == Price(unknown=True)
             assert prices["fixed", "gpt-4.1"] == Price(per_request=3, source="settings")
             assert prices["fixed", "gpt-4o-mini"].output_per_mtok == 600_000
+            assert prices["fixed", "unheard-of"] == Price(unknown=True), "it is listed, and nobody says that it is free"
+            assert prices["fixed", "gift"] == Price(source="settings")
             assert prices["ours", "gpt-4.1"] == Price()
             for served in looking.served.values():
                 await served.adapter.close()

@@ -126,7 +126,7 @@ def test_a_recommendation_adds_up_and_keeps_to_its_budget(
     fleet = [
         backend(
             name, slots=n, local=False,
-            models=(Model(name="m", price=Price(per_request=price), seconds_per_job=10.0),),
+            models=(Model(name="m", price=Price(per_request=price, source="a list"), seconds_per_job=10.0),),
         )
         for name, n, price in zip("abc", slots, prices, strict=True)
     ]  # fmt: skip
