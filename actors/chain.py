@@ -263,10 +263,10 @@ class Chain:
             log.exception("%s.%s crashed", room.name, name)
             raise Crashed(room, name) from error
 
-    async def kept(self, room: Room) -> None:
-        """Wait until what the actor keeps outside the bus is safe. Raises Crashed."""
+    async def kept(self, room: Room, losses: int) -> bool:
+        """Whether what the actor keeps outside the bus, and has heard since `losses` was read, is safe. Raises Crashed."""
         keeper: Any = room.actor
-        await self.guarded(room, "kept", self.guard(room, "kept", keeper.kept))
+        return await self.guarded(room, "kept", self.guard(room, "kept", lambda: keeper.kept(losses)))
 
     def restart(self, room: Room, *, counts: bool = True) -> None:
         """A fresh actor that knows the facts. Too many crashes in a short time end the process: its supervisor's turn."""

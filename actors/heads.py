@@ -27,6 +27,8 @@ MAX_DELIVERIES = 12
 """A message whose handling crashed this often in this process becomes a dead letter."""
 MOST_CRASHED = 10_000
 """Messages whose crashes are remembered."""
+LONGEST_PAUSE_SECONDS = 30.0
+"""What an actor could not keep, because of a full disk for instance, is delivered again after no more than this."""
 LANES = 8
 """Of messages that are handled together, so many at once wait for an answer; those that need none follow each other."""
 
@@ -75,17 +77,17 @@ class Heads:
     async def walk(self, room: Room, queue: Queue, delivery: Delivery) -> None:
         """One chain: from a head to its acknowledgement."""
         for key, taken in self._take(queue, (delivery,)):
-            actor = room.actor
+            actor, losses = room.actor, room.losses
             try:
                 if await self._hear(room, key, taken):
-                    await self._acknowledge(room, ((key, taken, actor),))
+                    await self._acknowledge(room, ((key, taken, actor),), losses)
             finally:
                 self._let_go(key, taken)
 
     async def walk_together(self, room: Room, queue: Queue, deliveries: Sequence[Delivery]) -> None:
         """Chains that begin together, and end one by one; those of an actor that keeps something end together."""
         taken = self._take(queue, deliveries)
-        left, handled = iter(taken), list[Handled]()
+        left, handled, losses = iter(taken), list[Handled](), room.losses
 
         async def lane() -> None:
             for one in left:
@@ -96,7 +98,7 @@ class Heads:
                     elif room.keeps:
                         handled.append((*one, actor))
                     else:
-                        await self._acknowledge(room, ((*one, actor),))
+                        await self._acknowledge(room, ((*one, actor),), losses)
                         self._let_go(*one)
                 except Exception:  # It must not take the others with it.
                     log.exception("%s: %s can't be put out of the way; it will come again", room.name, one[1].subject)
@@ -109,7 +111,7 @@ class Heads:
             else:
                 await together(lane(), [lane() for _ in range(min(len(taken), LANES) - 1)])
             if handled:
-                await self._acknowledge(room, handled)
+                await self._acknowledge(room, handled, losses)
         finally:
             for one in taken:
                 self._let_go(*one)
@@ -151,10 +153,11 @@ class Heads:
             await self._not_handled(room, key, delivery)
         return False
 
-    async def _acknowledge(self, room: Room, handled: Sequence[Handled]) -> None:
+    async def _acknowledge(self, room: Room, handled: Sequence[Handled], losses: int) -> None:
         """Once the actor has kept what it wrote down of them, the server need not deliver them again.
 
-        What was heard by an actor that has crashed since comes again: its notes may be gone with it.
+        What it could not keep (`losses`: those of before they were heard) comes again, sooner at first. So does what was
+        heard by an actor that has crashed since: its notes may be gone with it.
         """
         try:
             if room.keeps:
@@ -164,7 +167,10 @@ class Heads:
                 handled = [one for one in handled if one[2] is room.actor]
                 if not handled:
                     return
-                await self.chain.kept(room)
+                if not await self.chain.kept(room, losses):
+                    for _, delivery, _ in handled:
+                        await delivery.nak(min(0.5 * 2**delivery.deliveries, LONGEST_PAUSE_SECONDS))
+                    return
             for key, delivery, _ in handled:
                 if self.voice.boundary:
                     await self.voice.boundary("before acknowledge", delivery.subject)
@@ -174,7 +180,7 @@ class Heads:
             self.chain.restart(crash.room, counts=not any(key in self._crashes for key, _, _ in handled))
             for key, delivery, _ in handled:
                 await self._not_handled(room, key, delivery)
-        except BusClosed:
+        except (BusClosed, BusUnavailable):  # It comes again after its wait.
             return
 
     def _heard(self, delivery: Delivery) -> Heard:

@@ -33,6 +33,11 @@ class Room:
         self.pulling: dict[Queue, Consuming] = {}
         """Queues that come and go with the actor's wish."""
 
+    @property
+    def losses(self) -> int:
+        """How often its actor could not keep what it had heard."""
+        return getattr(self.actor, "losses", 0) if self.keeps else 0
+
     def on(self, kind: type[Message], way: Way = Way.HEARS) -> list[Handler]:
         """Its handlers for one message type."""
         return [h for h in self.handlers if h.hears is kind and h.way is way]

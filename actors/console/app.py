@@ -182,7 +182,7 @@ def _known(error: BaseException) -> Complaint | None:
     if isinstance(error, BusError | ServerError):
         return Complaint(str(error))
     if isinstance(error, sqlite3.Error):
-        return Complaint(f"the history: {error}", hint="move history.db out of the data directory, or free some space")
+        return Complaint(str(error))
     return None
 
 

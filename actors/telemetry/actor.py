@@ -185,17 +185,20 @@ class Telemetry(Actor):
             return None
         return invalid("job", job, f"it has ended ({ending}): only a result can be rated.")
 
-    async def kept(self) -> None:
-        """What was heard is in the file, or waits in memory while that can't be written."""
-        await self.history.kept()
+    @property
+    def losses(self) -> int:
+        """How often something that was heard did not get into the file."""
+        return self.history.losses
+
+    async def kept(self, losses: int) -> bool:
+        """Whether all that was heard since `losses` was read is in the file; if not, it is to be heard again."""
+        return await self.history.kept(losses)
 
     # ------------------------------------------------------------------------------------------------ timers
 
     @every("stats_seconds")
     async def tell(self, heard: Heard) -> Says[Stats | Epoch | StatsReset]:
         """The averages that changed, at most once a second each, and a reset: both again until they are stored."""
-        if self.history.trouble:
-            await self.history.kept(again=True)
         await self._rate(heard.now)
         said: list[Stats | Epoch | StatsReset] = [self._stats[key] for key in sorted(self._changed)]
         if self._reset is not None:
@@ -272,8 +275,7 @@ class Telemetry(Actor):
             raise _unreadable(error) from error
 
     async def closing(self) -> None:
-        """Write what waits, and close the file."""
-        await self.history.kept(again=True)
+        """Close the file. What was heard and is not in it was not acknowledged either."""
         self.history.close()
 
 

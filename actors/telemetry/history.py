@@ -1,6 +1,7 @@
 """The history of jobs, attempts and ratings in SQLite. Rows are written in batches; writing one again changes nothing.
 
-A file that can't be written (a full disk, a read-only directory) stops nobody: rows wait in memory, as many as there is room.
+A file that can't be written (a full disk, a read-only directory) stops nobody: what it does not take is let go, and said to be
+so, so that whoever put it there does it again later.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -24,10 +26,6 @@ T = TypeVar("T")
 Offload = Callable[[Callable[[], T]], Awaitable[T]]
 """Runs a blocking call beside the event loop, or right here in a simulation."""
 
-MOST_WAITING = 50_000
-"""So many rows wait in memory while the file can't be written; beyond it the oldest are lost."""
-MOST_WAITING_BYTES = 64_000_000
-"""And no more than this: the row of an attempt holds its whole answer."""
 MOST_RATINGS = 1_000
 """So many ratings of a model are looked at, the latest ones."""
 _MEGABYTE = 1_000_000
@@ -56,70 +54,74 @@ class History:
     def __init__(
         self, path: Path | str, *, offload: Offload[Any], keep_days: float = 30.0, max_mb: float = 512.0
     ) -> None:
-        self._offload = offload
+        self._path, self._offload = path, offload
         self.keep_days, self.max_mb = keep_days, max_mb
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        if self._one("PRAGMA user_version") != VERSION and self._one("SELECT count(*) FROM sqlite_schema"):
-            self._db.close()
-            text = f"the history {path} was written by another version of turnout; move it away to begin a new one"
-            raise sqlite3.DatabaseError(text)
-        self._db.executescript(
-            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-        )
-        self._db.executescript(f"PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        try:
+            self._db = self._opened()
+        except sqlite3.Error as error:
+            text = f"the history {path} can't be used: {error}.{_room_beside(path)} Free some space, or move it away"
+            raise sqlite3.DatabaseError(text) from error
         self.fresh: set[tuple[str, str, str]] = set()
         """Backend, model and task of ratings that were written since somebody looked."""
         self.trouble = ""
         """Why nothing can be written now; empty: all is well."""
+        self.losses = 0
+        """How often rows were let go because the file did not take them."""
+        self._refused_bytes = 0
+        """What the file did not take the last time; so much must go in before it counts as well again."""
         self._waiting: list[Row] = []
-        self._bytes = 0
-        """Of what waits."""
-        self._lost = 0
         self._lock = asyncio.Lock()
 
+    def _opened(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        try:
+            version, tables = (
+                db.execute(sql).fetchone()[0] for sql in ("PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
+            )
+            if version != VERSION and tables:
+                text = "it was written by another version of turnout"
+                raise sqlite3.DatabaseError(text)
+            db.executescript(
+                "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+            )
+            db.executescript(f"PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
     def put(self, *rows: Row) -> None:
-        """Take rows to be written. While the file takes none, the latest 50,000 are kept in memory, or as many as fit."""
+        """Take rows to be written with the next `kept`."""
         self._waiting.extend(rows)
-        self._bytes += sum(map(_size, rows))
-        over, rest = 0, len(self._waiting)
-        while rest > MOST_WAITING or (self.trouble and rest and self._bytes > MOST_WAITING_BYTES):
-            self._bytes -= _size(self._waiting[over])
-            over, rest = over + 1, rest - 1
-        if over:
-            self._lost += over
-            del self._waiting[:over]
 
-    def _put_back(self, rows: Sequence[Row]) -> None:
-        """They are still to be written, before those that came meanwhile."""
-        newer, self._waiting, self._bytes = self._waiting, [], 0
-        self.put(*rows, *newer)
+    async def kept(self, losses: int) -> bool:
+        """Try to write what was put. Whether all that was put since `losses` was read is in the file.
 
-    async def kept(self, *, again: bool = False) -> None:
-        """Return once what was put is in the file, or stays in memory because the file takes nothing now.
-
-        Raises nothing: a full disk is said once, and tried again by who calls with `again`.
+        What is not was let go, and is to be put again. Raises nothing: a full disk is said once.
         """
-        await asyncio.shield(asyncio.ensure_future(self._flush(again=again)))
+        await asyncio.shield(asyncio.ensure_future(self._flush()))
+        return self.losses == losses
 
-    async def _flush(self, *, again: bool) -> None:
+    async def _flush(self) -> None:
         async with self._lock:
-            if not self._waiting or (self.trouble and not again):
+            if not self._waiting:
                 return
-            rows, self._waiting, self._bytes = self._waiting, [], 0
+            rows, self._waiting = self._waiting, []
+            written = False
             try:
                 try:
                     found = await self._offload(lambda: self._commit(rows))
                 except _OF_THE_ROW:
                     found = await self._offload(lambda: self._commit_each(rows))
+                written = True
             except sqlite3.Error as error:
                 self._is_stuck(error)
-                self._put_back(rows)
+                self._refused_bytes = _size(rows)
                 return
-            except BaseException:
-                self._put_back(rows)  # Of others too, who wait for their turn and would find nothing left to do.
-                raise
+            finally:
+                self.losses += not written  # Of others too, who wait for their turn and find nothing left to do.
             self.fresh.update(found)
-            self._goes_on()
+            self._goes_on(_size(rows))
 
     def _commit_each(self, rows: Sequence[Row]) -> list[Any]:
         """One row of these can't be written as it is: the others are, and that one is left out."""
@@ -134,15 +136,17 @@ class History:
     def _is_stuck(self, error: sqlite3.Error) -> None:
         if not self.trouble:
             log.error(
-                "the history can't be written: %s. Jobs run on, and up to %d rows wait in memory; it is tried again "
-                "all the time. Is the disk full, or the data directory read-only?", error, MOST_WAITING,
+                "the history %s can't be written: %s.%s Jobs run on, and nothing is lost: what it does not take is not "
+                "acknowledged, and comes again until it does. Is the disk full, or the directory read-only?",
+                self._path, error, _room_beside(self._path),
             )  # fmt: skip
         self.trouble = str(error)
 
-    def _goes_on(self) -> None:
-        if self.trouble:
-            lost, self._lost, self.trouble = self._lost, 0, ""
-            log.warning("the history is written again; %s", f"{lost} rows were lost" if lost else "nothing was lost")
+    def _goes_on(self, size: int) -> None:
+        self._refused_bytes -= size
+        if self.trouble and self._refused_bytes <= 0:
+            self.trouble = ""
+            log.warning("the history is written again; what it did not take comes again now")
 
     def _commit(self, rows: Sequence[tuple[str, Any]]) -> list[Any]:
         """Run statements in one transaction; what they answer."""
@@ -242,6 +246,15 @@ class History:
         self._db.close()
 
 
-def _size(row: Row) -> int:
-    """About how many bytes a row takes: those of its texts."""
-    return sum(len(value) for value in row[1] if isinstance(value, (bytes, str)))
+def _size(rows: Sequence[Row]) -> int:
+    """About how many bytes they take: those of their texts."""
+    return sum(len(value) for _, values in rows for value in values if isinstance(value, (bytes, str)))
+
+
+def _room_beside(path: Path | str) -> str:
+    """How much room the disk of that file has, as a sentence; empty when it can't be told."""
+    try:
+        free = shutil.disk_usage(Path(path).absolute().parent).free
+    except OSError:
+        return ""
+    return "" if str(path) == ":memory:" else f" {free / _MEGABYTE:,.0f} MB are free there."

@@ -23,8 +23,12 @@ class Book(Actor):
 
     room = "telemetry"
 
-    def __init__(self, pages: list[list[str]], *, fails: list[int] | None = None) -> None:
-        self.pages, self.fails = pages, fails or [0]
+    losses = 0
+
+    def __init__(
+        self, pages: list[list[str]], *, fails: list[int] | None = None, full: list[int] | None = None
+    ) -> None:
+        self.pages, self.fails, self.full = pages, fails or [0], full or [0]
         self.waiting: list[str] = []
 
     @hears
@@ -37,13 +41,20 @@ class Book(Actor):
             raise ValueError("poison")
         self.waiting.append(attempted.job)
 
-    async def kept(self) -> None:
+    async def kept(self, losses: int) -> bool:
         await asyncio.sleep(0.01)
+        if self.full[0]:
+            self.full[0] -= 1
+            self.waiting.clear()
+            self.losses += 1
+        if self.losses != losses:
+            return False
         if self.fails[0]:
             self.fails[0] -= 1
             raise OSError("the book is shut")
         page, self.waiting = self.waiting, []
         self.pages.append(page)
+        return True
 
 
 def test_nothing_is_acknowledged_before_it_is_kept() -> None:
@@ -89,6 +100,27 @@ def test_what_could_not_be_kept_comes_again() -> None:
         assert host.counts["telemetry crashes"] == 2
         assert await rig.unacknowledged(FOLD) == 0
         assert host.in_hand == 0
+
+    play(story)
+
+
+def test_what_there_was_no_room_for_comes_again_without_a_crash() -> None:
+    async def story(rig: Rig) -> None:
+        pages: list[list[str]] = []
+        full = [9]
+        host = await rig.host(room_of(lambda: Book(pages, full=full), FOLD, ANALYZER, slots=64))
+        await asyncio.gather(
+            *(rig.publish(attempted(job=job)) for job in ("j-1", "j-2", "j-3")), rig.submit(prompt="one")
+        )
+        await rig.settle(5.0)
+        assert pages == []
+        assert await rig.unacknowledged(FOLD) == 3
+        assert await rig.unacknowledged(ANALYZER) == 1
+        assert host.in_hand == 0, "they wait at the server"
+        await rig.settle(120.0)
+        assert sorted({job for page in pages for job in page}) == ["j-1", "j-2", "j-3", "one"]
+        assert host.counts["telemetry crashes"] == 0
+        assert await rig.unacknowledged(FOLD) == await rig.unacknowledged(ANALYZER) == 0
 
     play(story)
 

@@ -285,7 +285,7 @@ def test_a_start_counts_what_an_earlier_run_did_not_tell(file: Path) -> None:
         host, history = await telemetry(rig, file)
         await finish(rig)
         history.put(rated_row("acme", "j-1", rater="ada", score=2.0, seq=1, at=T0), placed_row("acme", "j-1"))
-        await history.kept()
+        assert await history.kept(0)
         await host.close()
         assert rig.stored(Stats) == []
         await telemetry(rig, file, boot="b2")
@@ -529,27 +529,48 @@ def test_a_stop_closes_the_file(file: Path) -> None:
 # A file that can't be written or read.
 
 
-def test_a_full_disk_stops_nobody(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def fill_up(history: History) -> None:
+    """The file may not grow any more, as on a full disk."""
+    pages = history._db.execute("PRAGMA page_count").fetchone()[0]
+    history._db.execute(f"PRAGMA max_page_count = {pages}")
+
+
+def make_room(history: History) -> None:
+    history._db.execute("PRAGMA max_page_count = 1000000")
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_full_disk_stops_nobody_and_loses_nothing(
+    file: Path, caplog: pytest.LogCaptureFixture, *, restarts: bool
+) -> None:
+    names = {f"j-{number}" for number in range(100)}
+
     async def story(rig: Rig) -> None:
         host, history = await telemetry(rig, file)
-        pages = history._db.execute("PRAGMA page_count").fetchone()[0]
-        history._db.execute(f"PRAGMA max_page_count = {pages}")
-        for number in range(100):
-            await rig.publish(attempted(job=f"j-{number}", latency_seconds=2.0, problem=PROBLEM))
-            await rig.publish(JobRate(score=5.0, rater="ada"), subject=f"job.rate.acme.j-{number}")
+        fill_up(history)
+        for name in sorted(names):
+            await rig.publish(attempted(job=name, latency_seconds=2.0, problem=PROBLEM))
+            await rig.publish(Done(tenant="acme", job=name, ending="succeeded", submitted_at=T0, at=T0 + 3))
+            await rig.publish(JobRate(score=5.0, rater="ada"), subject=f"job.rate.acme.{name}")
         await rig.settle(100.0)
         assert latest(rig)["-"].attempts == 100, "averages go on"
+        assert await rig.unacknowledged(TELEMETRY) > 50, "what is not in the file is not acknowledged"
+        assert host.counts["telemetry crashes"] == 0
+        said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        assert len(said) == 1
+        assert str(file) in said[0]
+        assert "MB are free there" in said[0]
+        if restarts:
+            await host.close()
+            host, history = await telemetry(rig, file, boot="b2")
+        make_room(history)
+        await rig.settle(31.0)
         for queue in (TELEMETRY, TELEMETRY_RATE):
             assert await rig.unacknowledged(queue) == 0
-        assert host.counts["telemetry crashes"] == 0
-        said = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert len(said) == 1
-        history._db.execute("PRAGMA max_page_count = 1000000")
-        await rig.settle(2.0)
-        answer = await rig.bus.ask(
-            "ask.telemetry.attempts", codec.encode(AttemptsOf(tenant="acme", job="j-99")), timeout_seconds=2.0
-        )
-        assert [one.job for one in codec.decode(AttemptsAre, answer).attempts] == ["j-99"]
+        assert history.trouble == ""
+        assert {name for name in names if await history.attempts("acme", name)} == names
+        assert {row[0] for row in history._db.execute("SELECT job FROM ratings")} == names
+        assert latest(rig)["-"].attempts == 100, "and count nothing twice"
 
     play(story)
 

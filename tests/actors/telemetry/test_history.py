@@ -26,9 +26,10 @@ async def right_here(call: Callable[[], Any]) -> Any:
     return call()
 
 
-async def write(history: History, *rows: Row) -> None:
+async def write(history: History, *rows: Row) -> bool:
+    losses = history.losses
     history.put(*rows)
-    await history.kept()
+    return await history.kept(losses)
 
 
 @pytest.fixture(name="file")
@@ -324,9 +325,15 @@ def test_a_file_of_another_version_is_refused_and_stays_as_it_is(file: Path) -> 
         database.execute("CREATE TABLE jobs (job TEXT)")
         database.commit()
     before = file.read_bytes()
-    with pytest.raises(sqlite3.DatabaseError, match=r"history\.db was written by another version .* move it away"):
+    with pytest.raises(sqlite3.DatabaseError, match=r"history\.db .* written by another version .* move it away"):
         History(file, offload=right_here)
     assert file.read_bytes() == before
+
+
+def test_a_file_that_can_t_be_opened_is_named_with_the_room_beside_it(file: Path) -> None:
+    file.write_text("no database, but someone's notes " * 100)
+    with pytest.raises(sqlite3.DatabaseError, match=rf"{file} can't be used: .* MB are free there\. Free some space"):
+        History(file, offload=right_here)
 
 
 def test_what_ended_long_ago_is_forgotten(file: Path) -> None:
@@ -385,73 +392,49 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
-def test_on_a_full_disk_rows_wait_and_it_is_said_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_full_disk_does_not_take_is_let_go_and_told(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         history = History(file, offload=in_a_thread)
         fill_up(history)
         jobs = [f"j-{n}-{'x' * 100}" for n in range(200)]
-        for number, job in enumerate(jobs):
-            await write(history, analyzed_row(submitted(job, T0 + number)))
+        rows = {job: analyzed_row(submitted(job, T0 + number)) for number, job in enumerate(jobs)}
+        kept = {job for job, row in rows.items() if await write(history, row)}
+        assert 0 < len(kept) < 200
         assert "full" in history.trouble
-        await history.kept(again=True)
+        assert {row.job for row in await history.jobs(JobsOf(limit=1000))} == kept
         assert len(errors(caplog)) == 1
-        assert "history can't be written" in errors(caplog)[0]
+        assert f"{file} can't be written" in errors(caplog)[0]
         make_room(history)
-        await write(history, analyzed_row(submitted("later", T0 + 999)))
-        assert history.trouble, "only who is told to tries again"
-        await history.kept(again=True)
+        for job, row in rows.items():
+            assert await write(history, row), job
         assert history.trouble == ""
-        rows = await history.jobs(JobsOf(limit=1000))
-        assert {row.job for row in rows} == {*jobs, "later"}
-        assert "nothing was lost" in caplog.text
+        assert {row.job for row in await history.jobs(JobsOf(limit=1000))} == set(jobs)
         history.close()
 
     asyncio.run(main())
 
 
-def test_what_is_too_much_for_the_memory_is_lost_and_counted(
-    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waits_behind_a_write_that_fails_is_told_of_it_too(file: Path) -> None:
+    """Rows go together: the one who finds nothing left to do must not take that for done."""
+
     async def main() -> None:
-        monkeypatch.setattr("actors.telemetry.history.MOST_WAITING", 10)
-        history = History(file, offload=right_here)
+        history = History(file, offload=in_a_thread)
         history._db.execute("PRAGMA query_only = 1")
-        for number in range(25):
-            await write(history, analyzed_row(submitted(f"j-{number:02}", T0 + number)))
+        first, second = asyncio.create_task(write(history, PLACED)), asyncio.create_task(write(history, *SUCCEEDED))
+        assert await asyncio.gather(first, second) == [False, False]
+        before = history.losses
+        history.put(*SUCCEEDED)
+        assert not await history.kept(before)
+        assert not await history.kept(before), "what was lost since then stays lost"
         history._db.execute("PRAGMA query_only = 0")
-        await history.kept(again=True)
-        assert [row.job for row in await history.jobs(JobsOf())] == [f"j-{n:02}" for n in reversed(range(15, 25))]
-        assert "15 rows were lost" in caplog.text
+        assert not await history.kept(before)
+        assert await write(history, *SUCCEEDED)
         history.close()
 
     asyncio.run(main())
 
 
-def test_large_rows_are_lost_sooner_but_only_while_the_file_takes_none(
-    file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        monkeypatch.setattr("actors.telemetry.history.MOST_WAITING_BYTES", 10_000)
-        history = History(file, offload=right_here)
-        large = [attempted_row(attempted(job=f"j-{n:02}", result=Result(text="x" * 3_000))) for n in range(30)]
-        await write(history, *large[:10])
-        history._db.execute("PRAGMA query_only = 1")
-        for row in large[10:]:
-            await write(history, row)
-        assert history._bytes <= 10_000
-        history._db.execute("PRAGMA query_only = 0")
-        await history.kept(again=True)
-        kept = [n for n in range(30) if await history.attempts("acme", f"j-{n:02}")]
-        assert kept[:10] == list(range(10))
-        assert kept[10:] == [28, 29] or kept[10:] == [27, 28, 29]
-        assert f"{30 - len(kept)} rows were lost" in caplog.text
-        assert history._bytes == 0
-        history.close()
-
-    asyncio.run(main())
-
-
-def test_rows_that_were_not_written_are_not_forgotten_whatever_went_wrong(file: Path) -> None:
+def test_whatever_went_wrong_nobody_is_told_that_it_was_kept(file: Path) -> None:
     async def main() -> None:
         broken = [True]
 
@@ -464,9 +447,10 @@ def test_rows_that_were_not_written_are_not_forgotten_whatever_went_wrong(file: 
 
         history = History(file, offload=offload)
         history.put(analyzed_row(submitted("j-1")))
-        ends = await asyncio.gather(history.kept(), history.kept(), return_exceptions=True)
-        assert [type(end) for end in ends] == [RuntimeError, type(None)]
-        assert [row.job for row in await history.jobs(JobsOf())] == ["j-1"]
+        ends = await asyncio.gather(history.kept(0), history.kept(0), return_exceptions=True)
+        assert [type(end) for end in ends] == [RuntimeError, bool]
+        assert ends[1] is False
+        assert await history.jobs(JobsOf()) == ()
         history.close()
 
     asyncio.run(main())
