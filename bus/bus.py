@@ -196,7 +196,11 @@ class Bus(Protocol):
         ...
 
     def now(self) -> float:
-        """The server's clock as well as this side knows it, in seconds since the epoch."""
+        """The server's clock as well as this side knows it, in seconds since the epoch.
+
+        Whoever sets this machine's clock does not move it. It never runs backwards, unless the server's clock is set back by
+        more than a second.
+        """
         ...
 
     async def set_up(self, topology: Topology) -> None:

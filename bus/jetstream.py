@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
@@ -39,6 +38,7 @@ from bus.bus import (
     Signal,
     Subscription,
 )
+from bus.clock import ServerClock, uptime
 from bus.hearing import Hearing, Watch
 from bus.jetstream_api import (
     CONSUMER_NOT_FOUND,
@@ -57,6 +57,7 @@ from bus.jetstream_api import (
 from bus.jetstream_setup import check_server, consumer_config, stream_config
 from bus.link import Credentials, Link, LinkClosed, LinkDown, NoAnswer, NoResponders
 from bus.puller import Puller
+from bus.timekeeper import Timekeeper
 from bus.topology import FACTS, RESULTS, STREAMS, Queue, Topology
 from bus.wire import Frame, HeaderBlock, check_subject, encode_headers
 
@@ -91,6 +92,7 @@ async def connect(
     except BaseException:
         await link.shut()
         raise
+    bus.keep_time()
     return bus
 
 
@@ -124,7 +126,9 @@ class JetStreamBus:
         self._api = Api(link, {stream.name: stream.subjects for stream in STREAMS})
         self._loop = asyncio.get_running_loop()
         self._replicas = replicas
-        self._offset = 0.0
+        self._clock = ServerClock()
+        self._timekeeper = Timekeeper(self._clock, uptime, self._time_there)
+        self._ticking: asyncio.Task[None] | None = None
         self._ends: list[Hearing | Watch | Puller] = []
         self._closed = False
         link.on_up.append(lambda: link.call(self.measure_clock))
@@ -136,27 +140,23 @@ class JetStreamBus:
 
     def now(self) -> float:
         """The server's clock as well as this side knows it."""
-        return time.time() + self._offset
+        return self._clock.now()
 
     async def measure_clock(self) -> None:
-        """Compare the clocks; the round trip bounds the error. Keeps the old offset when the server doesn't tell."""
-        best: tuple[float, float] | None = None
-        for _ in range(3):
-            before = time.time()
-            try:
-                frame = await self._link.ask(f"$JS.API.STREAM.INFO.{FACTS.name}", b"", timeout=TRY_SECONDS)
-            except (LinkDown, LinkClosed, NoAnswer, NoResponders, BusError):
-                return
-            after = time.time()
+        """Compare the clocks now. Keeps what is known when the server doesn't tell."""
+        await self._timekeeper.measure()
+
+    def keep_time(self) -> None:
+        """Compare them again and again from now on."""
+        self._ticking = self._loop.create_task(self._timekeeper.run(), name="timekeeper")
+
+    async def _time_there(self) -> float | None:
+        try:
+            frame = await self._link.ask(f"$JS.API.STREAM.INFO.{FACTS.name}", b"", timeout=TRY_SECONDS)
             there = msgspec.json.decode(frame.data, type=StreamInfo).ts
-            if there is None:
-                return
-            trip = max(after - before, 0.0)
-            if best is None or trip < best[0]:
-                best = trip, there.timestamp() - (before + after) / 2
-        if best is not None:
-            trip, offset = best
-            self._offset = offset if abs(offset) > trip / 2 else 0.0
+        except (LinkDown, LinkClosed, NoAnswer, NoResponders, BusError, msgspec.MsgspecError):
+            return None
+        return there and there.timestamp()
 
     # Setting up
 
@@ -447,6 +447,8 @@ class JetStreamBus:
         if self._closed:
             return
         self._closed = True
+        if self._ticking is not None:
+            self._ticking.cancel()
         ending = [task for end in list(self._ends) for task in end.cancel()]
         await self._link.shut()
         others = [task for task in ending if task is not asyncio.current_task()]

@@ -27,6 +27,8 @@ FIRES_LATE_SECONDS = 0.25
 RECONNECT_SECONDS = 0.05
 """A client finds a restarted server again within this time."""
 _REORDER_DEPTH = 4
+_EARLY_SECONDS = 1e-3
+"""What adding up times may be off."""
 _STRIPPED = ("nats-msg-id", "nats-expected-", "nats-schedule")
 
 EPOCH = 1_767_225_600.0
@@ -104,6 +106,14 @@ class Broker:
         self.kill()
         await asyncio.sleep(down_seconds)
         self.start()
+
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the server's clock, forward or back; its schedules go by it."""
+        self.epoch += seconds
+        self.note("clock set", seconds)
+        for stream in self._streams.values():
+            for seq, (at, target) in list(stream.due.items()):
+                self._plan(stream, stream.records[seq], target, max(at - self.epoch, self.time()))
 
     # Time, chance and the record of events.
 
@@ -272,6 +282,7 @@ class Broker:
             stream.remove(older)
         headers = {**headers, "Nats-Schedule": f"@at {_stamp(at)}", "Nats-Schedule-Target": target}
         record = self._store(stream, subject, data, headers, msg_id=msg_id)
+        stream.due[record.seq] = at, target
         self._plan(stream, record, target, max(at - self.epoch, self.time()))
         return Answer("stored", record.seq)
 
@@ -279,8 +290,8 @@ class Broker:
         self.alarms.at(at + FIRES_LATE_SECONDS * self.rng.random(), self._fire, stream, record, target)
 
     def _fire(self, stream: StreamState, record: Record, target: str) -> None:
-        if record.seq not in stream.records:
-            return  # Replaced.
+        if record.seq not in stream.records or stream.due[record.seq][0] > self.now() + _EARLY_SECONDS:
+            return  # Replaced, or planned by a clock that was set back since.
         if not self.up:
             self._missed.append((stream, record, target))
             return

@@ -265,6 +265,8 @@ class StreamState:
         self._ids: dict[str, int] = {}
         self._ages: deque[tuple[float, str]] = deque()
         self.totals: dict[str, int] = {}
+        self.due: dict[int, tuple[float, str]] = {}
+        """When its schedules fire by the server's clock, and where, by their sequences."""
 
     # Storing.
 
@@ -321,6 +323,7 @@ class StreamState:
     def remove(self, seq: int) -> None:
         """Delete a message."""
         record = self.records.pop(seq, None)
+        self.due.pop(seq, None)
         if record is not None:
             seqs = self.subjects[record.subject]
             seqs.remove(seq)

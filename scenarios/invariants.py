@@ -60,6 +60,11 @@ class Outage(NamedTuple):
     until: float
 
 
+AHEAD_SECONDS = 1.0
+"""What an event says of its time may be ahead of the server's clock by this, and behind it by the time that storing it took."""
+BEHIND_SECONDS = 300.0
+
+
 class Life(NamedTuple):
     """An executor's process: which backends it served, and from when on."""
 
@@ -132,7 +137,7 @@ def broken(story: Story) -> list[str]:
     log = Log(story)
     checks = (
         _first_writers, _ends, _rounds, _claims, _calls, _overlaps, _suspicions, _drains, _rejections, _ledger, _limits,
-        _admissions, _waits, _breakers, _settled,
+        _admissions, _waits, _breakers, _settled, _clocks, _early_ends,
     )  # fmt: skip
     return [text for check in checks for text in check(log)]
 
@@ -480,6 +485,25 @@ def _resumed(log: Log) -> Iterator[str]:
             yield f"held, and went on though nobody said so: {_name((tenant, job, n))}"
         if retry is None and done is not None and any(done.time - at > RESUMED_SECONDS for at in later):
             yield f"resumed, and held on to its end: {_name((tenant, job, n))}"
+
+
+def _clocks(log: Log) -> Iterator[str]:
+    """Whatever the wall clocks of the processes show, what they say bears the server's time."""
+    for kind in (Analyzed, Decided, Granted, Started, Attempted, Done):
+        for key, found in log.of(kind).items():
+            for stored in found:
+                late = stored.time - stored.message.at
+                if not -AHEAD_SECONDS <= late <= BEHIND_SECONDS:
+                    yield f"{kind.__name__.lower()} of {_name(key)} was stored {late:.1f} s after the time it bears"
+
+
+def _early_ends(log: Log) -> Iterator[str]:
+    """No job expires before its deadline."""
+    for key, (done, *_) in log.of(Done).items():
+        analyzed = log.first(Analyzed, *key)
+        slip = analyzed.message.slip if analyzed else None
+        if done.message.ending == "expired" and slip is not None and done.time < slip.deadline_at - AHEAD_SECONDS:
+            yield f"{_name(key)} expired {slip.deadline_at - done.time:.1f} s before its deadline"
 
 
 def _breakers(log: Log) -> Iterator[str]:

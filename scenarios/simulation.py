@@ -225,12 +225,20 @@ class Run:
         ):  # fmt: skip
             for _ in range(times):
                 world.spawn(self.sometime(verb))
+        world.spawn(self.set_clocks())
         await asyncio.sleep(plan.storm_seconds)
         await clients
         self.violations.extend(f"in the storm: {text}" for text in broken(world.story()))
         self.stormy = False
         await world.heal()
         await self.converge()
+
+    async def set_clocks(self) -> None:
+        """Somebody sets the wall clocks of some machines, drawn by itself: it changes nothing that happens."""
+        rng = random.Random(f"{self.plan.seed} clocks")
+        for _ in range(rng.choice((0, 1, 3))):
+            await asyncio.sleep(self.plan.storm_seconds * 0.3 * rng.random())
+            self.world.set_clock(rng.choice(list(self.world.processes)), rng.choice((-3600.0, -1200.0, 1200.0, 3600.0)))
 
     async def sometime(self, verb: Any) -> None:
         """Do something at some time of the storm."""

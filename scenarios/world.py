@@ -308,6 +308,13 @@ class World:
         valve.freeze()
         asyncio.get_running_loop().call_later(seconds, valve.thaw)
 
+    def set_clock(self, name: str, seconds: float) -> None:
+        """Somebody sets the wall clock of a process's machine, forward or back."""
+        process = self.processes[name]
+        if process.up and process.bus is not None:
+            process.bus.wall_ahead += seconds
+            self.server.note("wall clock set", name, seconds)
+
     async def restart_server(self, down_seconds: float = 0.3) -> None:
         """Kill the server and start it again; meanwhile nobody can be heard."""
         now = self.server.now()

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from actors.console.screen import FAILED, OK, Complaint, clean, out, shown
 from actors.settings import Settings
 from bus.bus import Bus
 from bus.server import ServerError, find_binary
+from bus.timekeeper import apart
 from messages import BudgetsAre, BudgetsOf, JobSubmit, Limit, NeedsAre, NeedsOf
 
 GOOD, BAD, SO = ("✔", "green"), ("✘", "red"), ("·", "dim")
@@ -173,10 +175,21 @@ async def _bus(settings: Settings, where: Where) -> bool:
     return False
 
 
+def _clocks(bus: Bus) -> None:
+    """Show how this machine's clock stands to that of the server, by which everything goes."""
+    ahead = time.time() - bus.now()  # noqa: TID251  # It is this very clock that is looked at.
+    if abs(ahead) < 1.0:
+        _say(GOOD, "clock", "like that of the NATS server")
+    else:
+        text = f"turnout goes by the NATS server's; this machine's is {apart(ahead)}"
+        _say(BAD, "clock", text, "let both machines keep time by NTP: times of the day differ until then")
+
+
 async def _running(bus: Bus, url: str) -> bool:
     if not await is_there(bus):
         _say(SO, "bus", f"a NATS server is at {shown(url)}, without turnout", "turnout setup, then turnout run")
         return False
+    _clocks(bus)
     try:
         await ask(bus, NeedsOf(submit=JobSubmit(prompt="hello")), NeedsAre)
     except Complaint:

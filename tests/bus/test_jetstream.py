@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import time
 import tracemalloc
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bus import jetstream
+from bus import timekeeper
 from bus.bus import Bus, BusError, BusUnavailable, Conflict, Delivery, FactEntry
 from bus.jetstream import JetStreamBus, connect
 from bus.jetstream_api import Answer, ApiError, StreamNames, epoch, matches, rfc3339
@@ -223,22 +224,59 @@ def test_memory_does_not_grow_with_an_object(lab: Lab) -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("ahead", [-500.0, 500.0])
-def test_clock_follows_the_servers(lab: Lab, monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
+def set_wall_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Somebody sets this machine's clock; the server, and what runs already, keep theirs but for what they read anew."""
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+
+
+@pytest.mark.parametrize("step", [-3600.0, -1200.0, 1200.0, 3600.0])
+def test_who_sets_the_clock_of_this_machine_moves_no_time(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: float
+) -> None:
+    """A job would expire, or another window be spent: before and after the next look at the server, and a reconnect."""
+
     async def run() -> None:
         async with lab.case() as connect:
-            first = await connect()
-            await first.set_up(TOPOLOGY)
-            real = jetstream.time.time
-            monkeypatch.setattr(jetstream.time, "time", lambda: real() + ahead)
-            bus = await connect()
-            put = await bus.publish("ev.a", b"x", msg_id="1")
-            record = await bus.get("EV", put.seq)
+            running = await connect()
+            await running.set_up(TOPOLOGY)
+            set_wall_clock(monkeypatch, step)
+            fresh = await connect()
+            put = await fresh.publish("ev.a", b"x", msg_id="1")
+            record = await fresh.get("EV", put.seq)
             assert record is not None
-            assert abs(bus.now() - record.time) < 60.0
+            for _ in range(3):
+                for bus in (running, fresh):
+                    assert abs(bus.now() - record.time) < 60.0
+                await running.measure_clock()
             await connect.server.restart()
-            await until(lambda: bus._link.is_up)
-            assert abs(bus.now() - record.time) < 60.0
+            await until(lambda: running._link.is_up and fresh._link.is_up)
+            for bus in (running, fresh):
+                assert abs(bus.now() - record.time) < 60.0
+            told = [text for text in caplog.messages if "this machine's clock was set" in text]
+            assert len(told) == 1, "who was connected then has seen it, and says it once"
+
+    lab.run(run())
+
+
+def test_a_step_of_the_server_s_clock_is_followed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with lab.case() as connect:
+            bus = await connect()
+            await bus.set_up(TOPOLOGY)
+            there = bus._time_there
+            ahead = 1200.0
+
+            async def stepped() -> float | None:
+                seen = await there()
+                return seen and seen + ahead
+
+            monkeypatch.setattr(bus._timekeeper, "_look", stepped)
+            monkeypatch.setattr(timekeeper, "LOOK_SECONDS", 0.0)
+            began = bus.now()
+            await until(lambda: abs(bus.now() - began - ahead) < 60.0, "the timekeeper looks by itself")
+            ahead = 0.0
+            await until(lambda: abs(bus.now() - began) < 60.0, "and follows it back")
 
     lab.run(run())
 

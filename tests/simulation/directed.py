@@ -133,6 +133,24 @@ def crash(
     return Tale(tell, fleet, settings or {}, write=seconds(length))
 
 
+def clocks_are_set(step: float) -> Tale:
+    """Somebody sets the clocks of all machines but the server's, before and after jobs come."""
+
+    async def tell(world: World) -> list[str]:
+        jobs = ["before", "after"]
+        for job in jobs:
+            await world.submit(job, deadline_seconds=600.0)
+            for name in world.processes:
+                world.set_clock(name, step)
+        await world.until_done(jobs)
+        ends = {job: world.done(job) for job in jobs}
+        return [
+            f"{job} ended {end and end.ending}" for job, end in ends.items() if not end or end.ending != "succeeded"
+        ]
+
+    return Tale(tell, ALONE, write=seconds(2.0))
+
+
 def crash_and_cancel(point: str, *, settings: dict[str, Any] | None = None) -> Tale:
     """The front crashes around the verdict, and the client cancels before it is back."""
 

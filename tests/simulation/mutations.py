@@ -400,3 +400,12 @@ def the_sweeper_knows_no_verdicts(patch: Patch) -> None:
         return attempted is not None
 
     patch.setattr(Sweeper, "_end", end)
+
+
+def time_goes_by_the_wall_clock(patch: Patch) -> None:
+    """Each process adds to its own wall clock what it once measured, as if nobody ever set it."""
+
+    def now(self: MemoryBus) -> float:
+        return self.server.now() + self.wall_ahead
+
+    patch.setattr(MemoryBus, "now", now)

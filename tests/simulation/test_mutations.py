@@ -86,6 +86,9 @@ GUARDS = [
           "an accepted job was rejected"),
     Guard("A9 the sweeper knows no verdicts", m.the_sweeper_knows_no_verdicts,
           d.crash_and_cancel("before publish", settings=ROOM), "was billed"),
+    Guard("clock: time goes by the wall clock", m.time_goes_by_the_wall_clock, d.clocks_are_set(1200.0), "before its deadline"),
+    Guard("clock: time goes by a wall clock that was set back", m.time_goes_by_the_wall_clock, d.clocks_are_set(-1200.0),
+          "after the time it bears"),
 ]  # fmt: skip
 
 SAVINGS = [
