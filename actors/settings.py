@@ -121,6 +121,8 @@ class NatsSettings(Section):
     """`always` survives power loss as well, at one disk sync per write."""
     replicas: int = 0
     """Copies of each stream in a cluster: 1, 3 or 5; 0: as they are, and 1 for new ones."""
+    wait_seconds: Annotated[float, msgspec.Meta(ge=0)] = 300.0
+    """How long rooms that are started wait for a server that does not answer; 0: not at all."""
 
 
 class JobSettings(Section):
@@ -243,6 +245,7 @@ ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "TURNOUT_NATS_URL": ("nats", "url"),
     "TURNOUT_NATS_PORT": ("nats", "port"),
     "TURNOUT_NATS_SYNC": ("nats", "sync"),
+    "TURNOUT_NATS_WAIT_SECONDS": ("nats", "wait_seconds"),
     "TURNOUT_DEADLINE_SECONDS": ("jobs", "deadline_seconds"),
 }
 

@@ -77,9 +77,10 @@ async def connect(
     credentials: Credentials | None = None,
     connect_timeout_seconds: float = 10.0,
     replicas: int = 0,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> JetStreamBus:
     """Connect to a nats-server with JetStream, 2.12 or newer. `replicas`: of each stream that `set_up` makes; 0: as
-    they are, and 1 for new ones.
+    they are, and 1 for new ones. `patience_seconds`: what the server does not store for so long raises BusUnavailable.
 
     Raises BusUnavailable when nobody answers in time, BusError when the server refuses or isn't fit.
     """
@@ -87,7 +88,7 @@ async def connect(
     await link.open(url, name=name, inbox_prefix=inbox_prefix, credentials=credentials, timeout=connect_timeout_seconds)
     try:
         check_server(link.info)
-        bus = JetStreamBus(link, replicas=replicas)
+        bus = JetStreamBus(link, replicas=replicas, patience_seconds=patience_seconds)
         await bus.measure_clock()
     except BaseException:
         await link.shut()
@@ -121,9 +122,10 @@ def _promised(fault: Exception) -> BusError:
 class JetStreamBus:
     """A connection to a nats-server, speaking JetStream. Made by `connect`."""
 
-    def __init__(self, link: Link, *, replicas: int = 0) -> None:
+    def __init__(self, link: Link, *, replicas: int = 0, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._link = link
-        self._api = Api(link, {stream.name: stream.subjects for stream in STREAMS})
+        streams = {stream.name: stream.subjects for stream in STREAMS}
+        self._api = Api(link, streams, patience_seconds=patience_seconds)
         self._loop = asyncio.get_running_loop()
         self._replicas = replicas
         self._clock = ServerClock()

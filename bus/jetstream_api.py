@@ -30,8 +30,17 @@ CONSUMER_NOT_FOUND = 10014
 STREAM_NAME_IN_USE = 10058
 STREAM_NOT_FOUND = 10059
 WRONG_LAST_SEQUENCE = (10071, 10164)
-_STORE_FAILED = 10077
+STORE_FAILED = 10077
 _DISABLED = (10039, 10076)
+_NO_RESOURCES = (10023, 10047)
+NO_ROOM = 507
+"""Our own refusal of what the server can't store now; as HTTP means it."""
+
+
+SILENT = (
+    "the nats-server is there, but stores nothing: its disk is full, or was and the server was not started again since"
+)
+"""A stream that met a full disk answers no publish at all."""
 
 
 class ApiError(BusError):
@@ -52,7 +61,7 @@ class Fault(msgspec.Struct):
     @property
     def full(self) -> bool:
         """Whether a limit of the stream was reached."""
-        return self.err_code == _STORE_FAILED and "maximum" in self.description
+        return self.err_code == STORE_FAILED and "maximum" in self.description
 
     @property
     def queued(self) -> bool:
@@ -73,8 +82,8 @@ class Fault(msgspec.Struct):
     @property
     def passing(self) -> bool:
         """Whether the same request may succeed a moment later."""
-        if self.err_code == _STORE_FAILED:
-            return not self.full
+        if self.err_code == STORE_FAILED:
+            return not self.full and self.code != NO_ROOM
         return (self.code >= 500 or self.code == 409) and self.err_code not in _DISABLED
 
 
@@ -122,8 +131,11 @@ _decode_put = msgspec.json.Decoder(PubAck).decode
 class Api:
     """JetStream at the other end of a link. What it can't get raises what the link raises, or BusUnavailable."""
 
-    def __init__(self, link: Link, streams: dict[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, link: Link, streams: dict[str, tuple[str, ...]], *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._link = link
+        self._patience = patience_seconds
         self._loop = asyncio.get_running_loop()
         self.streams = streams
         """Subjects of each stream, as far as they are known."""
@@ -158,11 +170,11 @@ class Api:
         async def once() -> PubAck:
             return _decode_put((await link.ask(subject, data, head, timeout=TRY_SECONDS)).data)
 
-        return await self._persist(subject, once)
+        return await self._persist(subject, once, stores=True)
 
-    async def _persist(self, what: str, once: Callable[[], Awaitable[A]]) -> A:
-        """Ask again and again until the answer is not a passing trouble."""
-        end = self._loop.time() + PATIENCE_SECONDS
+    async def _persist(self, what: str, once: Callable[[], Awaitable[A]], *, stores: bool = False) -> A:
+        """Ask again and again until the answer is not a passing trouble. `stores`: what is asked is to store something."""
+        end = self._loop.time() + self._patience
         pause = _PAUSE_SECONDS
         while True:
             try:
@@ -171,14 +183,16 @@ class Api:
                 if answer.error is None or not answer.error.passing:
                     return answer
                 trouble = answer.error.description
+                if answer.error.err_code in _NO_RESOURCES:
+                    trouble += " (its disk is full, or it may use no more of it)"
             except NoAnswer:
-                trouble = "no answer"
+                trouble = SILENT if stores and self._link.is_up else "no answer"
             except NoResponders:
                 trouble = "nobody is responsible for it (no such stream, or JetStream is still starting)"
             except LinkDown:
                 trouble = "not connected"
             if self._loop.time() >= end:
-                raise BusUnavailable(f"{what}: {trouble}, for {PATIENCE_SECONDS:g} s")
+                raise BusUnavailable(f"{what}: {trouble}, for {self._patience:g} s")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _PAUSE_MOST_SECONDS)
 

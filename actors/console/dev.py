@@ -16,9 +16,11 @@ from rich.text import Text
 from actors import node
 from actors.console.app import play
 from actors.console.process import Stop, news_line, serve
-from actors.console.reach import HERE, URL_FILE, Where, reach_url
+from actors.console.reach import HERE, URL_FILE, Where, reach_patiently
+from actors.console.refusing import Refusing
 from actors.console.screen import Complaint, log_to_screen, out, shown
 from actors.settings import Settings
+from bus.bus import Bus
 from bus.server import NatsServer, ServerError
 
 
@@ -46,8 +48,7 @@ def dev(
 async def _dev(settings: Settings, where: Where) -> int:
     stop = Stop()
     data = Path(settings.data_dir)
-    async with _server(settings, stop) as url, reach_url(url, "turnout dev", name="turnout-dev") as bus:
-        await node.set_up(bus, settings)
+    async with _server(settings, stop) as (url, server), _bus(url, server, settings, stop) as bus:
         discovery = node.discovery(settings, bus.now, environment=os.environ)
         out.print(Text.assemble(("turnout ", "bold"), "is starting; NATS at ", (shown(url), "bold cyan")))
         out.print("backends:", style="bold")
@@ -72,10 +73,25 @@ async def _dev(settings: Settings, where: Where) -> int:
 
 
 @asynccontextmanager
-async def _server(settings: Settings, stop: Stop) -> AsyncGenerator[str]:
-    """The URL of a server: our own, or the one that the settings name."""
+async def _bus(url: str, server: NatsServer | None, settings: Settings, stop: Stop) -> AsyncGenerator[Bus]:
+    """A connection to it; where the server is our own, whoever publishes a job it can't store is told so."""
+    async with reach_patiently(
+        url, "turnout dev", lambda bus: node.set_up(bus, settings), name="turnout-dev", stopped=stop.wanted,
+        wait_seconds=0.0 if server is not None else settings.nats.wait_seconds,
+    ) as bus:  # fmt: skip
+        refusing = Refusing(bus, server.guard) if server is not None else None
+        try:
+            yield bus
+        finally:
+            if refusing is not None:
+                await refusing.close()
+
+
+@asynccontextmanager
+async def _server(settings: Settings, stop: Stop) -> AsyncGenerator[tuple[str, NatsServer | None]]:
+    """The URL of a server: our own, with that, or the one that the settings name."""
     if settings.nats.url:
-        yield settings.nats.url
+        yield settings.nats.url, None
         return
     data = Path(settings.data_dir)
     server = NatsServer(data / "nats", port=settings.nats.port, sync=settings.nats.sync, on_failure=stop.fail)
@@ -86,7 +102,7 @@ async def _server(settings: Settings, stop: Stop) -> AsyncGenerator[str]:
     file = data / URL_FILE
     try:
         file.write_text(server.url + "\n", encoding="utf-8")
-        yield server.url
+        yield server.url, server
     finally:
         with contextlib.suppress(OSError):
             file.unlink()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
+import secrets
 import sys
 import tempfile
 import time
@@ -21,10 +23,13 @@ from actors.console.publish import is_there
 from actors.console.reach import HERE, Where, address, ask, knock, reach_url
 from actors.console.screen import FAILED, OK, Complaint, clean, out, shown
 from actors.settings import Settings
-from bus.bus import Bus
+from bus import codec
+from bus.bus import Bus, BusError
 from bus.server import ServerError, find_binary
+from bus.server_disk import ROOM_BYTES, Disk
 from bus.timekeeper import apart
-from messages import BudgetsAre, BudgetsOf, JobSubmit, Limit, NeedsAre, NeedsOf
+from bus.topology import EV, IN
+from messages import BudgetsAre, BudgetsOf, JobRate, JobSubmit, Limit, NeedsAre, NeedsOf
 
 GOOD, BAD, SO = ("✔", "green"), ("✘", "red"), ("·", "dim")
 
@@ -91,13 +96,18 @@ async def _binary() -> None:
 def _data(data: Path) -> None:
     """Whether the data directory, or what will hold it, can be written."""
     there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path.cwd())
+    free = Disk(there, there).free()
+    room = f"{free / 1e6:,.0f} MB free"
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        _say(BAD, "data", f"{data.absolute()}: {error.strerror}", "--data-dir names another directory")
+        _say(BAD, "data", f"{data.absolute()}: {error.strerror}; {room}", "--data-dir names another directory")
         return
-    _say(GOOD, "data", f"{data.absolute()}{'' if data.exists() else ' (comes with the first `turnout dev`)'}")
+    if free < ROOM_BYTES:
+        _say(BAD, "data", f"{data.absolute()}: its disk is full, {room}", "free some space: jobs are taken again then")
+        return
+    _say(GOOD, "data", f"{data.absolute()}, {room}{'' if data.exists() else ' (comes with the first `turnout dev`)'}")
 
 
 def _prices(settings: Settings) -> None:
@@ -185,11 +195,43 @@ def _clocks(bus: Bus) -> None:
         _say(BAD, "clock", text, "let both machines keep time by NTP: times of the day differ until then")
 
 
+async def _stores(bus: Bus) -> bool:
+    """Whether the streams take writes, tried out where that means nothing: by a rating of no job, and beside the schedules."""
+    rating = JobRate(score=3.0, rater="doctor")
+    probes = {
+        IN.name: (JobRate.channel.key_of(tenant="-", job="doctor"), codec.encode(rating)),
+        EV.name: ("sched.doctor", b""),
+    }
+
+    async def probe(subject: str, data: bytes) -> str:
+        try:
+            await bus.publish(subject, data, msg_id=f"doctor/{secrets.token_hex(8)}")
+        except BusError as error:
+            return str(error)
+        return ""
+
+    found = await asyncio.gather(*(probe(*one) for one in probes.values()))
+    with contextlib.suppress(BusError):
+        await bus.purge(EV.name, probes[EV.name][0])
+    failed = {name: why for name, why in zip(probes, found, strict=True) if why}
+    if failed:
+        text = f"nothing is stored in {', '.join(failed)}: {next(iter(failed.values()))}"
+        _say(
+            BAD,
+            "store",
+            text,
+            "free some space on its disk, then start the nats-server anew (`turnout dev` does it by itself)",
+        )
+    return not failed
+
+
 async def _running(bus: Bus, url: str) -> bool:
     if not await is_there(bus):
         _say(SO, "bus", f"a NATS server is at {shown(url)}, without turnout", "turnout setup, then turnout run")
         return False
     _clocks(bus)
+    if not await _stores(bus):
+        return False
     try:
         await ask(bus, NeedsOf(submit=JobSubmit(prompt="hello")), NeedsAre)
     except Complaint:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from actors import node
 from actors.console.app import play
 from actors.console.process import Stop, instance_name, news_line, serve
-from actors.console.reach import HERE, Where, address, reach_url
+from actors.console.reach import HERE, Where, address, reach_patiently, reach_url
 from actors.console.screen import OK, Complaint, Wrong, log_to_screen, out, shown
 from actors.settings import Settings
 
@@ -25,12 +25,18 @@ def run(
     rooms: Annotated[Rooms | None, Parameter(help="Front in one process, or its rooms apart. [together]")] = None,
     instance: Annotated[str | None, Parameter(help="Name of this process on the bus. [host and process id]")] = None,
     discover: Annotated[bool, Parameter(help="Executor: look for local servers and keys.")] = True,
+    wait: Annotated[float | None, Parameter(help="Seconds to wait for the NATS server at the start. [300]")] = None,
     log: Annotated[Level, Parameter(help="How much to log.")] = "info",
     where: Where = HERE,
 ) -> int:
     """Run parts of turnout against a NATS server; start more of them for more throughput."""
     log_to_screen(logging.getLevelNamesMapping()[log.upper()])
-    flags = {("rooms",): rooms, ("instance",): instance, ("discover",): None if discover else False}
+    flags = {
+        ("rooms",): rooms,
+        ("instance",): instance,
+        ("discover",): None if discover else False,
+        ("nats", "wait_seconds"): wait,
+    }
     settings = where.settings(flags)
     return play(_run(node.check_parts(parts, settings), settings, where))
 
@@ -43,10 +49,10 @@ async def _run(names: tuple[str, ...], settings: Settings, where: Where) -> int:
         data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # Once, at the start.
     except OSError as error:
         raise Complaint(f"data directory {data}: {error.strerror}", hint="--data-dir names another one") from None
-    async with reach_url(
-        url, source, name=f"turnout-{instance_name(settings)}", replicas=settings.nats.replicas
-    ) as bus:
-        await node.set_up(bus, settings)
+    async with reach_patiently(
+        url, source, lambda bus: node.set_up(bus, settings), name=f"turnout-{instance_name(settings)}",
+        replicas=settings.nats.replicas, wait_seconds=settings.nats.wait_seconds, stopped=stop.wanted,
+    ) as bus:  # fmt: skip
         discovery = node.discovery(settings, bus.now, environment=os.environ)
         if "executor" in names:
             for news in await discovery.look():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import msgspec
 from cyclopts import Parameter
 
-from actors.console.screen import Complaint, Unreachable, Wrong, shown
+from actors.console.screen import INTERRUPTED, Complaint, Unreachable, Wrong, err, shown
 from actors.settings import Settings, load
 from bus import codec
 from bus.bus import Bus, BusUnavailable
 from bus.jetstream import connect
+from bus.server_disk import FULL_BYTES, Disk
 from messages import Message, Problem
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -28,6 +29,12 @@ SCHEMES = ("nats", "tls", "ws", "wss")
 URL_FILE = "nats.url"
 """In the data directory: where the development server listens."""
 PATIENCE_SECONDS = 5.0
+STORE_SECONDS = 10.0
+"""What the server does not store within this time, a command gives up; rooms have more patience."""
+ROOM_SECONDS = 30.0
+KNOCK_AGAIN_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 30.0
+"""Who waits for a bus says so at first, and again after this."""
 _START = "`turnout dev` starts one here; `--nats URL` names another"
 M = TypeVar("M", bound=Message)
 
@@ -101,6 +108,18 @@ async def knock(url: str, patience_seconds: float = 2.0) -> str:
     return ""
 
 
+def check_room(where: Where) -> None:
+    """Raise Complaint when the server of a `turnout dev` here has no room to keep what is sent to it."""
+    settings = where.settings()
+    data = Path(settings.data_dir)
+    if address(settings, where)[1] != str(data / URL_FILE):
+        return  # Its disk is not ours to look at.
+    disk = Disk(data.absolute(), data)
+    if disk.free() < FULL_BYTES:
+        text = f"nothing was sent: the disk of {disk.directory} is full ({disk.free() / 1e6:.1f} MB free)"
+        raise Complaint(text, hint="free some space there; `turnout dev` takes jobs again a moment later, by itself")
+
+
 @asynccontextmanager
 async def reach(where: Where) -> AsyncGenerator[Bus]:
     """A connection for one command. Raises Unreachable."""
@@ -111,18 +130,96 @@ async def reach(where: Where) -> AsyncGenerator[Bus]:
 
 @asynccontextmanager
 async def reach_url(url: str, source: str, *, name: str = "turnout-console", replicas: int = 0) -> AsyncGenerator[Bus]:
-    """A connection to this very URL. Raises Unreachable; the text never holds a password."""
-    if "," not in url and (why := await knock(url)):
-        raise Unreachable(f"no bus at {shown(url)} (from {source}): {why}", _START)
-    try:
-        bus = await connect(url, name=name, connect_timeout_seconds=PATIENCE_SECONDS, replicas=replicas)
-    except BusUnavailable:
-        why = f"something listens there, but it does not answer as a NATS server within {PATIENCE_SECONDS:g} s"
-        raise Unreachable(f"no bus at {shown(url)} (from {source}): {why}", _START) from None
+    """A connection to this very URL, for one command: what does not work within some seconds is said.
+
+    Raises Unreachable; the text never holds a password.
+    """
+    bus = await _connected(url, source, name=name, replicas=replicas, patience_seconds=STORE_SECONDS)
     try:
         yield bus
     finally:
         await bus.close()
+
+
+async def _connected(url: str, source: str, *, name: str, replicas: int, patience_seconds: float) -> Bus:
+    if "," not in url and (why := await knock(url)):
+        raise Unreachable(f"no bus at {shown(url)} (from {source}): {why}", _START)
+    try:
+        return await connect(
+            url, name=name, connect_timeout_seconds=PATIENCE_SECONDS, replicas=replicas,
+            patience_seconds=patience_seconds,
+        )  # fmt: skip
+    except BusUnavailable:
+        why = f"something listens there, but it does not answer as a NATS server within {PATIENCE_SECONDS:g} s"
+        raise Unreachable(f"no bus at {shown(url)} (from {source}): {why}", _START) from None
+
+
+@asynccontextmanager
+async def reach_patiently(
+    url: str,
+    source: str,
+    set_up: Callable[[Bus], Awaitable[None]],
+    *,
+    name: str,
+    wait_seconds: float,
+    stopped: asyncio.Event,
+    replicas: int = 0,
+) -> AsyncGenerator[Bus]:
+    """A connection for rooms, set up. While nobody answers there it waits for so long, and says so now and then.
+
+    Raises Unreachable after that, and Complaint when `stopped` meanwhile. What waiting can't mend is raised at once.
+    """
+    waiting = _Waiting(wait_seconds, stopped)
+    while True:
+        try:
+            bus = await _connected(url, source, name=name, replicas=replicas, patience_seconds=ROOM_SECONDS)
+        except Unreachable as error:
+            await waiting.after(error)
+            continue
+        try:
+            await set_up(bus)
+        except BusUnavailable as error:
+            await bus.close()
+            await waiting.after(Unreachable(f"the bus at {shown(url)} (from {source}) is not ready: {error}", _START))
+            continue
+        except BaseException:
+            await bus.close()
+            raise
+        break
+    waiting.over()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+class _Waiting:
+    """Waits for a bus, for so long and no longer."""
+
+    def __init__(self, seconds: float, stopped: asyncio.Event) -> None:
+        self._seconds, self._stopped = seconds, stopped
+        self._began = asyncio.get_running_loop().time()
+        self._say_at = 0.0
+
+    async def after(self, error: Unreachable) -> None:
+        """Wait a moment after this; raise it when that was long enough."""
+        now = asyncio.get_running_loop().time()
+        waited = now - self._began
+        if waited >= self._seconds:
+            text = f"{error.text}; waited for {self._seconds:g} s" if self._seconds else error.text
+            raise Unreachable(text, f"{error.hint}; --wait SECONDS waits longer") from None
+        if now >= self._say_at:
+            text = f"{error.text}; waiting for it, {self._seconds - waited:.0f} s at most (Ctrl-C stops)"
+            err.print(text, style="yellow", soft_wrap=True)
+            self._say_at = now + SAY_AGAIN_SECONDS
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), min(KNOCK_AGAIN_SECONDS, self._seconds - waited))
+            raise Complaint("stopped while waiting for the bus", code=INTERRUPTED)
+
+    def over(self) -> None:
+        """It is there."""
+        if self._say_at:
+            err.print("the bus is there", style="green")
 
 
 async def ask(bus: Bus, question: Message, answer: type[M]) -> M:

@@ -13,7 +13,7 @@ from actors.console.follow import Track, Tracks
 from actors.console.get import text_of
 from actors.console.process import Stop
 from actors.console.publish import cancel_job, check_sizes, check_there, is_foreign, key_at, publish_all
-from actors.console.reach import Where, reach
+from actors.console.reach import Where, check_room, reach
 from actors.console.screen import FAILED, INTERRUPTED, OK, count, err, out
 from bus import codec
 from bus.bus import Bus, BusUnavailable, Headers, Signal
@@ -46,6 +46,7 @@ def fresh_id() -> str:
 async def send(jobs: Sequence[JobSubmit], options: Options, where: Where) -> int:
     """Publish the jobs and wait for their ends; the exit code."""
     async with reach(where) as bus:
+        check_room(where)
         await check_there(bus)
         check_sizes(bus, jobs)
         await upload(bus, options.uploads, quiet=options.quiet or options.machine)

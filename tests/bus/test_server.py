@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bus import server as module
-from bus.jetstream import connect
+from bus import server_guard
+from bus.bus import BusUnavailable
+from bus.jetstream import JetStreamBus, connect
 from bus.server import NatsServer, ServerError, find_binary
 from bus.topology import STREAMS, Topology
 from tests.bus.contract import until
@@ -230,5 +235,107 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     async def run() -> None:
         async with NatsServer(tmp_path):
             pass
+
+    asyncio.run(run())
+
+
+# A disk without room. The limit on the size of files stands in for it: no mount is needed, and the server can't tell the
+# difference but for the word it has for it.
+
+
+def fill_up(server: NatsServer, size: int = 60_000) -> None:
+    """No file of the server grows beyond this any more."""
+    assert server.pid is not None
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def make_room(server: NatsServer) -> None:
+    fill_up(server, resource.RLIM_INFINITY)
+
+
+async def until_stuck(bus: JetStreamBus) -> list[int]:
+    """Publish until the stream takes nothing more; what it had taken."""
+    taken: list[int] = []
+    for n in range(1000):
+        try:
+            await bus.publish(f"ev.a.{n}", b"x" * 4000, msg_id=str(n))
+        except BusUnavailable:
+            return taken
+        taken.append(n)
+    pytest.fail("it never got stuck")
+
+
+@pytest.fixture(name="impatient")
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_guard, "LOOK_SECONDS", 0.05)
+
+
+def test_once_there_is_room_it_is_started_anew_and_stores_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    async def run() -> None:
+        async with NatsServer(tmp_path) as server:
+            told: list[str] = []
+            room = False
+            monkeypatch.setattr(server.disk, "has_room", lambda: room)
+            server.guard.on_trouble = told.append
+            bus = await connect(server.url, name="x", patience_seconds=2.0)
+            await bus.set_up(Topology(streams=STREAMS, queues=()))
+            fill_up(server)
+            taken = await until_stuck(bus)
+            await until(lambda: told, "it is told")
+            assert "EV" in told[0]
+            assert str(tmp_path) in told[0]
+            make_room(server)  # But the stream does not find out.
+            pid = server.pid
+            with pytest.raises(BusUnavailable, match="stores nothing: its disk is full"):
+                await bus.publish("ev.b", b"", msg_id="b")
+            assert server.pid == pid, "without room it would only fail again"
+            room = True
+            await until(lambda: len(told) == 2, "it stores again")
+            assert told[1] == ""
+            assert (server.restarts, len(server._deaths)) == (1, 0)
+            await bus.publish("ev.b", b"", msg_id="b")
+            for n in taken:
+                record = await bus.last("EV", f"ev.a.{n}")
+                assert record is not None, f"{n} was taken and is gone"
+            await bus.close()
+
+    asyncio.run(run())
+
+
+def test_a_server_that_dies_on_a_full_disk_waits_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+
+    async def run() -> None:
+        async with NatsServer(tmp_path) as server:
+            free = 0
+            monkeypatch.setattr(server.disk, "free", lambda: free)
+            await until(lambda: server.guard.trouble)
+            server.kill()
+            await until(lambda: server.pid is None)
+            await asyncio.sleep(0.5)
+            assert server.restarts == 0
+            assert len(server._deaths) == 1
+            free = 1 << 30
+            await server.ready()
+            await until(lambda: not server.guard.trouble)
+            assert server.restarts == 1
+
+    asyncio.run(run())
+
+
+def test_what_it_holds_already_does_not_count_against_the_room_it_may_use(tmp_path: Path) -> None:
+    """By itself it takes three quarters of what is free at its start for all that it may ever hold."""
+
+    async def run() -> None:
+        async with NatsServer(tmp_path) as server:
+            bus = await connect(server.url, name="x")
+            said = msgspec.json.decode((await bus._link.ask("$JS.API.INFO", b"", timeout=5.0)).data)
+            assert "error" not in said
+            await bus.close()
+        assert f"max_file_store: {shutil.disk_usage(tmp_path).total}" in server._config_path.read_text()
 
     asyncio.run(run())

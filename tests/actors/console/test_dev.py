@@ -191,5 +191,7 @@ def test_doctor_without_and_with_a_backend(data: Path) -> None:
     assert "turnout sim-backend" in nothing.stdout
     found = turnout(data, "doctor", "--config", str(data.parent / "turnout.toml"))
     assert found.returncode == 0, found.stdout
+    assert "clock        like that of the NATS server" in found.stdout
+    assert "MB free" in found.stdout
     assert "turnout is on nats://127.0.0.1" in found.stdout
     assert "usable; next: turnout submit" in found.stdout

@@ -4,10 +4,23 @@ import asyncio
 
 import pytest
 
-from actors.console.reach import DEFAULT_URL, URL_FILE, Where, address, ask, checked, knock, reach_url
+from actors.console import reach as module
+from actors.console.reach import (
+    DEFAULT_URL,
+    URL_FILE,
+    Where,
+    address,
+    ask,
+    check_room,
+    checked,
+    knock,
+    reach_patiently,
+    reach_url,
+)
 from actors.console.screen import Complaint, Unreachable, Wrong, complain
 from bus import codec
-from bus.bus import BusUnavailable
+from bus.bus import BusError, BusUnavailable
+from bus.server import NatsServer
 from messages import JobsAre, JobsOf
 
 
@@ -107,3 +120,104 @@ def test_a_silent_room_is_named_with_how_to_start_it():
         asked(b"[]")
     with pytest.raises(Complaint, match="telemetry can't answer: the history can't be read"):
         asked(b'{"problem":{"reason":"unavailable","message":"the history can\'t be read: disk I/O error"}}')
+
+
+# Waiting for a bus
+
+
+@pytest.fixture(name="quick")
+def _quick(monkeypatch):
+    monkeypatch.setattr(module, "KNOCK_AGAIN_SECONDS", 0.05)
+
+
+async def nothing(bus) -> None:
+    """Nothing is to be set up."""
+
+
+def patiently(url: str, *, wait: float, set_up=nothing, stopped: asyncio.Event | None = None):
+    return reach_patiently(url, "--nats", set_up, name="x", wait_seconds=wait, stopped=stopped or asyncio.Event())
+
+
+def test_rooms_wait_for_a_bus_and_say_so_once(tmp_path, quick, capsys):
+    async def run() -> None:
+        server = NatsServer(tmp_path)
+        await server.start()
+        await server.stop()  # Its port is known now.
+
+        async def start_later() -> None:
+            await asyncio.sleep(0.5)
+            await server.start()
+
+        starting = asyncio.create_task(start_later())
+        async with patiently(server.url, wait=60.0) as bus:
+            assert bus.max_payload > 0
+        await starting
+        await server.stop()
+
+    asyncio.run(run())
+    said = capsys.readouterr().err
+    assert said.count("nothing listens there; waiting for it, 60 s at most") == 1
+    assert "the bus is there" in said
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.3])
+def test_after_its_time_the_wait_ends_with_the_reason(wait, quick, capsys):
+    async def run() -> None:
+        async with patiently("nats://127.0.0.1:1", wait=wait):
+            pytest.fail("nobody is there")
+
+    with pytest.raises(Unreachable, match="nothing listens there") as caught:
+        asyncio.run(run())
+    assert ("waited for 0.3 s" in caught.value.text) == bool(wait)
+    assert ("waiting for it" in capsys.readouterr().err) == bool(wait)
+    assert caught.value.code == 3
+
+
+def test_a_stop_ends_the_wait(quick):
+    async def run() -> None:
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.2, stopped.set)
+        async with patiently("nats://127.0.0.1:1", wait=1e6, stopped=stopped):
+            pytest.fail("nobody is there")
+
+    with pytest.raises(Complaint, match="stopped while waiting") as caught:
+        asyncio.run(run())
+    assert caught.value.code == 130
+
+
+def test_a_server_that_is_not_ready_yet_is_waited_for_as_well(tmp_path, quick):
+    tries = 0
+
+    async def set_up(bus) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise BusUnavailable("no answer, for 30 s")
+
+    async def run() -> None:
+        async with NatsServer(tmp_path) as server, patiently(server.url, wait=60.0, set_up=set_up):
+            assert tries == 3
+
+    asyncio.run(run())
+
+
+def test_what_waiting_can_t_mend_is_said_at_once(tmp_path, quick):
+    async def set_up(bus) -> None:
+        raise BusError("another version")
+
+    async def run() -> None:
+        async with NatsServer(tmp_path) as server, patiently(server.url, wait=1e6, set_up=set_up):
+            pytest.fail("that is no server for us")
+
+    with pytest.raises(BusError, match="another version"):
+        asyncio.run(run())
+
+
+def test_nothing_is_sent_to_a_server_here_whose_disk_is_full(tmp_path, monkeypatch):
+    (tmp_path / URL_FILE).write_text("nats://127.0.0.1:1\n")
+    here, there = Where(data_dir=str(tmp_path)), Where(data_dir=str(tmp_path), nats="nats://127.0.0.1:1")
+    check_room(here)
+    monkeypatch.setattr(module.Disk, "free", lambda _: 1000)
+    check_room(there)
+    with pytest.raises(Complaint, match=rf"nothing was sent: the disk of {tmp_path} is full \(0.0 MB free\)"):
+        check_room(here)
