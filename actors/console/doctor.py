@@ -25,6 +25,7 @@ from actors.console.screen import FAILED, OK, Complaint, clean, out, shown
 from actors.settings import Settings
 from bus import codec
 from bus.bus import Bus, BusError
+from bus.link import Refused
 from bus.server import ServerError, find_binary
 from bus.server_disk import ROOM_BYTES, Disk
 from bus.timekeeper import apart
@@ -196,7 +197,7 @@ def _clocks(bus: Bus) -> None:
 
 
 async def _stores(bus: Bus) -> bool:
-    """Whether the streams take writes, tried out where that means nothing: by a rating of no job, and beside the schedules."""
+    """Whether the streams take writes, tried out where it means nothing: by a rating of no job, and beside the schedules."""
     rating = JobRate(score=3.0, rater="doctor")
     probes = {
         IN.name: (JobRate.channel.key_of(tenant="-", job="doctor"), codec.encode(rating)),
@@ -206,6 +207,8 @@ async def _stores(bus: Bus) -> bool:
     async def probe(subject: str, data: bytes) -> str:
         try:
             await bus.publish(subject, data, msg_id=f"doctor/{secrets.token_hex(8)}")
+        except Refused:
+            return ""  # This user may not say that, which tells nothing of the disk.
         except BusError as error:
             return str(error)
         return ""
@@ -216,12 +219,8 @@ async def _stores(bus: Bus) -> bool:
     failed = {name: why for name, why in zip(probes, found, strict=True) if why}
     if failed:
         text = f"nothing is stored in {', '.join(failed)}: {next(iter(failed.values()))}"
-        _say(
-            BAD,
-            "store",
-            text,
-            "free some space on its disk, then start the nats-server anew (`turnout dev` does it by itself)",
-        )
+        to_do = "free some space on its disk, then start the nats-server anew (`turnout dev` does it by itself)"
+        _say(BAD, "store", text, to_do)
     return not failed
 
 
