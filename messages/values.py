@@ -14,6 +14,8 @@ Task = Literal[
     "chat", "code", "analytical", "reasoning", "creative", "high_throughput", "low_latency", "large_context"
 ]  # fmt: skip
 Quality = Literal["draft", "standard", "final"]
+MODEL_CHARACTERS: Final = 1_024
+"""Characters of a model's name: some servers call a model by its path. Encoded as a subject's token it may have twice as many."""
 QUALITY_WORDS: Final[Mapping[Quality, str]] = {"draft": "low", "standard": "medium", "final": "high"}
 """Our quality levels in OpenAI's words: pictures are asked for with them, and price lists hold them."""
 Complexity = Literal["simple", "medium", "complex", "standard", "high", "unknown"]
@@ -151,13 +153,20 @@ class Result(Value):
     finish_reason: str = ""
     """`stop`, `length`, `tool_calls`, `content_filter`, or empty when the backend did not say."""
     tool_calls: tuple[msgspec.Raw, ...] = ()
-    """Tool calls in OpenAI form, untouched."""
+    """Tool calls in OpenAI form, with whatever else the backend put into them, untouched."""
+    reasoning: str = ""
+    """What the model thought before it answered, as far as the backend tells it; cut at 32,768 characters."""
+    refusal: str = ""
+    """Why the model would not answer, or not all of it, in its own words; empty: it did not refuse."""
+    carried: tuple[msgspec.Raw, ...] = ()
+    """What the backend wants back unchanged when the conversation goes on, each an object as it came: blocks of thoughts with
+    their signatures, reasoning items, `extra_content`."""
     artifacts: tuple[Artifact, ...] = ()
     """The files that were made, in the order in which they came."""
     embeddings: tuple[tuple[float, ...], ...] = ()
     """One for each text of the job, in their order; large ones lie at `ref` as a JSON list of lists."""
     checks: tuple[Check, ...] = ()
-    """What validators said about it."""
+    """What validators said about it, and what is to be known of how it came."""
 
 
 class Range(Value):

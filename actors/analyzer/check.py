@@ -14,7 +14,8 @@ import msgspec
 from actors.analyzer.check_files import check_files
 from actors.analyzer.check_media import check_media
 from actors.problem import invalid, nearest, unreadable
-from messages import JobSubmit, Problem
+from messages import JobSubmit, Problem, token
+from messages.values import MODEL_CHARACTERS
 
 MAX_ID = 128
 MOST_CAPABILITIES = 32
@@ -30,6 +31,8 @@ NAMES = (
     "preferred_backend",
 )  # fmt: skip
 """Fields that hold a name."""
+MODELS = ("model", "preferred_model")
+"""Those that hold a model's: it may be as long as a path, for servers that call their models so."""
 _NO_RECIPES: Mapping[str, AbstractSet[str]] = MappingProxyType({})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -40,8 +43,13 @@ def reserved(job: str) -> bool:
 
 
 def _check_name(field: str, value: str) -> Problem | None:
-    if len(value) > MAX_ID or _CONTROL.search(value):
-        return invalid(field, value, f"use at most {MAX_ID} characters and no control characters.")
+    most = MODEL_CHARACTERS if field in MODELS else MAX_ID
+    if len(value) > most or _CONTROL.search(value):
+        return invalid(field, value, f"use at most {most:,} characters and no control characters.")
+    if field in MODELS and len(token(value)) > 2 * MODEL_CHARACTERS:
+        return invalid(
+            field, value, f"it has {len(token(value)):,} characters as part of a subject, and may have {2 * most:,}."
+        )
     return None
 
 

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.status import Status
 from rich.text import Text
 
+from actors.console.answer_notes import notes
 from actors.console.endings import end_line, latency, record, reroute_line, stage
 from actors.console.follow import Track, Tracks
-from actors.console.screen import clean, count, dollars, err, out, seconds, table
+from actors.console.screen import clean, count, dollars, err, fitted, out, seconds, table
 from messages import Message, Rerouted
 
 MOST_FAILURES = 10
@@ -104,6 +105,8 @@ class One:
         if track.ended:
             err.print(end_line(track), soft_wrap=True)
             result = track.done.result if track.done else None
+            for note in notes(result) if result else ():
+                err.print(Text(f"  {fitted(note, 300)}", "yellow"), soft_wrap=True)
             if result and result.artifacts:
                 several = " --all" if len(result.artifacts) > 1 else ""
                 err.print(

@@ -95,6 +95,8 @@ def record(track: Track, answer: str | None) -> dict[str, Any]:
     if done:
         found |= {
             "finish_reason": done.result.finish_reason if done.result else None,
+            "reasoning": done.result.reasoning if done.result else "",
+            "refusal": done.result.refusal if done.result else "",
             "tool_calls": [msgspec.json.decode(call) for call in done.result.tool_calls] if done.result else [],
             "artifacts": msgspec.to_builtins(done.result.artifacts) if done.result else [],
             "checks": msgspec.to_builtins(done.result.checks) if done.result else [],

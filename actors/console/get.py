@@ -9,11 +9,12 @@ import msgspec
 from cyclopts import Parameter
 from rich.text import Text
 
+from actors.console.answer_notes import notes
 from actors.console.app import play
 from actors.console.files import download, showing
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
-from actors.console.screen import OK, STDIN, Complaint, Wrong, clean, count, day_and_clock, err, out, table
+from actors.console.screen import OK, STDIN, Complaint, Wrong, clean, count, day_and_clock, err, one_line, out, table
 from bus import codec
 from bus.bus import Bus
 from messages import Analyzed, Artifact, Done, ObjectRef, Result
@@ -54,6 +55,8 @@ async def _get(
         if listing:
             _list(result)
             return OK
+        if not quiet:
+            _tell(result)
         if result.artifacts:
             await _files(bus, result.artifacts, output, every=every, force=force, quiet=quiet)
             text = result.text or ""
@@ -91,9 +94,13 @@ def _list(result: Result) -> None:
     elif result.text or result.tool_calls:
         made.add_row("(answer)", "text/plain", f"{len((result.text or '').encode()):,}", "", "")
     out.print(made)
-    for check in result.checks:
-        if check.verdict != "pass":
-            err.print(Text(f"{check.name}: {clean(check.message)}", "yellow"), soft_wrap=True)
+    _tell(result)
+
+
+def _tell(result: Result) -> None:
+    """What is to be known of the answer besides, where it does not mix with it."""
+    for note in notes(result):
+        err.print(Text(one_line(note, 300), "yellow"), soft_wrap=True)
 
 
 async def _files(

@@ -17,7 +17,7 @@ from actors.console.screen import OK, Wrong, clean, count, dollars, err, out, ta
 from bus import codec
 from bus.bus import Bus, FactEntry
 from messages import JobSubmit, NeedsAre, NeedsOf, Preference
-from messages.values import Quality
+from messages.values import MODEL_CHARACTERS, Quality
 
 MOST_CHARACTERS = 128
 SCOPES = ("step", "workflow", "product", "user", "tenant")
@@ -91,10 +91,10 @@ def fields_of(what: What) -> dict[str, Any]:
     }  # fmt: skip
     found = {name: value for name, value in given.items() if value is not None}
     for name in ("strategy", "preferred_backend", "preferred_model"):
-        value = found.get(name)
-        if value is not None and not (0 < len(value) <= MOST_CHARACTERS and value.isprintable()):
+        value, most = found.get(name), MODEL_CHARACTERS if name == "preferred_model" else MOST_CHARACTERS
+        if value is not None and not (0 < len(value) <= most and value.isprintable()):
             hint = f"turnout preferences clear {name} ends it"
-            raise Wrong(f"{FLAGS[name]} is {value!r}: use 1 to {MOST_CHARACTERS} printable characters", hint)
+            raise Wrong(f"{FLAGS[name]} is {value!r}: use 1 to {most:,} printable characters", hint)
     return found
 
 

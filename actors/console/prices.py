@@ -26,6 +26,7 @@ from actors.prices import PriceBook, day_of, text_warning
 from actors.settings import SETTINGS, Settings
 from bus import codec
 from messages import ModelPrice, Price
+from messages.values import MODEL_CHARACTERS
 
 Action = Literal["show", "set", "check", "refresh"]
 _NEEDS: dict[Action, tuple[int, int, str]] = {
@@ -172,8 +173,9 @@ async def _set(
     seller: str, model: str, told: dict[str, Any], source: str, by: str, where: Where, *, withdraw: bool
 ) -> int:
     for flag, name in (("SELLER", seller), ("MODEL", model), ("--source", source)):
-        if not (name.strip() == name and 0 < len(name) <= 128 and name.isprintable()):
-            raise Wrong(f"{flag} is {name!r}: use 1 to 128 printable characters, without spaces around them")
+        most = MODEL_CHARACTERS if flag == "MODEL" else 128
+        if not (name.strip() == name and 0 < len(name) <= most and name.isprintable()):
+            raise Wrong(f"{flag} is {name!r}: use 1 to {most:,} printable characters, without spaces around them")
     rows, now = await served(where)
     price = Price() if withdraw else Price(**told, source=source, as_of=day_of(now))
     fact = ModelPrice(seller=seller, model=model, price=price, withdrawn=withdraw, by=by, at=now)

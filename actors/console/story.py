@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from actors.console.answer_notes import ENDED, call_in_words
 from actors.console.rounds import head, line, tell_decision
 from actors.console.screen import ENDINGS, clean, clock, count, day_and_clock, dollars, one_line, seconds
 from messages import (
@@ -192,7 +193,15 @@ def _done(event: Done, *, told_already: bool) -> Iterator[RenderableType]:
 
 
 def _made(result: Result) -> Iterator[RenderableType]:
-    """The files and embeddings of an answer, and what its checks say."""
+    """How an answer ended, what it calls, its files and embeddings, and what its checks say."""
+    if result.finish_reason not in ("", "stop"):
+        yield line("ended", "yellow", ENDED.get(result.finish_reason, result.finish_reason))
+    if result.refusal:
+        yield line("refused", "yellow", one_line(result.refusal, 300))
+    for call in result.tool_calls[:FILES]:
+        yield line("calls", "cyan", one_line(call_in_words(call), 300))
+    if result.reasoning:
+        yield line("thought", "dim", f"{count(len(result.reasoning), 'character')}: {one_line(result.reasoning, 120)}")
     if result.embeddings:
         yield line(
             "answer", "cyan", f"{count(len(result.embeddings), 'embedding')} of {len(result.embeddings[0]):,} numbers"

@@ -18,6 +18,10 @@ from actors.executor.check_files import Made, files_fault, files_remarks
 from messages import Check, JobSubmit, Problem, Work
 
 _FENCED: Final = re.compile(r"\s*```[\w+-]*[ \t]*\n(.*?)\s*```\s*", re.DOTALL)
+_THOUGHT: Final = re.compile(
+    r"\A\s*<(\w*(?:think|thought|reason|reflect|analysis)\w*)>.*?</\1>", re.DOTALL | re.IGNORECASE
+)
+_THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|thoughts|reasoning)>", re.IGNORECASE)
 _CUT: Final = {"length": "it was cut at its cap on tokens", "content_filter": "a content filter cut it"}
 
 
@@ -35,7 +39,8 @@ def examined(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobS
     problem = fault(answer, made, work, submit)
     if problem:
         return Found(problem)
-    told = list(files_remarks(made, work))
+    told = [Check(name=remark.name, verdict="soft_fail", message=remark.message[:1000]) for remark in answer.remarks]
+    told += files_remarks(made, work)
     for name, message, certain in broken_rules(answer, work):
         if certain and not work.checks.soft:
             text = f"{work.backend}: the answer breaks the policy's rule {name!r}: {message}"
@@ -50,9 +55,14 @@ def wants_json(work: Work) -> bool:
 
 
 def unfenced(text: str) -> str:
-    """What stands between the ``` fences when they enclose all of `text`, as models write JSON that is asked for in words."""
-    found = _FENCED.fullmatch(text)
-    return found[1] if found else text
+    """What stands after thoughts and between the ``` fences when they enclose all of `text`, as models write JSON that is asked
+    for in words.
+    """
+    said = _THOUGHT.sub("", text)
+    if said == text and not text.lstrip().startswith(("{", "[")):
+        said = text[max((found.end() for found in _THOUGHT_END.finditer(text)), default=0) :]
+    found = _FENCED.fullmatch(said)
+    return found[1] if found else said.strip() if said != text else text
 
 
 def fault(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobSubmit) -> Problem | None:
@@ -63,9 +73,12 @@ def fault(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobSubm
     if asset != "text":
         return files_fault(made, work, answer.finish_reason)
     if not answer.text.strip() and not answer.tool_calls and not made:
-        return Problem(
-            reason="empty", message=f"{work.backend} answered nothing (finish reason {answer.finish_reason!r})"
-        )
+        if answer.refusal:
+            text = f"{work.backend}: the model refused: {answer.refusal[:300]}"
+            return Problem(reason="empty", message=text, body=answer.refusal[:2000])
+        thought = ", after it had thought" if answer.reasoning else ""
+        text = f"{work.backend} answered nothing{thought} (finish reason {answer.finish_reason!r})"
+        return Problem(reason="empty", message=text, body=answer.reasoning[:2000])
     if answer.tool_calls or not wants_json(work):
         return None  # A tool's answer is awaited first: this is not the job's answer yet.
     value: Any = None

@@ -19,6 +19,8 @@ from messages import Artifact, Check, ObjectRef, Origin, Result, Work
 
 LARGE_RESULT_BYTES = 262_144
 """A result above this size lies in the object store, and events carry a reference."""
+REASONING_CHARACTERS = 32_768
+"""Of what a model thought so much is kept, beside its answer."""
 MOST_FILES = 500
 """Files of one attempt: each of them is named in two events."""
 _NUMBER_BYTES = 30
@@ -27,9 +29,10 @@ _TEXT_TYPE = "text/plain; charset=utf-8"
 
 
 def weight(answer: port.Answer) -> int:
-    """Characters of an answer, tool calls and embeddings included."""
+    """Characters of an answer, tool calls, thoughts and embeddings included."""
     numbers = sum(len(one) + 1 for one in answer.embeddings)
-    return len(answer.text) + sum(len(str(call)) for call in answer.tool_calls) + numbers * _NUMBER_BYTES // 6
+    told = sum(len(str(item)) for item in (*answer.tool_calls, *answer.carried))
+    return len(answer.text) + len(answer.reasoning) + len(answer.refusal) + told + numbers * _NUMBER_BYTES // 6
 
 
 def result_of(
@@ -37,31 +40,39 @@ def result_of(
 ) -> Result:
     """The answer as events carry it; with `as_json` the JSON alone, without the fences around it."""
     calls = tuple(msgspec.Raw(msgspec.json.encode(call)) for call in answer.tool_calls)
+    carried = tuple(msgspec.Raw(msgspec.json.encode(item)) for item in answer.carried)
     text = unfenced(answer.text) if as_json else answer.text
     return Result(
         text=text, finish_reason=answer.finish_reason, tool_calls=calls, artifacts=artifacts, checks=checks,
-        embeddings=answer.embeddings,
+        embeddings=answer.embeddings, reasoning=answer.reasoning[:REASONING_CHARACTERS],
+        refusal=answer.refusal[:REASONING_CHARACTERS], carried=carried,
     )  # fmt: skip
 
 
 async def put_aside(journal: Journal, work: Work, result: Result) -> Result:
     """The result as events carry it: itself, or the reference to it in the object store. Raises the bus's errors.
 
-    Embeddings lie there as a JSON list of lists, a text as it is, and a text with tool calls as the JSON of the result.
+    Embeddings lie there as a JSON list of lists, a text as it is, and a text with tool calls, or with more to be carried than an
+    event takes, as the JSON of the result.
     """
     encoded = msgspec.json.encode(result)
     if len(encoded) <= LARGE_RESULT_BYTES:
         return result
+    carried, reasoning = result.carried, result.reasoning
     data, media_type = (result.text or "").encode(), _TEXT_TYPE
+    beside = len(msgspec.json.encode(msgspec.structs.replace(result, text=None)))
     if result.embeddings:
         data, media_type = msgspec.json.encode(result.embeddings), "application/json"
-    elif result.tool_calls:
+    elif result.tool_calls or beside > LARGE_RESULT_BYTES // 2:
         data, media_type = encoded, "application/json"
+        carried, reasoning = (), ""
     key = key_of(work)
     await journal.keep(key, data)
     digest = hashlib.sha256(data).hexdigest()
     ref = ObjectRef(key=key, size_bytes=len(data), sha256=digest, media_type=media_type)
-    return msgspec.structs.replace(result, text=None, ref=ref, tool_calls=(), embeddings=())
+    return msgspec.structs.replace(
+        result, text=None, ref=ref, tool_calls=(), embeddings=(), carried=carried, reasoning=reasoning
+    )
 
 
 class Shelf:

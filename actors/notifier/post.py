@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import httpx
 
-from actors.notifier.address import is_private, problem
+from actors.public_address import is_private, problem
 
 TIMEOUT_SECONDS = 10.0
 """For all of it: name, connection, answer."""

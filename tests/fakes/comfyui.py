@@ -382,6 +382,11 @@ class FakeComfyui(FakeServer):
             where = "output" if kind == "SaveImage" else "temp"
             prefix = inputs.get("filename_prefix", "ComfyUI_temp")
             return {"images": [self._save(where, prefix, "png", picture(width, height)) for _ in range(count)]}
+        if kind == "SaveImageWebsocket":  # Its pictures come as frames, like previews, and nothing is in the history.
+            width, height, count = self._sizes(graph, key)
+            for _ in range(count):
+                await self._show(entry.asked.client_id, struct.pack(">II", 1, 2) + picture(width, height))
+            return {}
         if kind == "SaveVideo":
             return {"images": [self._save("output", inputs["filename_prefix"], "mp4", MP4)], "animated": [True]}
         return {"text": [inputs["source"]]} if kind == "PreviewAny" else {}

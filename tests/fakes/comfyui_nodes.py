@@ -145,6 +145,7 @@ def object_info() -> dict[str, Any]:
         ),
         "SaveImage": node({"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}]}, output_node=True),
         "PreviewImage": node({"images": ["IMAGE"]}, output_node=True),
+        "SaveImageWebsocket": node({"images": ["IMAGE"]}, output_node=True),
         "PreviewAny": node({"source": ["*"]}, output_node=True),
     }  # fmt: skip
 

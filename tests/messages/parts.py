@@ -88,6 +88,7 @@ CHECKS = AnswerChecks(
 )  # fmt: skip
 RESULT = Result(
     text="A haiku.", ref=OBJECT, finish_reason="stop", tool_calls=(msgspec.Raw(b'{"id":"call-1"}'),),
+    reasoning="Five, seven, five.", refusal="Not that one.", carried=(msgspec.Raw(b'{"type":"thinking"}'),),
     artifacts=(ARTIFACT,), embeddings=((0.5, -0.25),),
     checks=(Check(name="whole", verdict="soft_fail", message="cut at 64 tokens", score=2.5),),
 )  # fmt: skip

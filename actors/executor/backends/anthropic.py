@@ -14,6 +14,7 @@ from actors.executor.backends.anthropic_request import VERSION, request_body, ta
 from actors.executor.backends.completion import count
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object, complaint_of
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.openai_stream import items
 from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals
@@ -111,8 +112,8 @@ async def recognise(wire: Wire) -> str | None:
 
 def _is_refusal(body: str) -> bool:
     try:
-        fields = as_object(msgspec.json.decode(body)) or {}
-    except msgspec.DecodeError:
+        fields = as_object(value_of(body)) or {}
+    except NotJson:
         return False
     return fields.get("type") == "error" and bool(complaint_of(body).words)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
-from actors.executor.backends.errors import as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, ErrorKind, FinishReason
-from actors.executor.backends.usage import Tally
+from actors.executor.backends.errors import complaint_in, failure
+from actors.executor.backends.fold import Fold, list_in, named, object_in, text_in
+from actors.executor.backends.port import Answer, FinishReason
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
@@ -20,136 +20,136 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+_THOUGHTS: Final = frozenset({"thinking", "redacted_thinking"})
+"""Blocks that must be sent back unchanged before the tool's answer."""
 
 
-class MessageFold:
+class MessageFold(Fold[str]):
     """One answer in the making. Raises BackendError with all that had come before."""
 
     def __init__(self, model: str, *, secrets: tuple[str, ...] = ()) -> None:
-        self._model = model
-        self._secrets = secrets
-        self._texts: list[str] = []
-        self._tools: dict[int, dict[str, Any]] = {}
-        self._tally = Tally()
+        super().__init__(model, "", secrets=secrets)
+        self._blocks: dict[int, dict[str, Any]] = {}
         self._stop: str | None = None
-        self.done = False
-        """The stream said that it is complete."""
+        self._ended = False  # It said so itself.
 
-    def take(self, event: bytes) -> str:
+    @property
+    def settled(self) -> bool:
+        """It has told its stop reason."""
+        return self._stop is not None or self._ended
+
+    def stopped(self) -> bool:
+        """Whether it ended by itself and calls no tools."""
+        return _FINISH.get(self._stop or "", "stop") == "stop"
+
+    def event(self, fields: dict[str, Any], data: bytes) -> str:
         """The text that one event adds, or a whole message that did not stream. Unknown events add nothing."""
-        try:
-            fields = as_object(msgspec.json.decode(event))
-        except msgspec.DecodeError as error:
-            raise self._broken(f"the answer is no JSON: {error}", event) from None
-        kind: Any = fields.get("type") if fields is not None else None
-        if fields is None or not isinstance(kind, str):
-            raise self._broken("an event of the answer has no type", event)
-        complaint = complaint_in(fields) if kind == "error" else None
+        kind: Any = fields.get("type")
+        complaint = complaint_in(fields) if kind == "error" or "type" not in fields else None
         if complaint is not None:
-            body = event.decode("utf-8", "replace")
+            body = data.decode("utf-8", "replace")
             raise self.annotate(failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint))
-        try:
-            return self._event(kind, fields)
-        except TypeError:
-            raise self._broken(f"a {kind!r} lacks what it must hold", event) from None
+        if not isinstance(kind, str):
+            raise TypeError("it has no type")
+        return self._event(kind, fields)
 
-    def answer(self) -> Answer:
+    def told(self) -> Answer:
         """The whole answer, once the stream has ended."""
-        if not self.done and self._stop is None:
-            raise self._error("cut_stream", "the answer broke off: neither a stop reason nor message_stop came")
+        if not self.settled:
+            raise self.error("cut_stream", "the answer broke off: neither a stop reason nor message_stop came")
+        blocks = [self._blocks[index] for index in sorted(self._blocks)]
         return Answer(
-            text="".join(self._texts),
+            text=self._texts.text,
             finish_reason=_FINISH.get(self._stop or "", ""),
             model=self._model,
             usage=self._tally.usage,
-            tool_calls=tuple(_call(self._tools[index]) for index in sorted(self._tools)),
+            tool_calls=tuple(_call(block) for block in blocks if block.get("type") == "tool_use"),
+            reasoning=self._texts.reasoning,
+            carried=tuple(_carried(block) for block in blocks if block.get("type") in _THOUGHTS),
+            remarks=tuple(self._remarks),
         )
-
-    def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the text and the usage that had come before it."""
-        error.partial = "".join(self._texts)
-        error.usage = self._tally.told
-        return error
 
     def _event(self, kind: str, fields: Mapping[str, Any]) -> str:
         """Raises TypeError when the event is not what its type promises."""
-        self._tally.hear(fields)
         if kind == "message_start":
-            self._start(_object(fields.get("message")))
+            self._start(object_in(fields.get("message"), "message"))
         elif kind == "content_block_start":
-            return self._block(_index(fields), _object(fields.get("content_block")))
+            return self._block(_index(fields), object_in(fields.get("content_block"), "content_block"))
         elif kind == "content_block_delta":
-            return self._delta(_index(fields), _object(fields.get("delta")))
+            return self._delta(_index(fields), object_in(fields.get("delta"), "delta"))
         elif kind == "message_delta":
-            stop: Any = _object(fields.get("delta")).get("stop_reason")
+            stop: Any = object_in(fields.get("delta"), "delta").get("stop_reason")
             self._stop = stop if isinstance(stop, str) else self._stop
         elif kind == "message_stop":
-            self.done = True
+            self.done = self._ended = True
         elif kind == "message":
             return self._whole(fields)
         return ""
 
     def _whole(self, message: Mapping[str, Any]) -> str:
-        blocks: Any = message.get("content")
-        if not isinstance(blocks, list):
-            raise TypeError
+        blocks = list_in(message.get("content"), "content")
         self._start(message)
         self._stop = str(message.get("stop_reason") or "")
-        return "".join(self._block(index, _object(one)) for index, one in enumerate(cast("list[Any]", blocks)))
+        if self._blocks:  # It streamed before.
+            return ""
+        return "".join(self._block(index, object_in(one, "a block")) for index, one in enumerate(blocks))
 
     def _start(self, message: Mapping[str, Any]) -> None:
-        if isinstance(message.get("model"), str) and message["model"]:
-            self._model = message["model"]
+        self._model = named(message, "model", self._model)
 
     def _block(self, index: int, block: Mapping[str, Any]) -> str:
-        kind = block.get("type")
-        if kind == "tool_use":
-            whole: Any = block.get("input")
-            self._tools[index] = {"id": block.get("id"), "name": block.get("name"), "input": whole, "pieces": []}
-        return self._add(block.get("text") or "") if kind == "text" else ""
+        kind = named(block, "type", "")
+        text = text_in(block.get("text"), "text") if kind == "text" else ""
+        self._blocks[index] = {**block, "type": kind, "pieces": [], "signatures": []}
+        if kind == "thinking":
+            self._think(index, block.get("thinking"))
+        return self._texts.add(text)
 
     def _delta(self, index: int, delta: Mapping[str, Any]) -> str:
         kind = delta.get("type")
-        if kind == "input_json_delta" and index in self._tools:
-            piece: Any = delta.get("partial_json")
-            if not isinstance(piece, str):
-                raise TypeError
-            self._tools[index]["pieces"].append(piece)
-        return self._add(delta.get("text")) if kind == "text_delta" else ""
+        block = self._blocks.setdefault(index, {"type": "", "pieces": [], "signatures": []})
+        if kind == "input_json_delta":
+            if not isinstance(delta.get("partial_json"), str):
+                raise TypeError("partial_json is no text")
+            block["pieces"].append(delta["partial_json"])
+        elif kind == "thinking_delta":
+            self._think(index, delta.get("thinking"))
+        elif kind == "signature_delta":
+            block["signatures"].append(text_in(delta.get("signature"), "signature"))
+        elif kind == "text_delta":
+            if not isinstance(delta.get("text"), str):
+                raise TypeError("text is no text")
+            return self._texts.add(delta["text"])
+        return ""
 
-    def _add(self, text: object) -> str:
-        if not isinstance(text, str):
-            raise TypeError
-        self._texts.append(text)
-        return text
-
-    def _broken(self, message: str, event: bytes) -> BackendError:
-        body = redact(event.decode("utf-8", "replace"), self._secrets)
-        return self._error("invalid_structure", message, body)
-
-    def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
-        return self.annotate(BackendError(kind, message, status=200, body=body))
+    def _think(self, index: int, said: object) -> None:
+        piece = text_in(said, "thinking")
+        self._blocks[index]["pieces"].append(piece)
+        self._texts.think(piece)
 
 
-def _call(tool: Mapping[str, Any]) -> dict[str, Any]:
+def _call(block: Mapping[str, Any]) -> dict[str, Any]:
     """A tool use in OpenAI form; its input came in pieces, or whole."""
-    arguments = "".join(tool["pieces"]) or msgspec.json.encode(tool["input"] or {}).decode()
+    arguments = "".join(block["pieces"]) or msgspec.json.encode(block.get("input") or {}).decode()
     return {
-        "id": str(tool["id"] or ""),
+        "id": str(block.get("id") or ""),
         "type": "function",
-        "function": {"name": str(tool["name"] or ""), "arguments": arguments},
+        "function": {"name": str(block.get("name") or ""), "arguments": arguments},
     }
 
 
-def _object(value: object) -> dict[str, Any]:
-    fields = as_object(value)
-    if fields is None:
-        raise TypeError
-    return fields
+def _carried(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block of thoughts as it would have come whole."""
+    found = {name: value for name, value in block.items() if name not in {"pieces", "signatures"}}
+    if found["type"] == "thinking":
+        found["thinking"] = "".join(block["pieces"])
+        if block["signatures"]:
+            found["signature"] = "".join(block["signatures"])
+    return found
 
 
 def _index(fields: Mapping[str, Any]) -> int:
     index: Any = fields.get("index")
     if not isinstance(index, int):
-        raise TypeError
+        raise TypeError("its index is none")
     return index

@@ -10,6 +10,7 @@ import msgspec
 
 from actors.executor.backends.anthropic_schema import strict_schema
 from actors.executor.backends.errors import as_object
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError, Call
 
 VERSION: Final = "2026-10-21"
@@ -154,8 +155,8 @@ def _use(call: Mapping[str, Any]) -> dict[str, Any]:
     function = as_object(call.get("function")) or {}
     arguments: Any = function.get("arguments") or "{}"
     try:
-        decoded: Any = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    except msgspec.DecodeError:
+        decoded: Any = value_of(arguments) if isinstance(arguments, str) else arguments
+    except NotJson:
         raise BackendError("bad_request", "messages: the arguments of a tool call are no JSON") from None
     if as_object(decoded) is None:
         raise BackendError("bad_request", "messages: the arguments of a tool call are no JSON object")

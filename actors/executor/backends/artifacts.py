@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Final, TypeVar
 
 from actors.executor.backends.files import File
-from actors.executor.backends.port import Artifact
+from actors.executor.backends.port import Artifact, BackendError, Remark
 from actors.executor.backends.sniff import ENDINGS, media_type_of, size_of
 
 _HEAD: Final = 65_536
 _NAME_LETTERS: Final = 128
+_File = TypeVar("_File")
 
 
 def file_name(said: str) -> str:
@@ -58,3 +59,23 @@ def handed(made: Iterable[Artifact]) -> Generator[Generator[Artifact, None, None
     finally:
         for artifact in left:
             artifact.file.close()
+
+
+async def kept(
+    files: Iterable[_File], fetch: Callable[[_File], Awaitable[Artifact]], made: list[Artifact], nothing: str
+) -> tuple[Remark, ...]:
+    """Fetch each file into `made`; what is told of those that can't be had, if there are others.
+
+    Raises the last BackendError when there is none, or an `empty` one that says `nothing` where there was nothing to fetch.
+    """
+    failed: BackendError | None = None
+    remarks: list[Remark] = []
+    for file in files:
+        try:
+            made.append(await fetch(file))
+        except BackendError as error:
+            failed = error
+            remarks.append(Remark("count", f"a file was left out: {error.message}"))
+    if not made:
+        raise failed or BackendError("empty", nothing, status=200)
+    return tuple(remarks)

@@ -11,12 +11,14 @@ from typing import Any, Final
 import msgspec
 
 from actors.executor.backends.address import http_address
+from actors.executor.backends.artifacts import artifact_of
 from actors.executor.backends.comfyui_files import gpu_seconds, outputs_of, texts_of
 from actors.executor.backends.comfyui_offers import choice, device_of, mb, offer_of, with_files
 from actors.executor.backends.comfyui_prompt import Prompt, queue_remaining
 from actors.executor.backends.comfyui_transfer import artifact, upload
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
+from actors.executor.backends.files import File
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.parting import Parting
 from actors.executor.backends.port import (
@@ -26,6 +28,7 @@ from actors.executor.backends.port import (
     Chunk,
     Item,
     Offer,
+    Remark,
     Step,
     Usage,
     Vitals,
@@ -37,6 +40,7 @@ from actors.executor.recipes.fitting import Fitted, fit
 from actors.executor.recipes.nodes import classes_of
 from actors.executor.recipes.recipe import Literals, Recipe
 
+_BROKEN: Final = frozenset({"connection_error", "cut_stream", "timeout"})
 LOOK_SECONDS: Final = 15.0
 """A call that no recipe suits has the server looked at again, at most so often."""
 
@@ -113,10 +117,23 @@ class ComfyBackend:
             self._loaded = (call.model,) if "model" in task.values else None
         entry = prompt.entry or {}
         outputs, texts = outputs_of(entry), texts_of(entry)
-        if not outputs and not texts:
+        sent = () if outputs else prompt.progress.pictures
+        if not outputs and not texts and not sent:
             raise BackendError("empty", f"{self._wire.name}: the prompt ended well and made no file", status=200)
+        for number, data in enumerate(sent, 1):
+            yield artifact_of(File(data), f"image-{number}")
+        failed: list[BackendError] = []
         for output in outputs:
-            yield await artifact(self._wire, output, task.values)
+            try:
+                file = await artifact(self._wire, output, task.values)
+            except BackendError as error:
+                if error.kind in _BROKEN:  # Asked again, the server has them still.
+                    raise
+                failed.append(error)
+                continue
+            yield file
+        if failed and len(failed) == len(outputs):
+            raise failed[-1]
         text = "\n".join(texts)
         if text:
             yield Chunk(text=text)
@@ -126,6 +143,7 @@ class ComfyBackend:
             model=call.model,
             usage=Usage(gpu_seconds=gpu_seconds(entry)),
             seed=task.seed,
+            remarks=tuple(Remark("count", f"a file was left out: {error.message}") for error in failed),
         )
 
     async def health(self) -> Vitals:

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from actors.executor.backends.errors import as_object, redact, shorten
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError, ErrorKind
 
 _MESSAGE: Final = 300
@@ -30,8 +31,8 @@ def refused(error: BackendError) -> BackendError:
         return error
     types = set(_TYPE.findall(error.body))
     try:
-        answer = as_object(msgspec.json.decode(error.body))
-    except msgspec.DecodeError:
+        answer = as_object(value_of(error.body))
+    except NotJson:
         answer = None  # It was cut: the types in what is left must do.
     found = list(faults(answer.get("node_errors"))) if answer is not None else []
     said = as_object((answer or {}).get("error")) or {}

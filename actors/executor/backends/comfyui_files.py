@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
@@ -17,6 +18,7 @@ from actors.executor.backends.sniff import media_type_of, size_of
 _HEADER_BYTES: Final = 256 * 1024
 """A JPEG may hold so much (a thumbnail, a colour profile) before it says its size."""
 _VAGUE: Final = frozenset({"", "application/octet-stream", "text/plain"})
+_PATH: Final = re.compile(r"(?:\S.*/)?(?P<type>output|temp|input)/(?P<folder>(?:[^/\n]+/)*)(?P<name>[^/\n]+\.\w{2,5})")
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -38,17 +40,33 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def outputs_of(entry: Mapping[str, Any]) -> tuple[Output, ...]:
-    """The files of an entry of the history, each once, in its order; those that are kept, or else the temporary ones."""
+    """The files of an entry of the history that were made, each once, in its order; those that are kept, or else the temporary
+    ones. Nodes show the job's own inputs too: these are no files that were made.
+    """
     found: dict[Output, None] = {}
     for node in (as_object(entry.get("outputs")) or {}).values():
-        for several in (as_object(node) or {}).values():
+        for name, several in (as_object(node) or {}).items():
+            if name == "text":
+                continue
             for item in cast("list[Any]", several) if isinstance(several, list) else []:
-                file = as_object(item) or {}
-                if isinstance(file.get("filename"), str) and file["filename"]:
-                    kind = str(file.get("type") or "output")
-                    found[Output(file["filename"], str(file.get("subfolder") or ""), kind)] = None
+                output = _by_path(item) if isinstance(item, str) else _by_name(as_object(item) or {})
+                if output is not None and output.type != "input":
+                    found[output] = None
     kept = tuple(output for output in found if output.type != "temp")
     return kept or tuple(found)
+
+
+def _by_name(file: Mapping[str, Any]) -> Output | None:
+    name: Any = file.get("filename")
+    if not isinstance(name, str) or not name:
+        return None
+    return Output(name, str(file.get("subfolder") or ""), str(file.get("type") or "output"))
+
+
+def _by_path(path: str) -> Output | None:
+    """A file that a node names by its path alone, on the server's disk or below it: `output/video/v_00001.mp4`."""
+    found = _PATH.fullmatch(path.replace("\\", "/"))
+    return None if found is None else Output(found["name"], found["folder"].strip("/"), found["type"])
 
 
 def texts_of(entry: Mapping[str, Any]) -> tuple[str, ...]:

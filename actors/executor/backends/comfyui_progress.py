@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-import msgspec
-
 from actors.executor.backends.comfyui_errors import interrupted, run_failed
 from actors.executor.backends.errors import as_object
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError, Stage, Step
 
 PREVIEW_BYTES: Final = 512 * 1024
 """A larger preview is passed over."""
+MOST_PICTURES: Final = 64
+"""So many pictures of one prompt are taken from its websocket."""
+_SENDS: Final = "websocket"
+"""In the class of nodes that send their pictures as frames: `SaveImageWebsocket`, `ETN_SendImageWebSocket`."""
 _PREVIEW, _PREVIEW_WITH_METADATA = 1, 4
 _IMAGES: Final = {1: b"\xff\xd8", 2: b"\x89PNG"}
 
@@ -45,6 +48,8 @@ class Progress:
         """Its history is written."""
         self.failure: BackendError | None = None
         """How it failed; None: it did not, so far."""
+        self.pictures: list[bytes] = []
+        """What nodes sent over the websocket in place of a file."""
         self.queue_remaining = 0
         """Prompts that the server has, running or waiting, as it said last."""
 
@@ -56,8 +61,8 @@ class Progress:
     def take(self, text: str) -> bool:
         """Read a text frame; whether it changed anything that `step` shows."""
         try:
-            message = as_object(msgspec.json.decode(text))
-        except msgspec.DecodeError:
+            message = as_object(value_of(text))
+        except NotJson:
             return False  # Custom nodes send what they like; the end is told by history in any case.
         data = as_object((message or {}).get("data"))
         if message is None or data is None:
@@ -82,11 +87,15 @@ class Progress:
             image = frame[8:]
         elif kind == _PREVIEW_WITH_METADATA and word <= len(frame):
             try:
-                about = as_object(msgspec.json.decode(frame[8 : 8 + word]))
-            except msgspec.DecodeError:
+                about = as_object(value_of(frame[8 : 8 + word]))
+            except NotJson:
                 return b""
             image = frame[8 + word :] if about is not None and about.get("prompt_id") == self._id else b""
         right = any(image.startswith(mark) for mark in _IMAGES.values())
+        if right and _SENDS in self._about(self._node)[0].lower():
+            if len(self.pictures) < MOST_PICTURES:
+                self.pictures.append(image)
+            return b""
         return image if right and len(image) <= PREVIEW_BYTES else b""
 
     def _take(self, kind: str, data: Mapping[str, Any]) -> None:

@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from actors.executor.backends.comfyui_files import Output, media_type, picture_size
 from actors.executor.backends.errors import as_object
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import Artifact, BackendError, Input
 from actors.executor.backends.sniff import ENDINGS
 from actors.executor.backends.wire import Wire
@@ -28,8 +27,8 @@ async def upload(wire: Wire, file: Input) -> str:
     async with wire.exchange("POST", "upload/image", files=files, fields=fields) as reply:
         data = await reply.read_all()
     try:
-        answer = as_object(msgspec.json.decode(data)) or {}
-    except msgspec.DecodeError:
+        answer = as_object(value_of(data)) or {}
+    except NotJson:
         answer = {}
     if not isinstance(answer.get("name"), str):
         raise BackendError("invalid_structure", f"{wire.name}/upload/image: no name in the answer", status=200)

@@ -1,15 +1,12 @@
 """Folds an OpenAI-style answer together, event by event, tolerating what real servers do. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-import msgspec
-
-from actors.executor.backends.errors import as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, ErrorKind, FinishReason
-from actors.executor.backends.usage import Tally
-
-DONE: Final = b"[DONE]"
+from actors.executor.backends.errors import as_object, complaint_in, failure
+from actors.executor.backends.fold import Fold, list_in, named, object_in, texts_of
+from actors.executor.backends.port import Answer, FinishReason
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "stop": "stop",
@@ -19,145 +16,126 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 _BROKEN_OFF: Final = frozenset({"abort", "error", "insufficient_system_resource"})
+_THOUGHTS: Final = frozenset({"thinking", "reasoning", "redacted_thinking"})
+"""Parts of a content that are none of the answer's text (Mistral)."""
+_CARRIED: Final = re.compile(
+    r"signature|extra_content|encrypted|opaque|reasoning_details|thinking_blocks|provider_specific"
+)
+"""Fields of a message that must be sent back as they came."""
 
 
-class Completion:
+class Completion(Fold[str]):
     """One answer in the making. Raises BackendError with all that had come before."""
 
     def __init__(self, model: str, *, secrets: tuple[str, ...] = ()) -> None:
-        self._model = model
-        self._secrets = secrets
-        self._texts: list[str] = []
-        self._tools: dict[int, dict[str, Any]] = {}
+        super().__init__(model, "", secrets=secrets)
         self._finish: str | None = None
-        self._tally = Tally()
         self._chose = False  # Saw any choice.
-        self._refused = False
-        self.done = False
-        """The stream said that it is complete."""
+        self._refusal: list[str] = []
+        self._streamed = False  # It came in pieces.
 
-    def take(self, event: bytes) -> str:
-        """The text that one event adds; may be empty. What follows [DONE] is ignored."""
-        if self.done or event.strip() == DONE:
-            self.done = True
-            return ""
-        try:
-            decoded: Any = msgspec.json.decode(event)
-        except msgspec.DecodeError as error:
-            raise self._broken(f"the answer is no JSON: {error}", event) from None
-        fields = as_object(decoded)
-        if fields is None:
-            raise self._broken("an event of the answer is no JSON object", event)
+    @property
+    def settled(self) -> bool:
+        """It has told its finish reason, and a good one."""
+        return self._finish is not None and self._finish not in _BROKEN_OFF
+
+    def stopped(self) -> bool:
+        """Whether it ended by itself and calls no tools."""
+        return not self._tools and _FINISH.get(self._finish or "", "stop") == "stop"
+
+    def event(self, fields: dict[str, Any], data: bytes) -> str:
+        """The text that one event adds; may be empty."""
         complaint = complaint_in(fields)
         if complaint is not None:
-            body = event.decode("utf-8", "replace")
+            body = data.decode("utf-8", "replace")
             error = failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
             raise self.annotate(error)
-        self._tally.hear(fields)
-        if isinstance(fields.get("model"), str) and fields["model"]:
-            self._model = fields["model"]
-        text = self._choices(fields, event)
-        if text:
-            self._texts.append(text)
-        return text
-
-    def answer(self) -> Answer:
-        """The whole answer, once the stream has ended."""
-        if not self.done and self._finish is None:
-            raise self._error("cut_stream", "the answer broke off: neither a finish reason nor [DONE] came")
-        if not self._chose:
-            raise self._error("invalid_structure", "the answer holds no choices")
-        if self._finish in _BROKEN_OFF:
-            raise self._error("cut_stream", f"the server gave the answer up (finish reason {self._finish!r})")
-        text = "".join(self._texts)
-        finish = _FINISH.get(self._finish or "", "")
-        return Answer(
-            text=text,
-            finish_reason="content_filter" if self._refused and not text and finish == "stop" else finish,
-            model=self._model,
-            usage=self._tally.usage,
-            tool_calls=tuple(self._tools[index] for index in sorted(self._tools)),
-        )
-
-    def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the text and the usage that had come before it."""
-        error.partial = "".join(self._texts)
-        error.usage = self._tally.told
-        return error
-
-    def _choices(self, fields: Mapping[str, Any], event: bytes) -> str:
+        self._model = named(fields, "model", self._model)
         choices: Any = fields.get("choices")
         if choices is None:
             return ""
-        if not isinstance(choices, list):
-            raise self._broken("choices is no list", event)
         text = ""
-        for item in cast("list[Any]", choices):
-            choice = as_object(item)
-            if choice is None:
-                raise self._broken("a choice is no object", event)
-            if choice.get("index") not in (0, None):  # It may be of any type.
-                continue  # We ask for one.
-            self._chose = True
-            finish: Any = choice.get("finish_reason")
-            if isinstance(finish, str) and finish:
-                self._finish = finish
-            for name in ("delta", "message"):
-                part: Any = choice.get(name)
-                if part is None:
-                    continue
-                delta = as_object(part)
-                if delta is None:
-                    raise self._broken(f"{name} is no object", event)
-                text += self._content(delta.get("content"), event)
-                self._refused = self._refused or bool(delta.get("refusal"))
-                self._calls(delta.get("tool_calls"), event)
+        for item in list_in(choices, "choices"):
+            choice = object_in(item, "a choice")
+            if choice.get("index") in (0, None):  # We ask for one. It may be of any type.
+                text += self._choice(choice)
         return text
 
-    def _content(self, content: object, event: bytes) -> str:
-        if content is None:
-            return ""
-        if isinstance(content, str):
-            return content
-        if not isinstance(content, list):
-            raise self._broken("content is neither text nor a list of parts", event)
-        texts = [(as_object(part) or {}).get("text") for part in cast("list[Any]", content)]
-        return "".join(text for text in texts if isinstance(text, str))
+    def told(self) -> Answer:
+        """The whole answer, once the stream has ended."""
+        if not self.done and self._finish is None:
+            raise self.error("cut_stream", "the answer broke off: neither a finish reason nor [DONE] came")
+        if not self._chose:
+            raise self.error("invalid_structure", "the answer holds no choices")
+        if self._finish in _BROKEN_OFF:
+            raise self.error("cut_stream", f"the server gave the answer up (finish reason {self._finish!r})")
+        text, refusal = self._texts.text, "".join(self._refusal)
+        finish = _FINISH.get(self._finish or "", "")
+        return Answer(
+            text=text,
+            finish_reason="content_filter" if refusal and not text and finish == "stop" else finish,
+            model=self._model,
+            usage=self._tally.usage,
+            tool_calls=self._tools.told(),
+            reasoning=self._texts.reasoning,
+            refusal=refusal,
+            carried=tuple(self._carried),
+            remarks=tuple(self._remarks),
+        )
 
-    def _calls(self, fragments: object, event: bytes) -> None:
-        """Add the fragments of tool calls: the id and the name come first, the arguments in pieces."""
-        if fragments is None:
-            return
-        if not isinstance(fragments, list):
-            raise self._broken("tool_calls is no list", event)
-        for position, item in enumerate(cast("list[Any]", fragments)):
-            fragment = as_object(item)
-            if fragment is None:
-                raise self._broken("a tool call is no object", event)
-            index: Any = fragment.get("index")
-            if not isinstance(index, int):
-                index = position
-            call = self._tools.setdefault(
-                index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-            )
-            if isinstance(fragment.get("id"), str):
-                call["id"] = call["id"] or fragment["id"]
-            function = as_object(fragment.get("function")) or {}
-            target = call["function"]
-            if isinstance(function.get("name"), str):
-                target["name"] = target["name"] or function["name"]
-            arguments: Any = function.get("arguments")
-            if arguments is not None:
-                target["arguments"] += (
-                    arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-                )
+    def _choice(self, choice: Mapping[str, Any]) -> str:
+        self._chose = True
+        finish: Any = choice.get("finish_reason")
+        if isinstance(finish, str) and finish:
+            self._finish = finish
+        delta, message = choice.get("delta"), choice.get("message")
+        text = ""
+        if delta:
+            self._streamed = True
+            text = self._message(object_in(delta, "delta"))
+        return text + self._message(object_in(message, "message"), again=self._streamed) if message else text
 
-    def _broken(self, message: str, event: bytes) -> BackendError:
-        body = redact(event.decode("utf-8", "replace"), self._secrets)
-        return self._error("invalid_structure", message, body)
+    def _message(self, said: Mapping[str, Any], *, again: bool = False) -> str:
+        """The text that a part of the answer, or all of it, adds. What is told `again` as a whole, after it came in pieces, adds
+        what the pieces lacked.
+        """
+        content, thought = _plain(said.get("content")), _thoughts(said)
+        if again:
+            before, said_before = self._texts.text, self._texts.reasoning
+            content = content.removeprefix(before) if content.startswith(before) else ""
+            thought = "" if said_before else thought
+        self._texts.think(thought)
+        refusal: Any = said.get("refusal")
+        if isinstance(refusal, str) and refusal != "".join(self._refusal):
+            self._refusal.append(refusal)
+        if said.get("tool_calls") is not None:
+            self._tools.take(said["tool_calls"])
+        self._tools.take_legacy(said.get("function_call"))
+        for name, value in said.items():
+            if _CARRIED.search(name) and value and {name: value} not in self._carried:
+                self._carried.append({name: value})
+        return self._texts.add(content)
 
-    def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
-        return self.annotate(BackendError(kind, message, status=200, body=body))
+
+def _plain(content: object) -> str:
+    """The text of a content, a string or a list of parts. Raises TypeError."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise TypeError("content is neither text nor a list of parts")
+    parts = [as_object(part) or {} for part in cast("list[Any]", content)]
+    return "".join(texts_of([part]) for part in parts if named(part, "type", "") not in _THOUGHTS)
+
+
+def _thoughts(said: Mapping[str, Any]) -> str:
+    """What the model thought, under the first of the names that servers give it: the same text may stand under several."""
+    for name in ("reasoning_content", "reasoning", "reasoning_text", "thinking"):
+        value: Any = said.get(name)
+        if isinstance(value, str) and value:
+            return value
+    content: Any = said.get("content")
+    parts = [as_object(part) or {} for part in cast("list[Any]", content)] if isinstance(content, list) else []
+    return "".join(texts_of(part.get("thinking") or [part]) for part in parts if named(part, "type", "") in _THOUGHTS)
 
 
 def count(value: object) -> int | None:

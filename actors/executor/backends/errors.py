@@ -130,7 +130,7 @@ def complaint_of(body: str) -> Complaint:
     """What an error body says, whatever its form; plain text is its own message."""
     try:
         decoded: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (ValueError, RecursionError):
         return Complaint(message=body.strip())
     event = as_object(_only(decoded))
     if event is None:

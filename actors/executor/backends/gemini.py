@@ -16,10 +16,11 @@ from actors.executor.backends.errors import as_object
 from actors.executor.backends.gemini_answer import GenerateFold
 from actors.executor.backends.gemini_request import generate_body
 from actors.executor.backends.gemini_video import run_video
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.openai_stream import items
 from actors.executor.backends.parting import Parting
-from actors.executor.backends.port import Answer, BackendError, Call, Item, Offer, Usage, Vitals
+from actors.executor.backends.port import Answer, BackendError, Call, Item, Offer, Remark, Usage, Vitals
 from actors.executor.backends.usage import added
 from actors.executor.backends.wire import Wire
 
@@ -103,8 +104,9 @@ class GeminiBackend:
         texts: list[str] = []
         usage: Usage | None = None
         last: Answer | None = None
+        remarks: dict[Remark, None] = {}
         path = f"{self._path(call.model)}:generateContent"
-        for _ in range(wanted):
+        for number in range(wanted):
             fold = GenerateFold(call.model, images=True, secrets=self._wire.secrets)
             try:
                 async with (
@@ -119,14 +121,21 @@ class GeminiBackend:
                 for artifact in fold.artifacts():
                     yield artifact
             except BackendError as error:
-                if last is not None:  # The pictures before it are paid for.
-                    error.usage = usage if error.refused and error.usage is None else added(usage, error.usage)
-                raise
+                if last is None:
+                    raise
+                # The pictures before it are paid for, and kept.
+                usage = usage if error.refused and error.usage is None else added(usage, error.usage)
+                left = wanted - number
+                remarks[Remark("count", f"the last {left} of {wanted} pictures could not be made: {error.message}")] = (
+                    None
+                )
+                break
             if last is not None:
                 texts.append(last.text)
                 usage = added(usage, last.usage)
+                remarks |= dict.fromkeys(last.remarks)
         if last is not None:
-            yield msgspec.structs.replace(last, text="".join(texts), usage=usage or Usage())
+            yield msgspec.structs.replace(last, text="".join(texts), usage=usage or Usage(), remarks=tuple(remarks))
 
     def _path(self, model: str) -> str:
         return f"{self._version}/{quote(model if '/' in model else f'models/{model}')}"
@@ -167,8 +176,8 @@ async def recognise(wire: Wire) -> str | None:
 def _is_refusal(body: str) -> bool:
     """Whether it is an error with one of Google's status names."""
     try:
-        error = as_object((as_object(msgspec.json.decode(body)) or {}).get("error")) or {}
-    except msgspec.DecodeError:
+        error = as_object((as_object(value_of(body)) or {}).get("error")) or {}
+    except NotJson:
         return False
     return isinstance(error.get("code"), int) and str(error.get("status") or "").isupper()
 

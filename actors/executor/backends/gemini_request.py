@@ -9,9 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-import msgspec
-
 from actors.executor.backends.errors import as_object
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError, Call, Input
 
 _NAME: Final = re.compile(r"(?:models/)?gemini-(?P<major>\d+)(?:\.(?P<minor>\d+))?(?:-.*)?")
@@ -212,8 +211,8 @@ def _calls(calls: Iterable[Mapping[str, Any]], names: dict[str, str], *, signed:
         function = as_object(call.get("function")) or {}
         arguments: Any = function.get("arguments") or "{}"
         try:
-            decoded: Any = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-        except msgspec.DecodeError:
+            decoded: Any = value_of(arguments) if isinstance(arguments, str) else arguments
+        except NotJson:
             raise BackendError("bad_request", "messages: the arguments of a tool call are no JSON") from None
         name, key = str(function.get("name") or ""), str(call.get("id") or "")
         names[key] = name
@@ -233,8 +232,8 @@ def _response(message: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
     key = str(message.get("tool_call_id") or "")
     text = "\n".join(part["text"] for part in _parts(message.get("content")) if "text" in part)
     try:
-        result = as_object(msgspec.json.decode(text))
-    except msgspec.DecodeError:
+        result = as_object(value_of(text))
+    except NotJson:
         result = None
     name = names.get(key) or str(message.get("name") or "tool")
     response = {"name": name, "response": {"result": text} if result is None else result}

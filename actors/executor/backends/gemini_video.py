@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from actors.executor.backends.artifacts import collected, handed, kept
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.files import File
 from actors.executor.backends.gemini_interaction import WORKING, Video, interaction_body, usage_of, videos_of
 from actors.executor.backends.parting import Parting
 from actors.executor.backends.patience import patiently
+from actors.executor.backends.pictures import decoded
 from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Item, Step
 from actors.executor.backends.sniff import ENDINGS
 from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
@@ -21,7 +21,6 @@ from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
 _HEADERS: Final = {"api-revision": "2026-05-20"}
 """Since then what a model makes stands in `steps`."""
 _BRIEF: Final = {"include_input": "false"}
-_DECODED: Final = 1024 * 1024  # Characters of base64 at a time; a multiple of 4.
 
 
 async def run_video(
@@ -50,16 +49,25 @@ async def run_video(
     finally:
         if not ended:
             await parting.say(lambda: cancel(begun))
-    for number, video in enumerate(videos_of(fields, secrets=wire.secrets), 1):
+    videos = videos_of(fields, secrets=wire.secrets)
+
+    async def fetch(numbered: tuple[int, Video]) -> Artifact:
+        number, video = numbered
+        file, media_type = await patiently(lambda: _file(wire, video), poll_seconds)
+        return Artifact(name=f"video{number}{ENDINGS.get(media_type, '')}", media_type=media_type, file=file)
+
+    with collected() as files:
         try:
-            file, media_type = await patiently(lambda video=video: _file(wire, video), poll_seconds)
+            remarks = await kept(enumerate(videos, 1), fetch, files, "no video was made")
         except BackendError as error:
             error.usage = usage_of(fields)
             raise
-        yield Artifact(name=f"video{number}{ENDINGS.get(media_type, '')}", media_type=media_type, file=file)
+    with handed(files) as made:
+        for artifact in made:
+            yield artifact
     model = str(fields.get("model") or call.model).removeprefix("models/")
     finish = "length" if fields.get("status") == "incomplete" else "stop"
-    yield Answer(text="", finish_reason=finish, model=model, usage=usage_of(fields))
+    yield Answer(text="", finish_reason=finish, model=model, usage=usage_of(fields), remarks=remarks)
 
 
 def _path(place: str, fields: Mapping[str, Any]) -> str:
@@ -107,19 +115,11 @@ def _interaction(wire: Wire, answered: object) -> dict[str, Any]:
 async def _file(wire: Wire, video: Video) -> tuple[File, str]:
     """A video and its media type. The key goes along to the backend's own host alone."""
     if video.data:
-        return _decoded(wire, video.data), video.media_type
+        data = decoded(video.data)
+        if data is None:
+            raise BackendError("invalid_structure", f"{wire.name}: the video is no base64", status=200)
+        return File(data), video.media_type
     if not video.uri.startswith(("https://", f"{wire.base_url}/")):
         raise BackendError("invalid_structure", f"{wire.name}: the video is at no https: address", status=200)
     file, media_type = await wire.download(video.uri)
     return file, media_type if media_type.startswith("video/") else video.media_type
-
-
-def _decoded(wire: Wire, data: str) -> File:
-    file = File()
-    try:
-        for at in range(0, len(data), _DECODED):
-            file.write(base64.b64decode(data[at : at + _DECODED], validate=True))
-    except (binascii.Error, ValueError):
-        file.close()
-        raise BackendError("invalid_structure", f"{wire.name}: the video is no base64", status=200) from None
-    return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,18 +9,21 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.completion import DONE, count
+from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, complaint_in, failure, shorten
 from actors.executor.backends.files import File
+from actors.executor.backends.fold import Fold, Made, list_in
+from actors.executor.backends.pictures import decoded, picture_of
 from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Input, Step, prompt_of
 from actors.executor.backends.sniff import ENDINGS, media_type_of, size_of
-from actors.executor.backends.usage import Tally
 from messages.values import QUALITY_WORDS
 
 EVENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of one event: a whole picture in base64."""
 PREVIEW_BYTES: Final = 256 * 1024
 """A larger preview is left out: it travels in a message."""
+HEADER_BYTES: Final = 256 * 1024
+"""A JPEG may hold so much (a thumbnail, a colour profile) before it says its size."""
 MOST: Final = 10
 """Pictures per request."""
 
@@ -87,7 +89,7 @@ def _inline(call: Call) -> Iterator[Input]:
         found = _DATA_URL.fullmatch(str((as_object(image) or {"url": image}).get("url")))
         if found is None:
             raise BackendError("unknown_model", "pictures to edit are taken only as data: URLs in base64")
-        data = _decoded(found[2])
+        data = decoded(found[2])
         if data is None:
             raise BackendError("bad_request", "messages: a picture is no base64")
         yield Input(name="image", media_type=found[1], data=data)
@@ -116,65 +118,58 @@ def form(fields: Mapping[str, Any], pictures: Sequence[Input]) -> tuple[bytes, s
     return b"".join([*pieces, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
 
 
-class Pictures:
-    """One answer in the making: previews as steps, pictures as artifacts. Raises BackendError."""
+class Pictures(Fold[Made]):
+    """One answer in the making: previews as steps, pictures as artifacts, and the places of those that lie elsewhere."""
 
     def __init__(self, model: str, *, wanted: int, partials: int, secrets: tuple[str, ...] = ()) -> None:
-        self._model, self._wanted, self._partials, self._secrets = model, wanted, partials, secrets
+        super().__init__(model, (), secrets=secrets)
+        self._wanted, self._partials = wanted, partials
         self._made = 0
         self._whole = False  # It came as one answer, not as events.
-        self._tally = Tally()
-        self.done = False
-        """Its last event has come."""
+        self._why = ""  # What is wrong with a picture that was left out.
+        self.places: list[str] = []
+        """Where pictures lie that are still to be fetched, as the server says it."""
 
-    def take(self, event: bytes) -> tuple[Step | Artifact, ...]:
+    @property
+    def settled(self) -> bool:
+        """A picture has come: it is kept, whatever happens to the others."""
+        return bool(self._made or self.places)
+
+    def event(self, fields: dict[str, Any], data: bytes) -> Made:
         """What one event adds; unknown ones add nothing."""
-        if self.done or event.strip() == DONE:
-            self.done = True
-            return ()
-        try:
-            fields = as_object(msgspec.json.decode(event))
-        except msgspec.DecodeError as error:
-            raise self._broken(f"the answer is no JSON: {error}") from None
-        if fields is None:
-            raise self._broken("an event of the answer is no JSON object")
         complaint = complaint_in(fields)
         if complaint is not None:
-            body = shorten(event.decode("utf-8", "replace"), 4_000)
+            body = shorten(data.decode("utf-8", "replace"), 4_000)
             raise self.annotate(failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint))
-        self._tally.hear(fields)
         kind = str(fields.get("type") or "")
         if kind.endswith(".partial_image"):
             return (self._preview(fields),)
         if kind.endswith(".completed"):
             return self._artifacts([fields])
-        if "data" in fields and not kind:
+        cards = next((fields[name] for name in ("data", "images", "output") if name in fields and not kind), None)
+        if cards is not None:
             self._whole = True
-            cards: Any = fields["data"]
-            if not isinstance(cards, list):
-                raise self._broken("data is no list")
-            return self._artifacts([as_object(card) or {} for card in cast("list[Any]", cards)])
+            return self._artifacts(list_in(cards, "data"))
         if not kind:
-            raise self._broken("the answer holds no data")
+            raise TypeError("the answer holds no data")
         return ()
 
-    def answer(self) -> Answer:
+    def told(self) -> Answer:
         """The end, once the pictures have come."""
-        if not self._made:
+        if not self.settled:
+            if self._why:
+                raise self.error("invalid_structure", self._why)
             if self._whole:
-                raise self.annotate(BackendError("empty", "the answer holds no picture", status=200))
-            message = "the answer broke off before the picture was complete"
-            raise self.annotate(BackendError("cut_stream", message, status=200))
-        return Answer(text="", finish_reason="stop", model=self._model, usage=self._tally.usage)
-
-    def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the usage that had come before it."""
-        error.usage = self._tally.told
-        return error
+                raise self.error("empty", "the answer holds no picture")
+            raise self.error("cut_stream", "the answer broke off before the picture was complete")
+        return Answer(
+            text="", finish_reason="stop", model=self._model, usage=self._tally.usage, remarks=tuple(self._remarks)
+        )
 
     def _preview(self, fields: Mapping[str, Any]) -> Step:
         number = (count(fields.get("partial_image_index")) or 0) + 1
-        data = self._picture(fields)
+        found = picture_of(fields)
+        data = found.data if found is not None else b""
         return Step(
             stage="working",
             share=min(1.0, number / (self._partials + 1)),
@@ -182,37 +177,30 @@ class Pictures:
             preview=data if len(data) <= PREVIEW_BYTES else b"",
         )
 
-    def _artifacts(self, cards: Sequence[Mapping[str, Any]]) -> tuple[Artifact, ...]:
-        pictures = [self._picture(card) for card in cards]
-        kinds = [media_type_of(data[:64]) for data in pictures]
-        if not all(kind.startswith("image/") for kind in kinds):
-            raise self._broken("a picture is of no known kind")
-        first = self._made + 1
-        self._made += len(pictures)
-        self.done = self.done or self._made >= self._wanted
+    def _artifacts(self, cards: Sequence[object]) -> tuple[Artifact, ...]:
+        """Those that came; what is none is left out and told."""
         found: list[Artifact] = []
-        for number, (data, kind) in enumerate(zip(pictures, kinds, strict=True), first):
-            width, height = size_of(data)
-            name = f"image-{number}{ENDINGS[kind]}"
-            found.append(Artifact(name=name, media_type=kind, file=File(data), width=width, height=height))
+        for card in cards:
+            picture = picture_of(card)
+            if picture is not None and picture.place:
+                self.places.append(picture.place)
+                continue
+            artifact = artifact_of(File(picture.data), self._made + 1) if picture is not None else None
+            if artifact is None:
+                self._why = "a picture is of no known kind" if picture else "a picture is neither base64 nor a place"
+                self.remark("count", f"{self._why}, and was left out")
+                continue
+            self._made += 1
+            found.append(artifact)
+        self.done = self.done or self._made + len(self.places) >= self._wanted
         return tuple(found)
 
-    def _picture(self, card: Mapping[str, Any]) -> bytes:
-        data: Any = card.get("b64_json")
-        if not isinstance(data, str) or not data:
-            raise self._broken("a picture does not come as base64")
-        picture = _decoded(data)
-        if picture is None:
-            raise self._broken("a picture is no base64")
-        return picture
 
-    def _broken(self, message: str) -> BackendError:
-        return self.annotate(BackendError("invalid_structure", message, status=200))
-
-
-def _decoded(text: str) -> bytes | None:
-    """The bytes of base64, or None when it is none."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
+def artifact_of(file: File, number: int) -> Artifact | None:
+    """The `number`th picture as it is handed over; None when it is no picture that is known: the file is closed then."""
+    kind = media_type_of(file.head)
+    if not kind.startswith("image/"):
+        file.close()
         return None
+    width, height = size_of(next(file.pieces(HEADER_BYTES), b""))
+    return Artifact(name=f"image-{number}{ENDINGS[kind]}", media_type=kind, file=file, width=width, height=height)

@@ -14,7 +14,9 @@ from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.kinds import Kind, NoOptions
 from actors.executor.backends.openai import OpenAIBackend
+from actors.executor.backends.openai_models import capabilities_by
 from actors.executor.backends.port import BackendError, Offer, Vitals
+from actors.executor.backends.roles import named_role
 from actors.executor.backends.wire import Wire
 
 _EMBEDS: Final = frozenset({"embedding", "embeddings"})
@@ -102,7 +104,7 @@ def offer_of(card: Mapping[str, Any]) -> Offer:
     return Offer(
         model=_name(card),
         context_tokens=next((size for size in sizes if size), None) or count(card.get("max_context_length")) or None,
-        capabilities=("embedding",) if kind in _EMBEDS else tuple(found),
+        capabilities=("embedding",) if kind in _EMBEDS else capabilities_by(named_role(_name(card)), tuple(found)),
         loaded=is_loaded(card),
         parameters_billion=float(billions[1]) if billions else None,
     )

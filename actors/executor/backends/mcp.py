@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any, Final, cast
 
-import msgspec
-
 from actors.executor.backends.errors import as_object, redact, shorten
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError
 from actors.executor.backends.sse import Events, LineTooLong
 from actors.executor.backends.wire import Wire
@@ -74,8 +73,8 @@ class Mcp:
 
     def _decoded(self, data: bytes) -> Any:
         try:
-            return msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
+            return value_of(data)
+        except NotJson as error:
             raise self._wrong(f"the answer is no JSON: {error}", data) from None
 
     def _object(self, data: bytes) -> dict[str, Any]:

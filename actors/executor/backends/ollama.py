@@ -1,5 +1,6 @@
 """Calls to Ollama by its own protocol: the only way there to set the size of the context per request."""
 
+import contextlib
 import re
 from collections.abc import AsyncGenerator
 from typing import Any, Final, cast
@@ -11,7 +12,7 @@ from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.ollama_form import (
-    Fold,
+    ChatFold,
     embed_body,
     embedded,
     is_cloud,
@@ -19,8 +20,8 @@ from actors.executor.backends.ollama_form import (
     offer_of,
     request_body,
 )
-from actors.executor.backends.port import BackendError, Call, Chunk, Item, Offer, Vitals
-from actors.executor.backends.sse import Lines, LineTooLong
+from actors.executor.backends.openai_stream import items
+from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals
 from actors.executor.backends.wire import Wire
 
 _SECONDS: Final = re.compile(r"-?\d+")
@@ -44,27 +45,13 @@ class OllamaBackend:
             fields = as_object(await self._wire.fetch("api/embed", embed_body(call, self._keep_alive)))
             yield embedded(fields or {}, call)
             return
-        fold = Fold(call.model, self._wire.secrets)
-        lines = Lines()
-        async with self._wire.exchange("POST", "api/chat", request_body(call, self._keep_alive)) as reply:
-            try:
-                if reply.media_type == "text/html":
-                    message = f"{self._wire.name}: the answer is a web page: is the URL right?"
-                    raise BackendError("invalid_structure", message, status=200)
-                while piece := await reply.read():
-                    found = [fold.take(line) for line in lines.feed(piece)]
-                    if found:
-                        yield Chunk(text="".join(found))
-                rest = lines.close()
-                if rest and (text := fold.take(rest, cut=True)):
-                    yield Chunk(text=text)
-                answer = fold.answer()
-            except LineTooLong as error:
-                raise fold.annotate(BackendError("invalid_structure", str(error), status=200)) from error
-            except BackendError as error:
-                fold.annotate(error)
-                raise
-        yield answer
+        fold = ChatFold(call.model, secrets=self._wire.secrets)
+        async with (
+            self._wire.exchange("POST", "api/chat", request_body(call, self._keep_alive)) as reply,
+            contextlib.aclosing(items(reply, fold, self._wire.secrets, lines=True)) as parts,
+        ):
+            async for part in parts:
+                yield part
 
     async def health(self) -> Vitals:
         """How it is: its version, and what is in memory. There is no queue to ask for."""

@@ -9,9 +9,12 @@ from typing import Any, Final, cast
 import msgspec
 
 from actors.executor.backends.completion import count
-from actors.executor.backends.errors import as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Offer, Usage
-from actors.executor.backends.usage import Tally, usage_in
+from actors.executor.backends.errors import as_object, complaint_in, failure
+from actors.executor.backends.fold import Fold, list_in, named, text_in
+from actors.executor.backends.json_reader import NotJson, value_of
+from actors.executor.backends.port import Answer, BackendError, Call, FinishReason, Offer, Usage
+from actors.executor.backends.roles import named_role
+from actors.executor.backends.usage import usage_in
 
 MIN_CONTEXT_TOKENS: Final = 2048
 
@@ -22,79 +25,60 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMB])", re.IGNORECASE)
 _BILLIONS: Final = {"K": 1e-6, "M": 1e-3, "B": 1.0}
 
 
-class Fold:
+class ChatFold(Fold[str]):
     """One answer in the making, line by line."""
 
-    def __init__(self, model: str, secrets: tuple[str, ...]) -> None:
-        self._model = model
-        self._secrets = secrets
-        self._texts: list[str] = []
-        self._tools: list[dict[str, Any]] = []
+    def __init__(self, model: str, *, secrets: tuple[str, ...] = ()) -> None:
+        super().__init__(model, "", secrets=secrets)
+        self._calls: list[dict[str, Any]] = []
         self._last: dict[str, Any] | None = None
-        self._tally = Tally()
 
-    def take(self, line: bytes, *, cut: bool = False) -> str:
-        """The text that one line adds. A line that the end of the stream `cut` may be broken, and then adds nothing."""
-        if not line.strip():
-            return ""
-        try:
-            fields = as_object(msgspec.json.decode(line))
-        except msgspec.DecodeError as error:
-            if cut:
-                return ""
-            raise self._broken(f"the answer is no JSON: {error}", line) from None
-        if fields is None:
-            raise self._broken("a line of the answer is no JSON object", line)
+    @property
+    def settled(self) -> bool:
+        """Its last line has come."""
+        return self._last is not None
+
+    def stopped(self) -> bool:
+        """Whether it ended by itself and calls no tools."""
+        return not self._calls and (self._last or {}).get("done_reason") != "length"
+
+    def event(self, fields: dict[str, Any], data: bytes) -> str:
+        """The text that one line adds."""
         complaint = complaint_in(fields)
         if complaint is not None:
-            body = line.decode("utf-8", "replace")
+            body = data.decode("utf-8", "replace")
             raise failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
-        self._tally.hear(fields)
         message = as_object(fields.get("message"))
         if message is None and not fields.get("done"):
-            raise self._broken("a line of the answer holds no message", line)
-        content: Any = (message or {}).get("content") or ""
-        calls: Any = (message or {}).get("tool_calls") or []
-        if not isinstance(content, str) or not isinstance(calls, list):
-            raise self._broken("content is no text, or tool_calls is no list", line)
-        for call in cast("list[Any]", calls):
-            self._tools.append(_openai_call(as_object(call) or {}, len(self._tools)))
+            raise TypeError("a line holds no message")
+        message = message or {}
+        content = text_in(message.get("content"), "content")
+        for call in list_in(message.get("tool_calls") or [], "tool_calls"):
+            self._calls.append(_openai_call(as_object(call) or {}, len(self._calls)))
+        self._texts.think(text_in(message.get("thinking"), "thinking"))
         if fields.get("done"):
-            self._last = fields
-        if content:
-            self._texts.append(content)
-        return content
+            self._last, self.done = fields, True
+        return self._texts.add(content)
 
-    def answer(self) -> Answer:
+    def told(self) -> Answer:
         """The whole answer, once the stream has ended."""
         last = self._last
         if last is None:
-            raise self._error("cut_stream", "the answer broke off: no line said that it is done")
+            raise self.error("cut_stream", "the answer broke off: no line said that it is done")
         reason: FinishReason = ""
         if last.get("done_reason") == "length":
             reason = "length"
         elif last.get("done_reason") == "stop":
-            reason = "tool_calls" if self._tools else "stop"
-        model: Any = last.get("model")
+            reason = "tool_calls" if self._calls else "stop"
         return Answer(
-            text="".join(self._texts),
+            text=self._texts.text,
             finish_reason=reason,
-            model=model if isinstance(model, str) and model else self._model,
+            model=named(last, "model", self._model),
             usage=self._tally.usage,
-            tool_calls=tuple(self._tools),
+            tool_calls=tuple(self._calls),
+            reasoning=self._texts.reasoning,
+            remarks=tuple(self._remarks),
         )
-
-    def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the text and the usage that had come before it."""
-        error.partial = "".join(self._texts)
-        error.usage = self._tally.told
-        return error
-
-    def _broken(self, message: str, line: bytes) -> BackendError:
-        return self._error("invalid_structure", message, redact(line.decode("utf-8", "replace"), self._secrets))
-
-    def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
-        return BackendError(kind, message, status=200, body=body)
 
 
 def request_body(call: Call, keep_alive: str | int) -> dict[str, Any]:
@@ -172,8 +156,8 @@ def _ollama_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = as_object(call.get("function")) or {}
     arguments: Any = function.get("arguments") or "{}"
     try:
-        decoded: Any = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
-    except msgspec.DecodeError:
+        decoded: Any = value_of(arguments) if isinstance(arguments, str) else arguments
+    except NotJson:
         raise BackendError("bad_request", "messages: the arguments of a tool call are no JSON") from None
     return {"function": {"name": function.get("name", ""), "arguments": decoded}}
 
@@ -233,16 +217,19 @@ def offer_of(model: str, card: Mapping[str, Any], shown: Mapping[str, Any], *, l
     return Offer(
         model=model,
         context_tokens=count(details.get("context_length")) or _trained_context(shown),
-        capabilities=_capabilities(card.get("capabilities") or shown.get("capabilities")),
+        capabilities=_capabilities(card.get("capabilities") or shown.get("capabilities"), model),
         loaded=None if cloud else loaded,
         parameters_billion=_billions(details.get("parameter_size")),
         cloud=cloud,
     )
 
 
-def _capabilities(said: object) -> tuple[str, ...]:
+def _capabilities(said: object, model: str) -> tuple[str, ...]:
+    """As the server says; but a guard completes texts too, and is no model to chat with."""
     words = [str(word) for word in cast("list[Any]", said)] if isinstance(said, list) else []
     known = tuple(_CAPABILITIES.get(word, word) for word in words if word not in _NO_CAPABILITY)
+    if named_role(model) == "other":
+        return tuple(word for word in known if word != "text")
     if "text" in known:
         return (*known, "json")  # `format` holds for every model that writes.
     return known or ("text", "json")

@@ -5,8 +5,10 @@ The adapters of vLLM, llama.cpp, llama-cpp-python and LM Studio are made of this
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -16,12 +18,40 @@ from actors.executor.backends.address import openai_address
 from actors.executor.backends.completion import Completion
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
+from actors.executor.backends.fold import Fold
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.openai_chat import MaxTokensField, request_body, without_refused
-from actors.executor.backends.openai_models import cards_of, only_responses, other_offers, own_offers, reasons
-from actors.executor.backends.openai_stream import Fold, items
-from actors.executor.backends.port import Answer, BackendError, Call, Item, Offer, Step, Usage, Vitals
+from actors.executor.backends.openai_models import (
+    cards_of,
+    is_undecided,
+    only_responses,
+    other_offers,
+    own_offers,
+    reasons,
+    says_no_chat,
+)
+from actors.executor.backends.openai_stream import items
+from actors.executor.backends.patience import patiently
+from actors.executor.backends.port import (
+    Answer,
+    Artifact,
+    BackendError,
+    Call,
+    Item,
+    Offer,
+    Remark,
+    Step,
+    Usage,
+    Vitals,
+    remarked,
+)
 from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
+
+PROBES: Final = 16
+"""Models that are found out at once."""
+PROBE_SECONDS: Final = 3.0
+PICTURE_BYTES: Final = 64 * 1024 * 1024
+"""A picture that lies elsewhere is at most so large."""
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,12 +75,15 @@ class OpenAIBackend:
 
     tells_begun = True
 
-    def __init__(self, wire: Wire, options: Options = Options()) -> None:  # noqa: B008  # It is frozen.
+    def __init__(self, wire: Wire, options: Options = Options(), *, probes: bool = False) -> None:  # noqa: B008  # It is frozen.
+        """`probes`: models whose list and name say nothing are asked for, for servers that say nothing else of them."""
         self._wire = wire
         self._own = options.service == "openai" or (not options.service and _is_openai(wire.name))
         field: MaxTokensField = "max_completion_tokens" if self._own else "max_tokens"
         self._max_tokens_field: MaxTokensField = options.max_tokens_field or field
         self._partials = options.partial_images
+        self._probes = probes
+        self._chats: dict[str, bool] = {}  # What the server said of models whose list and name say nothing.
         self._root = wire.base_url.removesuffix("/v1")
         # Servers with a /health live beside their /v1; asked until it turns out that there is none.
         self._has_health = self._root != wire.base_url and not self._own
@@ -71,7 +104,35 @@ class OpenAIBackend:
         """The models that the server lists."""
         fields = await self._list()
         cards = cards_of(fields)
-        return own_offers(cards) if self._own else other_offers(fields, cards)
+        if self._own:
+            return own_offers(cards)
+        if self._probes:
+            await self._find_out(cards)
+        offers = other_offers(fields, cards)
+        return tuple(one for one in offers if one.capabilities and self._chats.get(one.model) is not False)
+
+    async def _find_out(self, cards: Sequence[Mapping[str, Any]]) -> None:
+        """Ask for a chat without messages, which nobody answers: a server says then whether the model chats at all.
+
+        Not where several models share a server of one's own: it would load each of them.
+        """
+        if len(cards) > 1 and not self._wire.base_url.startswith("https:"):
+            return
+        unsure = [card["id"] for card in cards if card["id"] not in self._chats and is_undecided(card)]
+        for model in unsure[:PROBES]:
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._wire.fetch(
+                        "chat/completions", {"model": model, "messages": [], self._max_tokens_field: 1}
+                    )
+            except TimeoutError:
+                return
+            except BackendError as error:
+                if error.status is None:
+                    return
+                self._chats[model] = not says_no_chat(error)
+            else:
+                self._chats[model] = True
 
     async def close(self) -> None:
         """Close all connections."""
@@ -92,10 +153,10 @@ class OpenAIBackend:
     def _chat_body(self, call: Call) -> dict[str, Any]:
         return request_body(call, self._max_tokens_field, sampling=not (self._own and reasons(call.model)))
 
-    def _chat_fold(self, call: Call) -> Fold:
+    def _chat_fold(self, call: Call) -> Fold[str]:
         return Completion(call.model, secrets=self._wire.secrets)
 
-    async def _ask(self, path: str, body: dict[str, Any], fold: Callable[[], Fold]) -> AsyncGenerator[Item, None]:
+    async def _ask(self, path: str, body: dict[str, Any], fold: Callable[[], Fold[str]]) -> AsyncGenerator[Item, None]:
         for last in (False, True):
             try:
                 async with (
@@ -121,12 +182,45 @@ class OpenAIBackend:
             content, media_type = images.form(fields, pictures)
             what = {"content": content, "headers": {"content-type": media_type}}
         path = "images/edits" if pictures else "images/generations"
+        made = 0
+        answer: Answer | None = None
         async with (
             self._wire.exchange("POST", path, limit=MEDIA_ANSWER_LIMIT, **what) as reply,
             contextlib.aclosing(items(reply, fold, secrets, event_bytes=images.EVENT_BYTES)) as found,
         ):
             async for item in found:
-                yield item
+                if isinstance(item, Answer):
+                    answer = item
+                else:
+                    made += isinstance(item, Artifact)
+                    yield item
+        async for item in self._elsewhere(fold.places, made, answer):
+            yield item
+
+    async def _elsewhere(self, places: Sequence[str], made: int, answer: Answer | None) -> AsyncGenerator[Item, None]:
+        """The pictures that lie at these places, after the `made` ones that came, then the answer. One that can't be had is left
+        out and told, if there are others.
+        """
+        assert answer is not None
+        failed: BackendError | None = None
+        for place in places:
+            try:
+                file, _ = await patiently(
+                    partial(self._wire.download, self._wire.place(place), limit=PICTURE_BYTES), 0.5
+                )
+                artifact = images.artifact_of(file, made + 1)
+                if artifact is None:
+                    raise BackendError("invalid_structure", "what lies at a picture's place is no picture", status=200)
+            except BackendError as error:
+                failed = error
+                answer = remarked(answer, Remark("count", f"a picture was left out: {error.message}"))
+                continue
+            made += 1
+            yield artifact
+        if failed is not None and not made:
+            failed.usage = answer.usage
+            raise failed
+        yield answer
 
     async def _embed(self, call: Call) -> AsyncGenerator[Item, None]:
         if not call.texts:
@@ -177,7 +271,7 @@ async def recognise(wire: Wire) -> str | None:
 
 
 def _open(connection: Connection, options: Options) -> OpenAIBackend:
-    return OpenAIBackend(Wire(connection), options)
+    return OpenAIBackend(Wire(connection), options, probes=True)
 
 
 KIND: Final = Kind(

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.port import BackendError, Offer
+from actors.executor.backends.roles import Role, named_role, role_of
 
 _CONTEXT_FIELDS: Final = ("max_model_len", "context_length", "max_context_length", "context_window")
 
@@ -22,6 +23,12 @@ _RESPONSES: Final = re.compile(r".*(?:-pro\b|codex|-cyber\b|rosalind|daybreak|-l
 _IMAGE: Final = re.compile(r"(?:chat)?gpt-image")
 _WITHOUT_VISION: Final = re.compile(r"gpt-3|gpt-4(?:-\d|$)|o1-mini|o1-preview|o3-mini")
 _WITHOUT_TOOLS: Final = re.compile(r"chatgpt-4o|o1-mini|o1-preview")
+_NO_CHAT: Final = re.compile(
+    r"(?i)(?:not|n't|no) (?:\w+ ){0,3}(?:support|chat|conversational|generat)[^.]{0,60}(?:chat|complet|generat)|not a chat model"
+    r"|not supported (?:for|by|with|in) [^.]{0,40}chat|chat[^.]{0,60}(?:not|n't) (?:be )?(?:support|enabled|available|allowed)"
+    r"|(?:not|n't) support[^.]{0,30}(?:chat|completion|generation)|no chat template"
+    r"|only supports? [^.]{0,30}(?:embed|rerank|speech|transcri)"
+)
 
 
 def family(model: str) -> str:
@@ -104,11 +111,23 @@ def _offer(card: Mapping[str, Any], *, vision: bool) -> Offer:
     return Offer(
         model=card["id"],
         context_tokens=next((size for size in sizes if size), None),
-        capabilities=("embedding",) if embeds(card["id"]) else writes,
+        capabilities=capabilities_by(role_of(card) or named_role(card["id"]), writes),
         loaded=status == "loaded" if isinstance(status, str) else None,
     )
 
 
-def embeds(model: str) -> bool:
-    """Whether a server's own model only embeds, by its name: `nomic-embed-text`, `text-embedding-bge-m3`."""
-    return "embed" in model.lower()
+def capabilities_by(role: Role | None, writes: tuple[str, ...]) -> tuple[str, ...]:
+    """What a model can do that is for this; `writes` is what it can where it is a text model, or nobody says."""
+    if role in (None, "text"):
+        return writes
+    return () if role == "other" else (role,)
+
+
+def says_no_chat(error: BackendError) -> bool:
+    """Whether a server's refusal means that the model, or the server, does not chat."""
+    return error.status in (400, 404, 405, 422, 501) and _NO_CHAT.search(error.message) is not None
+
+
+def is_undecided(card: Mapping[str, Any]) -> bool:
+    """Whether neither the server nor the name says what a model is for."""
+    return role_of(card) is None and named_role(card["id"]) is None

@@ -1,4 +1,4 @@
-"""Reads an answer of OpenAI's kind, streamed or whole, event by event into a fold that knows the protocol."""
+"""Reads an answer, streamed or whole, event by event into a fold that knows the protocol: the one reader for all protocols."""
 
 from __future__ import annotations
 
@@ -6,63 +6,50 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
-from typing import Final, Protocol
+from typing import Any, Final
 
 from actors.executor.backends.errors import redact
-from actors.executor.backends.port import Answer, Artifact, BackendError, Chunk, Item, Step
-from actors.executor.backends.sse import LINE_LIMIT, Events, LineTooLong
+from actors.executor.backends.fold import Fold, Part
+from actors.executor.backends.port import Artifact, BackendError, Chunk, Item
+from actors.executor.backends.sse import LINE_LIMIT, Event, Events, LineEvents, LineTooLong
 from actors.executor.backends.wire import Reply
 
 # The end of the body follows the last event at once. A server that leaves it open loses the connection instead.
 _DRAIN_SECONDS: Final = 0.05
-
-Part = str | tuple[Step | Artifact, ...]
-"""What an event adds: text, or something else."""
-
-
-class Fold(Protocol):
-    """One answer in the making."""
-
-    done: bool
-    """Its last event has come."""
-
-    def take(self, event: bytes) -> Part:
-        """What one event adds. Raises BackendError."""
-        ...
-
-    def answer(self) -> Answer:
-        """The whole answer, once the stream has ended. Raises BackendError."""
-        ...
-
-    def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the text and the usage that had come before it."""
-        ...
+AFTER_SECONDS: Final = 3.0
+"""So long what follows the finish reason is waited for: usage, and the mark of the end. Some servers leave the stream open."""
 
 
 async def items(
-    reply: Reply, fold: Fold, secrets: tuple[str, ...], *, event_bytes: int = LINE_LIMIT
+    reply: Reply, fold: Fold[Any], secrets: tuple[str, ...], *, event_bytes: int = LINE_LIMIT, lines: bool = False
 ) -> AsyncGenerator[Item, None]:
-    """The items of one answer, its `Answer` last. `event_bytes` bounds one event. Raises BackendError."""
+    """The items of one answer, its `Answer` last. `event_bytes` bounds one event; with `lines` each line is one.
+
+    Raises BackendError, but for nothing that happens after the answer has told its end.
+    """
     waiting: deque[Item] = deque()
     try:
         if reply.media_type == "text/html":
             page = redact((await reply.read()).decode("utf-8", "replace"), secrets)
             message = "the answer is a web page: is the URL right?"
             raise BackendError("invalid_structure", message, status=200, body=page)
-        if reply.media_type == "application/json":  # Not asked to stream, or it ignored that.
+        if reply.media_type == "application/json" and not lines:  # Not asked to stream, or it ignored that.
             part = fold.take(await reply.read_all())
             fold.done = True
             waiting += joined([part] if part else [])
         else:
-            events = Events(event_bytes)
-            while not fold.done and (piece := await reply.read()):
-                waiting += joined(fold.take(event.data) for event in events.feed(piece))
-                while waiting:
-                    yield waiting.popleft()
+            events = LineEvents(event_bytes) if lines else Events(event_bytes)
+            async with contextlib.aclosing(_pieces(reply, fold)) as pieces:
+                async for piece in pieces:
+                    waiting += joined(fold.take(event.data) for event in _cut(events, piece, fold))
+                    while waiting:
+                        yield waiting.popleft()
             if fold.done:
                 await _drain(reply)
             elif part := _last(events, fold):
                 waiting += joined([part])
+        if rest := fold.end():
+            waiting += joined([rest])
         while waiting:
             yield waiting.popleft()
         answer = fold.answer()
@@ -93,15 +80,47 @@ def joined(parts: Iterable[Part]) -> list[Item]:
     return [*found, Chunk(text="".join(texts))] if texts else found
 
 
-def _last(events: Events, fold: Fold) -> Part:
-    """What an event adds that the end of the stream completed; one that was cut in the middle adds nothing."""
-    event = events.close()
-    if event is None:
-        return ""
+async def _pieces(reply: Reply, fold: Fold[Any]) -> AsyncGenerator[bytes, None]:
+    """The pieces of the body until the answer is done. Once it has told its end neither silence nor a break is an error."""
+    loop = asyncio.get_running_loop()
+    until: float | None = None
+    while not fold.done:
+        if fold.settled and until is None:
+            until = loop.time() + AFTER_SECONDS
+        try:
+            async with asyncio.timeout_at(until):
+                piece = await reply.read()
+        except TimeoutError:
+            if until is None:
+                raise  # Not ours.
+            return
+        except BackendError as error:
+            if not fold.settled:
+                raise
+            fold.remark("stream", f"after its end the stream broke: {error.message}")
+            return
+        if not piece:
+            return
+        yield piece
+
+
+def _cut(events: Events | LineEvents, piece: bytes, fold: Fold[Any]) -> Iterable[Event]:
     try:
-        return fold.take(event.data)
-    except BackendError as error:
-        if error.kind == "invalid_structure":
+        return events.feed(piece)
+    except LineTooLong:
+        if not fold.settled:
+            raise
+        fold.done = True
+        return ()
+
+
+def _last(events: Events | LineEvents, fold: Fold[Any]) -> Part:
+    """What an event adds that the end of the stream completed; one that was cut in the middle adds nothing."""
+    try:
+        event = events.close()
+        return fold.take(event.data, cut=True) if event is not None else ""
+    except (BackendError, LineTooLong) as error:
+        if isinstance(error, LineTooLong) or error.kind == "invalid_structure":
             return ""
         raise
 

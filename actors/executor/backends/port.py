@@ -153,21 +153,43 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of reasoning text that came beside the answer: where the output is not told, an estimate counts them."""
 
 
+class Remark(msgspec.Struct, frozen=True):
+    """What somebody who reads an answer should know of how it came: it is used all the same."""
+
+    name: str
+    """What it is about, in a word: `encoding`, `stream`, `count`."""
+    message: str
+    """For people."""
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer; always the last thing that a run yields. Artifacts came before it."""
 
     text: str
-    """All chunks together. May be empty."""
+    """All chunks together, but for thoughts that turned out to be none of it only later. May be empty."""
     finish_reason: FinishReason
     model: str
     """As the backend names it, or as we asked for it when it does not say."""
     usage: Usage
     tool_calls: tuple[dict[str, Any], ...] = ()
-    """In OpenAI form; `arguments` is a string, and not checked."""
+    """In OpenAI form; `arguments` is a string, and not checked. What else a call holds is there as it came."""
+    reasoning: str = ""
+    """What the model thought, as far as the backend tells it."""
+    refusal: str = ""
+    """Why the model would not answer, in its own words."""
+    carried: tuple[dict[str, Any], ...] = ()
+    """What must be sent back unchanged with what follows, as it came: blocks of thoughts, reasoning items, signatures."""
+    remarks: tuple[Remark, ...] = ()
+    """What is told with it."""
     embeddings: tuple[tuple[float, ...], ...] = ()
     """One for each of the call's texts, in their order."""
     seed: int | None = None
     """The seed that was really used, where the backend or the adapter chose it."""
+
+
+def remarked(answer: Answer, *remarks: Remark) -> Answer:
+    """The answer, and what else is told with it, each once."""
+    return msgspec.structs.replace(answer, remarks=tuple(dict.fromkeys((*answer.remarks, *remarks))))
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-import msgspec
-
-from actors.executor.backends.completion import DONE
-from actors.executor.backends.errors import Complaint, as_object, complaint_in, failure, redact
-from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason
-from actors.executor.backends.usage import Tally
+from actors.executor.backends.errors import Complaint, as_object, complaint_in, failure
+from actors.executor.backends.fold import Fold, named, text_in, texts_of
+from actors.executor.backends.port import Answer, BackendError, Call, FinishReason
 
 _LAST: Final = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.canceled"}
@@ -96,93 +93,78 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "function", "parameters": None, "strict": False, **function}
 
 
-class Response:
+class Response(Fold[str]):
     """One answer in the making. Raises BackendError with all that had come before."""
 
     def __init__(self, model: str, *, secrets: tuple[str, ...] = ()) -> None:
-        self._model = model
-        self._secrets = secrets
-        self._texts: list[str] = []
+        super().__init__(model, "", secrets=secrets)
         self._last: dict[str, Any] | None = None
-        self._tally = Tally()
-        self.done = False
-        """Its last event has come."""
 
-    def take(self, event: bytes) -> str:
+    @property
+    def settled(self) -> bool:
+        """Its last event has come."""
+        return self._last is not None
+
+    def stopped(self) -> bool:
+        """Whether it ended by itself and calls no tools."""
+        return self._last is not None and self._last.get("status") == "completed" and not _calls(self._last)
+
+    def event(self, fields: dict[str, Any], data: bytes) -> str:
         """The text that one event adds; may be empty. Unknown events are a sign of life."""
-        if self.done or event.strip() == DONE:
-            self.done = True
-            return ""
-        try:
-            fields = as_object(msgspec.json.decode(event))
-        except msgspec.DecodeError as error:
-            raise self._broken(f"the answer is no JSON: {error}", event) from None
-        if fields is None:
-            raise self._broken("an event of the answer is no JSON object", event)
         kind = str(fields["type"]) if fields.get("type") else None
         last = fields if fields.get("object") == "response" else as_object(fields.get("response"))
-        self._tally.hear(fields)
-        self._heed(complaint_in(last) if last and kind in {*_LAST, None} else complaint_in(fields), event)
+        self._heed(complaint_in(last) if last and kind in {*_LAST, None} else complaint_in(fields), data)
         if kind == "response.output_text.delta":
-            delta: Any = fields.get("delta")
-            if not isinstance(delta, str):
-                raise self._broken("a delta is no text", event)
-            self._texts.append(delta)
-            return delta
+            if not isinstance(fields.get("delta"), str):
+                raise TypeError("a delta is no text")
+            return self._texts.add(fields["delta"])
+        if kind in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"}:
+            self._texts.think(text_in(fields.get("delta"), "a delta"))
         if kind in _LAST or (kind is None and last is not None):
-            return self._end(last, event)
+            return self._end(last)
         return ""
 
-    def answer(self) -> Answer:
+    def told(self) -> Answer:
         """The whole answer, once the stream has ended."""
         last = self._last
         if last is None:
-            raise self._error("cut_stream", "the answer broke off: it never said that it is complete")
+            raise self.error("cut_stream", "the answer broke off: it never said that it is complete")
         status = str(last.get("status"))
         if status not in {"completed", "incomplete"}:
-            raise self._error("cut_stream", f"the server gave the answer up (status {status!r})")
-        text, calls = "".join(self._texts), _calls(last)
+            raise self.error("cut_stream", f"the server gave the answer up (status {status!r})")
+        text, calls = self._texts.text, _calls(last)
+        refusal = _texts(last, "refusal")
         finish: FinishReason = "tool_calls" if calls else "stop"
         if status == "incomplete":
             reason: Any = (as_object(last.get("incomplete_details")) or {}).get("reason")
             finish = _INCOMPLETE.get(str(reason), "")
-        elif not text and not calls and _texts(last, "refusal"):
+        elif not text and not calls and refusal:
             finish = "content_filter"
-        model: Any = last.get("model")
         return Answer(
             text=text,
             finish_reason=finish,
-            model=model if isinstance(model, str) and model else self._model,
+            model=named(last, "model", self._model),
             usage=self._tally.usage,
             tool_calls=calls,
+            reasoning=self._texts.reasoning,
+            refusal=refusal,
+            carried=tuple(item for item in _output(last) if item.get("type") == "reasoning"),
+            remarks=tuple(self._remarks),
         )
 
-    def annotate(self, error: BackendError) -> BackendError:
-        """`error`, with the text and the usage that had come before it."""
-        error.partial = "".join(self._texts)
-        error.usage = self._tally.told
-        return error
-
-    def _end(self, last: dict[str, Any] | None, event: bytes) -> str:
+    def _end(self, last: dict[str, Any] | None) -> str:
         """Keep the finished answer; its text counts when none has streamed."""
         if last is None or not isinstance(last.get("output"), list):
-            raise self._broken("the finished answer holds no output", event)
+            raise TypeError("the finished answer holds no output")
         self._last, self.done = last, True
-        if self._texts:
-            return ""
-        self._texts = [_texts(last, "output_text", "text")]
-        return self._texts[0]
+        if not self._texts.reasoning:
+            self._texts.think("".join(texts_of(item.get("summary")) for item in _output(last)))
+        return "" if self._texts.text or self._texts.holds else self._texts.add(_texts(last, "output_text", "text"))
 
-    def _heed(self, complaint: Complaint | None, event: bytes) -> None:
+    def _heed(self, complaint: Complaint | None, data: bytes) -> None:
         if complaint is not None:
-            body = event.decode("utf-8", "replace")
+            body = data.decode("utf-8", "replace")
             raise self.annotate(failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint))
-
-    def _broken(self, message: str, event: bytes) -> BackendError:
-        return self._error("invalid_structure", message, redact(event.decode("utf-8", "replace"), self._secrets))
-
-    def _error(self, kind: ErrorKind, message: str, body: str = "") -> BackendError:
-        return self.annotate(BackendError(kind, message, status=200, body=body))
 
 
 def _output(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

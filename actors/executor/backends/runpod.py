@@ -18,7 +18,7 @@ import msgspec
 
 from actors.executor.backends import runpod_form
 from actors.executor.backends.address import http_address
-from actors.executor.backends.artifacts import artifact_of, collected, handed
+from actors.executor.backends.artifacts import artifact_of, collected, handed, kept
 from actors.executor.backends.completion import count
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
@@ -34,9 +34,11 @@ from actors.executor.backends.port import (
     Chunk,
     Item,
     Offer,
+    Remark,
     Stage,
     Step,
     Vitals,
+    remarked,
 )
 from actors.executor.backends.runpod_vllm import VllmWorker
 from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
@@ -105,7 +107,9 @@ class RunpodBackend:
             ended = True
             if fields.get("status") != "COMPLETED":
                 raise runpod_form.failure_of(fields)
-            files = [] if call.asset in ("text", "embedding") else await self._files(fields.get("output"))
+            files, remarks = [], ()
+            if call.asset not in ("text", "embedding"):
+                files, remarks = await self._files(fields.get("output"))
             with handed(files) as made:
                 for artifact in made:
                     yield artifact
@@ -119,7 +123,7 @@ class RunpodBackend:
         finally:
             if not ended:
                 await self._parting.say(lambda: self._cancel(job))
-        yield msgspec.structs.replace(answer, seed=self._seed(call))
+        yield remarked(msgspec.structs.replace(answer, seed=self._seed(call)), *remarks)
 
     async def health(self) -> Vitals:
         """How it is: its workers and its queue. Raises BackendError when no worker can be had, or all are broken."""
@@ -233,14 +237,16 @@ class RunpodBackend:
             raise BackendError("invalid_structure", f"{self._wire.name}/{path}: no status", status=200)
         return fields
 
-    async def _files(self, output: object) -> list[Artifact]:
+    async def _files(self, output: object) -> tuple[list[Artifact], tuple[Remark, ...]]:
+        """The files of an output; one that can't be had is left out and told, if there are others. Raises BackendError."""
         with collected() as made:
-            for one in runpod_form.files_in(output):
-                file = (await patiently(partial(self._wire.download, one.url), 1.0))[0] if one.url else File(one.data)
-                made.append(artifact_of(file, one.name))
-        if not made:
-            raise BackendError("empty", f"{self._wire.name}: the worker made no file", status=200)
-        return made
+            return made, await kept(runpod_form.files_in(output), self._file, made, "the worker made no file")
+
+    async def _file(self, one: runpod_form.Made) -> Artifact:
+        if one.fault:
+            raise BackendError("invalid_structure", one.fault, status=200)
+        file = (await patiently(partial(self._wire.download, one.url), 1.0))[0] if one.url else File(one.data)
+        return artifact_of(file, one.name)
 
 
 def _address(url: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, cast
@@ -12,7 +11,10 @@ import msgspec
 
 from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, shorten
+from actors.executor.backends.json_reader import NotJson, value_of
+from actors.executor.backends.pictures import picture_of
 from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Usage, prompt_of
+from actors.executor.backends.texts import split
 from actors.executor.backends.usage import usage_in
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
@@ -30,6 +32,8 @@ class Made(msgspec.Struct, frozen=True):
     name: str
     data: bytes = b""
     url: str = ""
+    fault: str = ""
+    """Why it is none; empty: it is one."""
 
 
 def handler_input(call: Call) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def text_in(output: object) -> str:
 
 
 def files_in(output: object) -> Iterator[Made]:
-    """The files that an output holds: base64, `data:` URIs, or addresses. Raises BackendError for what is none of them."""
+    """The files that an output holds: base64, `data:` URIs, or addresses; and what should be one and is not."""
     if isinstance(output, list | tuple):
         for piece in cast("list[Any]", output):
             yield from files_in(piece)
@@ -107,17 +111,11 @@ def _file(one: object, name: str) -> Made:
     fields = as_object(one)
     if fields is not None:
         name = str(fields.get("filename") or name)
-        one = fields.get("data") or fields.get("url") or fields.get("image") or ""
-    if not isinstance(one, str) or not one:
-        raise BackendError("invalid_structure", f"the file {name!r} of the output is no text", status=200)
-    if one.startswith("https://"):
-        return Made(name, url=one)
-    encoded = one.partition(",")[2] if one.startswith("data:") else one
-    try:
-        return Made(name, data=base64.b64decode(encoded, validate=True))
-    except (binascii.Error, ValueError):
+    found = picture_of(one)
+    if found is None or (found.place and not found.place.startswith("https://")):
         message = f"the file {name!r} of the output is neither base64 nor an https address"
-        raise BackendError("invalid_structure", message, status=200) from None
+        return Made(name, fault=message)
+    return Made(name, data=found.data, url=found.place)
 
 
 def failure_of(fields: Mapping[str, Any]) -> BackendError:
@@ -126,8 +124,8 @@ def failure_of(fields: Mapping[str, Any]) -> BackendError:
     said: Any = fields.get("error") or fields.get("output") or ""
     text = said if isinstance(said, str) else msgspec.json.encode(said).decode()
     try:
-        detail = as_object(msgspec.json.decode(text)) or {}
-    except msgspec.DecodeError:
+        detail = as_object(value_of(text)) or {}
+    except NotJson:
         detail = {}
     message = str(detail.get("error_message") or text or "no reason given")
     kind: ErrorKind = "server_error"
@@ -151,7 +149,7 @@ def used(fields: Mapping[str, Any]) -> Usage | None:
 def answer_of(call: Call, fields: Mapping[str, Any], streamed: str) -> tuple[Answer, str]:
     """The answer, and what of its text has not streamed."""
     output: Any = fields.get("output")
-    text = (streamed or text_in(output)) if call.asset == "text" else ""
+    text, reasoning = split(streamed or text_in(output)) if call.asset == "text" else ("", "")
     milliseconds = count(fields.get("executionTime"))
     embeddings: tuple[tuple[float, ...], ...] = ()
     if call.asset == "embedding":
@@ -165,7 +163,7 @@ def answer_of(call: Call, fields: Mapping[str, Any], streamed: str) -> tuple[Ans
             raise BackendError("invalid_structure", f"the output holds no embeddings: {error}", status=200) from None
     finish: FinishReason = "stop" if call.asset != "text" else ""
     return Answer(
-        text=text, finish_reason=finish, model=call.model, embeddings=embeddings,
+        text=text, finish_reason=finish, model=call.model, embeddings=embeddings, reasoning=reasoning,
         usage=msgspec.structs.replace(
             usage_in(as_object(output) or {}) or Usage(),
             gpu_seconds=None if milliseconds is None else milliseconds / 1000,

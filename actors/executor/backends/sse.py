@@ -95,8 +95,9 @@ class Events:
             self._first = False
             line = line.removeprefix(_BOM)
         if not line:
-            if self._data:
-                events.append(Event(self._name, b"\n".join(self._data)))
+            data = b"\n".join(self._data)
+            if data.strip():
+                events.append(Event(self._name, data))
             self._name = ""
             self._data = []
             self._size = 0
@@ -110,3 +111,19 @@ class Events:
             self._data.append(value)
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
+
+
+class LineEvents:
+    """Cuts a byte stream into events of one line each; empty lines are dropped. Raises as `Events` does."""
+
+    def __init__(self, limit_bytes: int = LINE_LIMIT) -> None:
+        self._lines = Lines(limit_bytes)
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes. Raises LineTooLong."""
+        return [Event("", line) for line in self._lines.feed(data) if line.strip()]
+
+    def close(self) -> Event | None:
+        """The line that the stream ended in, if any."""
+        rest = self._lines.close()
+        return Event("", rest) if rest.strip() else None

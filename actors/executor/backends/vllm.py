@@ -15,9 +15,10 @@ from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object, complaint_of
 from actors.executor.backends.kinds import Kind, NoOptions
 from actors.executor.backends.openai import OpenAIBackend
-from actors.executor.backends.openai_models import cards_of, embeds
+from actors.executor.backends.openai_models import capabilities_by, cards_of
 from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals
 from actors.executor.backends.prometheus import counted
+from actors.executor.backends.roles import named_role
 from actors.executor.backends.wire import Wire
 
 _LOOK_SECONDS: Final = 0.2
@@ -124,7 +125,7 @@ def offers_of(cards: list[dict[str, Any]], *, awake: bool) -> tuple[Offer, ...]:
             Offer(
                 model=name,
                 context_tokens=sizes[name] or (sizes.get(parent) if isinstance(parent, str) else None),
-                capabilities=("embedding",) if embeds(name) else writes,
+                capabilities=capabilities_by(named_role(name), writes),
                 loaded=awake,
                 loras=loras if parent is None else None,
             )

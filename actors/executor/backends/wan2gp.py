@@ -13,15 +13,16 @@ from typing import Any, Final, cast
 import msgspec
 
 from actors.executor.backends.address import http_address
-from actors.executor.backends.artifacts import artifact_of, collected, handed
+from actors.executor.backends.artifacts import artifact_of, collected, handed, kept
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.files import File
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.mcp import Mcp, ToolError
 from actors.executor.backends.parting import Parting
 from actors.executor.backends.patience import patiently
-from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Item, Offer, Step, Usage, Vitals
+from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Item, Offer, Remark, Step, Usage, Vitals
 from actors.executor.backends.sniff import ENDINGS
 from actors.executor.backends.wan2gp_form import failure_of, models_in, step_in, tool_failure
 from actors.executor.backends.wire import Wire
@@ -83,10 +84,11 @@ class Wan2gpBackend:
         result = as_object(given.get("result")) or {}
         if not result.get("success"):
             raise failure_of(result, self._wire.name)
-        with handed(await self._files(result)) as made:
+        files, remarks = await self._files(result)
+        with handed(files) as made:
             for artifact in made:
                 yield artifact
-        yield Answer(text="", finish_reason="stop", model=call.model, usage=Usage(), seed=seed)
+        yield Answer(text="", finish_reason="stop", model=call.model, usage=Usage(), seed=seed, remarks=remarks)
 
     async def health(self) -> Vitals:
         """How it is, when its MCP server answers. It tells nothing of its queue or its memory."""
@@ -152,23 +154,27 @@ class Wan2gpBackend:
         async with self._wire.exchange("PUT", self._url(given), content=data) as reply:
             answered = await reply.read_all()
         try:
-            said = as_object(msgspec.json.decode(answered)) or {}
-        except msgspec.DecodeError:
+            said = as_object(value_of(answered)) or {}
+        except NotJson:
             said = {}  # The id may have come before.
         found = next((one[key] for one in (said, given) for key in _IDS if one.get(key)), None)
         if not isinstance(found, str):
             raise BackendError("invalid_structure", f"{self._wire.name}: an upload got no id", status=200)
         return found
 
-    async def _files(self, result: Mapping[str, Any]) -> list[Artifact]:
-        items = [as_object(item) or {} for item in cast("list[Any]", result.get("gallery_items") or ())]
+    async def _files(self, result: Mapping[str, Any]) -> tuple[list[Artifact], tuple[Remark, ...]]:
+        """The files of a gallery; one that can't be had is left out and told, if there are others. Raises BackendError."""
+        given: Any = result.get("gallery_items")
+        items = [as_object(item) or {} for item in cast("list[Any]", given)] if isinstance(given, list) else []
+
+        async def fetch(numbered: tuple[int, dict[str, Any]]) -> Artifact:
+            number, item = numbered
+            file, told = await patiently(partial(self._file, item), self._poll_seconds)
+            return artifact_of(file, str(item.get("filename") or f"wan2gp-{number}"), told)
+
         with collected() as made:
-            for number, item in enumerate(items):
-                file, told = await patiently(partial(self._file, item), self._poll_seconds)
-                made.append(artifact_of(file, str(item.get("filename") or f"wan2gp-{number}"), told))
-        if not made:
-            raise BackendError("empty", f"{self._wire.name}: it ended well and made no file", status=200)
-        return made
+            nothing = f"{self._wire.name}: it ended well and made no file"
+            return made, await kept(enumerate(items), fetch, made, nothing)
 
     async def _file(self, item: Mapping[str, Any]) -> tuple[File, str]:
         """A file of the gallery and its media type; its address holds once."""

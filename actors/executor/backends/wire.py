@@ -10,9 +10,11 @@ import httpx
 import httpx_aiohttp
 import msgspec
 
+from actors.executor.backends import strangers
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import failure, redact, shorten
 from actors.executor.backends.files import LIMIT_BYTES, File, TooLarge
+from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError, begun, watched
 
 ERROR_BODY_LIMIT: Final = 64 * 1024
@@ -28,6 +30,7 @@ SOCKET_MESSAGE_LIMIT: Final = 32 * 1024 * 1024
 _IDLE_SECONDS: Final = {"http": 4.0, "https": 30.0}
 
 _REDIRECTS: Final = 5
+_ITSELF: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  # noqa: S104  # How servers call themselves.
 
 _TROUBLE: Final = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 
@@ -74,8 +77,9 @@ class Reply:
 class Wire:
     """Connections to one backend. Belongs to the event loop that first uses it."""
 
-    def __init__(self, connection: Connection, *, auth: str = "bearer") -> None:
+    def __init__(self, connection: Connection, *, auth: str = "bearer", private_files: bool = False) -> None:
         """`auth` is how the key goes: `bearer` (`Authorization: Bearer KEY`), or the name of the header that holds it alone.
+        `private_files`: files may also lie at other hosts of a private network.
 
         Raises ValueError for a certificate file that is none.
         """
@@ -99,6 +103,9 @@ class Wire:
 
         self._headers = {"user-agent": "turnout", **_auth(connection.api_key, auth), **connection.headers}
         self._new_session = session
+        self._private_files = private_files
+        self._connection = connection
+        self._strangers: httpx.AsyncClient | None = None
         self._sockets: aiohttp.ClientSession | None = None
         transport = httpx_aiohttp.AiohttpTransport(verify=context, client=session)
         self._client = httpx.AsyncClient(
@@ -125,32 +132,43 @@ class Wire:
         """Send a request to `path` below the base URL, and give its reply, of which at most `limit` bytes are read.
 
         A `body` goes as JSON; `files` (name of the field: file name, bytes, media type) and `fields` as a form; `content` as it
-        is. `path` may be a whole URL: on another host it gets neither the key nor our headers. At most `redirects` are followed,
-        which only a GET may be. Leaving the block closes the connection, unless the body was read to its end. Raises
-        BackendError for trouble on the way and for every status but 2xx.
+        is. `path` may be a whole URL: on another host it gets neither the key nor our headers, and must lie in the public
+        internet. At most `redirects` are followed, which only a GET may be. Leaving the block closes the connection, unless the
+        body was read to its end. Raises BackendError for trouble on the way and for every status but 2xx.
         """
         self._check_open()
         request = self._request(method, path, body, headers, params, files, fields, content)
-        response = await self._send(request)
+        ours = self._is_ours(request.url)
+        response = await self._send(request, ours=ours)
         for _ in range(redirects):
             target = _target(response)
             if target is None:
                 break
             await response.aclose()
             request = self._request(method, target, None, headers, None, None, None, None)
-            response = await self._send(request)
+            ours = ours and self._is_ours(request.url)  # A stranger leads to no place of ours.
+            response = await self._send(request, ours=ours)
         try:
             reply = Reply(response, self.name, limit)
             if not response.is_success:
-                raise await self._refused(response, reply, ours=self._is_ours(request.url))
+                raise await self._refused(response, reply, ours=ours)
             yield reply
         finally:
             await response.aclose()
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: httpx.Request, *, ours: bool) -> httpx.Response:
+        client = self._client
+        if not ours:
+            if why := strangers.refusal(request.url, allow_private=self._private_files):
+                raise BackendError("invalid_structure", f"{self.name}: a file is not fetched: {why}", status=200)
+            for name in self._headers.keys() - {"user-agent"}:
+                request.headers.pop(name, None)
+            if self._strangers is None:
+                self._strangers = strangers.client_for(self._connection, allow_private=self._private_files)
+            client = self._strangers
         watched()
         try:
-            return await self._client.send(request, stream=True)
+            return await client.send(request, stream=True)
         except _TROUBLE as error:
             raise self._unreached(error) from error
 
@@ -177,10 +195,22 @@ class Wire:
         except httpx.InvalidURL as error:  # Of a file, as the server told it.
             message = f"{self.name}: an address that can't be asked: {_reason(error)}"
             raise BackendError("invalid_structure", redact(message, self.secrets)) from error
-        if not self._is_ours(request.url):
-            for name in self._headers.keys() - {"user-agent"} - sent.keys():
-                request.headers.pop(name, None)
         return request
+
+    def place(self, said: str) -> str:
+        """The URL for a file's place as the server says it: a path is below its own address, and so is what it calls itself.
+
+        A server that listens on all addresses, or behind a tunnel, knows itself as 127.0.0.1 alone.
+        """
+        ours = httpx.URL(self.base_url)
+        try:
+            url = ours.join(said)
+        except httpx.InvalidURL:
+            return said
+        itself = url.host in _ITSELF and (ours.host not in _ITSELF or url.port == ours.port)
+        if itself and not self._is_ours(url):
+            url = url.copy_with(scheme=ours.scheme, host=ours.host, port=ours.port)
+        return str(url)
 
     def _is_ours(self, url: httpx.URL) -> bool:
         ours = httpx.URL(self.base_url)
@@ -244,8 +274,8 @@ class Wire:
         async with self.exchange(method, path, body, headers=headers, params=params, limit=limit) as reply:
             data = await reply.read_all()
         try:
-            return msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
+            return value_of(data)
+        except NotJson as error:
             text = redact(data[:ERROR_BODY_LIMIT].decode("utf-8", "replace"), self.secrets)
             message = f"{self.name}/{path}: the answer is no JSON: {error}"
             raise BackendError("invalid_structure", message, status=200, body=text) from error
@@ -253,6 +283,8 @@ class Wire:
     async def close(self) -> None:
         """Close all connections. May be called twice."""
         await self._client.aclose()
+        if self._strangers is not None:
+            await self._strangers.aclose()
         if self._sockets is not None:
             await self._sockets.close()
 
@@ -285,6 +317,8 @@ class Wire:
             wait = f"{self._connect_timeout_seconds:g} s"
             return BackendError("connection_error", f"{self.name}: no connection within {wait}")
         if isinstance(cause, aiohttp.ClientConnectorError) and not isinstance(cause, aiohttp.ClientSSLError):
+            if isinstance(cause.os_error, strangers.NotPublic):
+                return BackendError("invalid_structure", f"{self.name}: a file is not fetched: {cause.os_error}")
             reason = cause.os_error.strerror or _reason(cause)
             return BackendError("connection_error", f"{self.name}: cannot connect: {reason}")
         return BackendError("connection_error", redact(f"{self.name}: {_reason(cause)}", self.secrets))

@@ -41,6 +41,7 @@ def problem_of(**fields: Any) -> Problem | None:
         {"model": "llama3.1:8b", "strategy": "cost_first"},
         {"preferred_model": "anything", "value_per_hour_microdollars": 0, "style": "x" * 4_000, "mode": "full_mimic"},
         {"capabilities": ("code",), "preferred_capabilities": ("vision",)},
+        {"preferred_model": f"/opt/cache/huggingface/hub/{'x' * 160}/Q4_K_M.gguf"},
         {"deadline_seconds": 86_400.0, "max_cost_microdollars": 0, "max_output_tokens": 1, "temperature": 2.0},
         {"prompt": "", "messages": ({"role": "user", "content": "hi"},)},
         {"prompt": "", "messages": ({"role": "user", "content": [{"type": "text", "text": "hi"}]},)},
@@ -49,6 +50,15 @@ def problem_of(**fields: Any) -> Problem | None:
 )
 def test_a_good_submission_has_no_problem(fields: dict[str, Any]) -> None:
     assert problem_of(**fields) is None
+
+
+def test_what_is_listed_can_be_named() -> None:
+    """Case 29: servers that call their models by their path."""
+    folder = "/opt/cache/huggingface/hub/models--someone--Some-Large-70B-Instruct-GGUF/snapshots"
+    path = f"{folder}/83fb6e83d0a8aada42d499259bc929d9/Some-Large-70B-Instruct-Q4_K_M.gguf"
+    for model in (path, f"{path[:-5]}{'x' * 400}.gguf"):
+        submit = JobSubmit(prompt="hi", model=model)
+        assert check(submit, tenant="acme", models={model}, strategies=STRATEGIES, longest_deadline=86_400.0) is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +99,8 @@ def test_a_good_submission_has_no_problem(fields: dict[str, Any]) -> None:
         ({"max_cost_microdollars": 10**30}, "max_cost_microdollars", "0 to"),
         ({"value_per_hour_microdollars": -1}, "value_per_hour_microdollars", "0 to"),
         ({"mode": "a\nb"}, "mode", "control"),
-        ({"preferred_model": "x" * 129}, "preferred_model", "128"),
+        ({"preferred_model": "x" * 1025}, "preferred_model", "1,024"),
+        ({"model": "ü" * 500}, "model", "2,048"),
         ({"style": "x" * 4_001}, "style", "4,000"),
         ({"capabilities": ("x",) * 33}, "capabilities", "32"),
         ({"capabilities": ("",)}, "capabilities", "vision"),

@@ -90,6 +90,18 @@ def test_embeddings_and_tool_calls_are_json(
     assert capsys.readouterr().out == said
 
 
+def test_what_is_to_be_known_of_an_answer_does_not_mix_with_it(there: Live, capsys: pytest.CaptureFixture[str]) -> None:
+    call = msgspec.Raw(b'{"id":"c","function":{"name":"weather","arguments":"{}"}}')
+    job = ended(there, "noted", Result(text="Half", finish_reason="length", tool_calls=(call,), refusal="Not that."))
+    assert get(there, job) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "Half\n"
+    for words in ("finish reason length", "calls weather({})", "refused: Not that."):
+        assert words in shown.err
+    assert get(there, job, "--quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
 # Files.
 
 

@@ -248,6 +248,18 @@ def test_the_story_names_files_embeddings_and_checks() -> None:
     assert "3 embeddings of 8 numbers" in drawn(list(tell([vectors])))
 
 
+def test_the_story_says_how_an_answer_ended_what_it_calls_and_what_it_refused() -> None:
+    call = msgspec.Raw(b'{"id":"c","function":{"name":"weather","arguments":"{\\"city\\":\\"Ulm\\"}"}}')
+    result = Result(
+        text="Half", finish_reason="length", tool_calls=(call,), refusal="Not that.", reasoning="I think so"
+    )
+    told = drawn(list(tell([Done(**WHO, ending="succeeded", result=result, at=1.0)])))
+    assert "cut at its cap on tokens (finish reason length)" in told
+    assert 'weather({"city":"Ulm"})' in told
+    assert "Not that." in told
+    assert "10 characters: I think so" in told
+
+
 def test_watch_says_more_when_asked() -> None:
     explained = Explained(
         **WHO, n=1, chosen="left/m1", summary="s", reasons=(FASTER,), suggestions=("look after right",)
@@ -281,3 +293,16 @@ def test_one_job_on_a_pipe_prints_its_answer_only(capsys: pytest.CaptureFixture)
     assert shown.out == "the answer\n"
     assert "succeeded" in shown.err
     assert "turnout why j --tenant t" in shown.err
+
+
+def test_one_job_says_what_is_to_be_known_of_its_answer(capsys: pytest.CaptureFixture) -> None:
+    call = msgspec.Raw(b'{"id":"c","function":{"name":"weather","arguments":"{}"}}')
+    check = Check(name="encoding", verdict="soft_fail", message="bytes were replaced")
+    result = Result(text="a", finish_reason="length", tool_calls=(call,), checks=(check,))
+    tracks = Tracks([JobSubmit(tenant="t", id="j", prompt="p")])
+    tracks.all["t", "j"].done = msgspec.structs.replace(DONE, result=result)
+    One(quiet=False).finish(tracks, {("t", "j"): "a"})
+    shown = capsys.readouterr()
+    assert shown.out == "a\n"
+    for words in ("finish reason length", "calls weather({})", "encoding: bytes were replaced"):
+        assert words in shown.err

@@ -250,3 +250,42 @@ def test_tool_calls_are_no_text_to_have_rules() -> None:
 def test_rules_see_the_json_without_its_fences() -> None:
     item = work(required_fields=("a",), checks=AnswerChecks(must_match=(r"^\{",), max_characters=8))
     assert told(answer('```json\n{"a": 1}\n```'), item) == checks.Found()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<think>The user wants JSON.</think>\n{"city":"Ulm"}', '<reasoning>hm</reasoning>```json\n{"city":"Ulm"}\n```',
+        'so it is </think> {"city":"Ulm"}', '<thinking>{"a": 1}</thinking>{"city":"Ulm"}',
+    ],
+)  # fmt: skip
+def test_thoughts_before_json_are_no_part_of_it(text: str) -> None:
+    """Case 24."""
+    assert fault(answer(text), JSON_WORK) is None
+    assert results.result_of(answer(text), as_json=True).text == '{"city":"Ulm"}'
+
+
+def test_json_that_holds_such_marks_stays_whole() -> None:
+    text = '{"a": "x</think>y"}'
+    assert results.result_of(answer(text), as_json=True).text == text
+
+
+def test_what_is_to_be_known_is_told_with_the_answer() -> None:
+    given_answer = answer("hi", remarks=(port.Remark("encoding", "bytes were replaced"),))
+    assert checks.examined(given_answer, (), work(), PLAIN).checks == (
+        Check(name="encoding", verdict="soft_fail", message="bytes were replaced"),
+    )
+
+
+def test_a_refusal_is_told_in_the_model_s_words() -> None:
+    problem = fault(answer("", finish_reason="content_filter", refusal="I can't help with that."), work())
+    assert problem is not None
+    assert (problem.reason, problem.message) == ("empty", "a: the model refused: I can't help with that.")
+
+
+def test_what_must_travel_back_is_in_the_result_as_it_came() -> None:
+    block = {"type": "thinking", "thinking": "hm", "signature": "c2ln"}
+    call = {**TOOL_CALL, "extra_content": {"google": {"thought_signature": "c2ln"}}}
+    made = results.result_of(answer("x", call, carried=(block,), reasoning="hm"))
+    assert [msgspec.json.decode(one) for one in (*made.carried, *made.tool_calls)] == [block, call]
+    assert made.reasoning == "hm"

@@ -58,7 +58,15 @@ def test_usage_counts_what_was_read_from_the_cache_and_pings_are_signs_of_life()
     async def main() -> None:
         async with opened() as (fake, backend):
             answer = await answer_of(backend)
-            assert answer == Answer(text=TEXT, finish_reason="stop", model="claude-sonnet-5-5", usage=USED)
+            thought = {"type": "thinking", "thinking": "hm", "signature": "abc"}
+            assert answer == Answer(
+                text=TEXT,
+                finish_reason="stop",
+                model="claude-sonnet-5-5",
+                usage=USED,
+                reasoning="hm",
+                carried=(thought,),
+            )
             assert (fake.api_keys, fake.keys) == ([KEY], [None])
             fake.fault, fake.pieces = "hang", [event("ping"), *text(0, "a")]
             running = backend.run(CALL)

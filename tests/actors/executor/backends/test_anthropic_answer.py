@@ -132,6 +132,7 @@ def test_a_stop_reason_without_message_stop_is_enough() -> None:
 
 def test_no_secret_shows() -> None:
     fold = MessageFold("m", secrets=("hush",))
+    fold.take(b'["hush"]')
     with pytest.raises(BackendError) as caught:
-        fold.take(b'["hush"]')
+        fold.answer()
     assert "hush" not in caught.value.body + caught.value.message

@@ -210,6 +210,19 @@ def test_a_graph_of_the_jobs_own_is_run_as_it_is(run) -> None:
     run(main())
 
 
+def test_pictures_that_are_sent_over_the_websocket_are_files_that_were_made(run) -> None:
+    """Case 30."""
+    graph = {**OWN, "2": {"class_type": "SaveImageWebsocket", "inputs": OWN["2"]["inputs"]}}
+    file = Input(name="photo", media_type="image/png", data=PNG)
+
+    async def main() -> None:
+        async with comfyui_at() as (_, backend):
+            (made,) = artifacts(await all_of(backend, but(graph=graph, inputs=(file,))))
+            assert (made.media_type, made.width > 0) == ("image/png", True)
+
+    run(main())
+
+
 def test_texts_are_an_answer_and_nothing_is_none(run) -> None:
     async def main() -> None:
         async with comfyui_at() as (_, backend):

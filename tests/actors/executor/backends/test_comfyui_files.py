@@ -25,6 +25,34 @@ def test_every_list_of_files_counts_once() -> None:
     assert texts_of({"outputs": {"1": {"text": "whole"}}}) == ("whole",)
 
 
+INPUT = {"images": [{"filename": "example.png", "subfolder": "", "type": "input"}]}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "found"),
+    [
+        (
+            {"3": INPUT, "9": {"images": [{"filename": "t.png", "subfolder": "", "type": "temp"}]}},
+            [("t.png", "", "temp")],
+        ),
+        (
+            {"3": INPUT, "9": {"images": [{"filename": "a_1.png", "subfolder": "", "type": "output"}]}},
+            [("a_1.png", "", "output")],
+        ),
+        ({"3": INPUT}, []),
+        ({"9": {"video": ["output/video/v_00001.mp4"]}}, [("v_00001.mp4", "video", "output")]),
+        ({"9": {"video": ["/opt/ComfyUI/output/v.mp4", "C:\\ComfyUI\\temp\\a\\b.png"]}}, [("v.mp4", "", "output")]),
+        ({"9": {"files": ["/opt/ComfyUI/input/v.mp4", "just a word", "output/no ending"]}}, []),
+        ({"9": {"text": ["output/x.png"]}}, []),
+    ],
+)
+def test_what_the_graph_made_is_no_input_of_the_job(
+    outputs: dict[str, object], found: list[tuple[str, str, str]]
+) -> None:
+    """Case 30."""
+    assert [(one.filename, one.subfolder, one.type) for one in outputs_of({"outputs": outputs})] == found
+
+
 @pytest.mark.parametrize(("filename", "name"), [("a.png", "a.png"), ("x/..\\a:b.png", "a_b.png"), ("x/", "file")])
 def test_names_have_no_folders(filename: str, name: str) -> None:
     assert Output(filename).name == name

@@ -48,6 +48,7 @@ def test_a_whole_stream() -> None:
         finish_reason="stop",
         model="real",
         usage=Usage(input_tokens=9, output_tokens=5, cached_tokens=4, reasoning_tokens=2),
+        reasoning="hmhm",
     )
 
 
@@ -91,7 +92,7 @@ def test_a_cut_stream_keeps_what_came() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"{", b"", b"[]", b'"x"', b'{"choices": {}}', b'{"choices": [1]}', b'{"choices": [{"delta": "x"}]}',
+        b"{", b"[]", b'"x"', b'{"choices": {}}', b'{"choices": [1]}', b'{"choices": [{"delta": "x"}]}',
         b'{"choices": [{"delta": {"content": 5}}]}', b'{"choices": [{"delta": {"tool_calls": {}}}]}', b"\xff",
     ],
 )  # fmt: skip

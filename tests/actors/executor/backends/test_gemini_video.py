@@ -123,7 +123,7 @@ def test_the_key_goes_to_no_other_host() -> None:
             async with FakeGemini() as other:
                 other.elsewhere = other.url
                 fake.elsewhere = f"https://{other.url.removeprefix('http://')}"
-                assert (await failure_of(backend)).kind == "connection_error"  # It speaks no TLS.
+                assert (await failure_of(backend)).kind == "invalid_structure"  # It lies in a private network.
                 assert other.api_keys == []
 
     checked(main())

@@ -1,5 +1,6 @@
 import base64
 import contextlib
+import textwrap
 from email.parser import BytesParser
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.executor.backends import open_backend
 from actors.executor.backends.images import PREVIEW_BYTES, Pictures, check_size, form, pictures_of, request_fields
 from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Input, Step, Usage
 from messages import Media
+from tests.fakes.raw import RawServer
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big") + bytes(40)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(60)
@@ -172,7 +175,7 @@ def test_several_at_once() -> None:
         ([b"[1]"], "invalid_structure"),
         ([b"{}"], "invalid_structure"),
         ([b'{"data": 5}'], "invalid_structure"),
-        ([b'{"data": [{"url": "https://x"}]}'], "invalid_structure"),
+        ([b'{"data": [{"url": "ftp://x"}]}'], "invalid_structure"),
         ([b'{"data": [{"b64_json": "!"}]}'], "invalid_structure"),
         ([event("image_generation.completed", b64_json=b64(b"<html>"))], "invalid_structure"),
     ],
@@ -203,3 +206,56 @@ def test_nothing_but_pictures_or_a_backend_error(events: list[bytes], wanted: in
         found, answer = fold(*events, wanted=wanted)
         assert any(isinstance(item, Artifact) for item in found)
         assert answer.finish_reason == "stop"
+
+
+DRAWN = Call(model="m", asset="image", messages=({"role": "user", "content": "x"},), max_output_tokens=1)
+
+
+async def drawn(server: RawServer, cards: list[object], images: int = 1) -> tuple[list[bytes], Answer]:
+    server.pieces, server.media_type = [msgspec.json.encode({"data": cards})], "application/json"
+    backend = open_backend("openai", server.url, api_key="secret", now=lambda: 0.0)
+    made: list[bytes] = []
+    answer: object = None
+    try:
+        async for answer in backend.run(msgspec.structs.replace(DRAWN, media=Media(images=images))):
+            if isinstance(answer, Artifact):
+                made.append(answer.file.read())
+                answer.file.close()
+    finally:
+        await backend.close()
+    assert isinstance(answer, Answer)
+    return made, answer
+
+
+def test_pictures_in_any_form(run) -> None:
+    """Case 22: at the server's own address, with a prefix, in lines; one of several that is missing is told."""
+
+    async def main() -> None:
+        async with RawServer() as server:
+            server.at["/made/x.png"] = (PNG, "image/png")
+            lines = "\n".join(textwrap.wrap(b64(), 76))
+            for card in (
+                {"url": f"{server.url}/made/x.png"},
+                {"url": "/made/x.png"},
+                {"b64_json": f"data:image/png;base64,{b64()}"},
+                {"b64_json": lines},
+                {"b64_json": b64().rstrip("=")},
+                {"url": f"{server.url.replace('127.0.0.1', 'localhost')}/made/x.png"},
+            ):
+                made, answer = await drawn(server, [card])
+                assert (made, answer.remarks) == ([PNG], ())
+            for other in (
+                {"b64_json": None},
+                {"url": f"{server.url}/not.png"},
+                {"url": "https://10.0.0.7/x.png"},
+                "junk",
+                None,
+            ):
+                made, answer = await drawn(server, [{"b64_json": b64()}, other], images=2)
+                assert (made, [remark.name for remark in answer.remarks]) == ([PNG], ["count"])
+            for only in ({"url": "https://10.0.0.7/x.png"}, {"b64_json": None}):
+                with pytest.raises(BackendError) as caught:
+                    await drawn(server, [only])
+                assert caught.value.kind == "invalid_structure"
+
+    run(main())

@@ -150,7 +150,7 @@ def test_tool_calls_take_openai_form(run) -> None:
         ([line("half")], "cut_stream"),
         ([line("half"), last()[:20]], "cut_stream"),
         ([line("half"), b'{"message"\n', last()], "invalid_structure"),
-        ([line("half"), b"[]\n", last()], "invalid_structure"),
+        ([line("half"), b"[]\n"], "invalid_structure"),
         ([line("half"), b'{"message": 5}\n', last()], "invalid_structure"),
         ([line("half"), b'{"message": {"content": 5}}\n', last()], "invalid_structure"),
     ],

@@ -449,7 +449,11 @@ def test_openais_own_models_are_known_by_their_names(run) -> None:
                 assert offers["gpt-5-mini"].retires == "2026-12-11"
                 assert "whisper-1" not in offers
             async with opened(fake.url) as backend:
-                assert {offer.capabilities for offer in await backend.discover()} == {("text",), ("embedding",)}
+                assert {offer.capabilities for offer in await backend.discover()} == {
+                    ("text",),
+                    ("embedding",),
+                    ("image",),
+                }
 
     run(main())
 

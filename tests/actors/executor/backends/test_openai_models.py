@@ -9,7 +9,6 @@ from actors.executor.backends.lm_studio import is_loaded, offer_of
 from actors.executor.backends.openai_models import (
     capabilities,
     cards_of,
-    embeds,
     family,
     only_responses,
     other_offers,
@@ -94,8 +93,6 @@ def test_each_card_once_and_others_by_what_they_say() -> None:
         Offer(model="a"),
         Offer(model="nomic-embed-text", capabilities=("embedding",)),
     )
-    assert embeds("text-embedding-bge-m3")
-    assert not embeds("llama3.1:8b")
 
 
 ODD = st.recursive(

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from actors.executor.backends.completion import Completion
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.files import File
+from actors.executor.backends.fold import Fold, Made
 from actors.executor.backends.openai_stream import items, joined
 from actors.executor.backends.port import Answer, Artifact, BackendError, Chunk, Item, Step
 from actors.executor.backends.wire import Wire
@@ -31,28 +33,29 @@ def test_texts_are_joined_and_nothing_is_lost(parts: list[str | tuple[Step, ...]
     assert bool(found) == any(part != () for part in parts)
 
 
-class Files:
+class Files(Fold[Made]):
     """A fold that makes two files of every event."""
 
     def __init__(self) -> None:
-        self.done = False
+        super().__init__("m", ())
         self.made: list[File] = []
 
-    def take(self, event: bytes) -> tuple[Artifact, ...]:
-        files = [File(event), File(event)]
+    @property
+    def settled(self) -> bool:
+        return False
+
+    def event(self, fields: dict[str, Any], data: bytes) -> Made:
+        files = [File(data), File(data)]
         self.made += files
         return tuple(Artifact(name="x", media_type="text/plain", file=file) for file in files)
 
-    def answer(self) -> Answer:
+    def told(self) -> Answer:
         raise BackendError("cut_stream", "never")
-
-    def annotate(self, error: BackendError) -> BackendError:
-        return error
 
 
 class One(FakeServer):
     media_type = "text/event-stream"
-    pieces: tuple[bytes, ...] = (b"data: a\n\ndata: b\n\n",)
+    pieces: tuple[bytes, ...] = (b"data: {}\n\ndata: {}\n\n",)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [web.get("/x", self.x)]

@@ -140,6 +140,7 @@ def test_a_stream() -> None:
         finish_reason="stop",
         model="gpt-5.5-pro-2026",
         usage=Usage(input_tokens=9, output_tokens=5, cached_tokens=4, cache_write_tokens=1, reasoning_tokens=2),
+        reasoning="hm",
     )
 
 

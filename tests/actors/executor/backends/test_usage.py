@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from actors.executor.backends.anthropic_answer import MessageFold
 from actors.executor.backends.completion import Completion
 from actors.executor.backends.gemini_answer import GenerateFold
-from actors.executor.backends.ollama_form import Fold as OllamaFold
+from actors.executor.backends.ollama_form import ChatFold
 from actors.executor.backends.port import Answer, Usage
 from actors.executor.backends.responses import Response
 from actors.executor.backends.usage import MOST_TOKENS, Tally, added, higher, tokens, usage_in, usage_of
@@ -231,7 +231,7 @@ def folded(fold: Any, *fields: Fields) -> Answer:
             [{"candidates": [{"content": {"parts": [{"text": "thinksééé", "thought": True}, {"text": "x"}]},
                               "finishReason": "STOP"}]}],
         ),
-        (OllamaFold("m", ()), [{"message": {"thinking": "thinks"}}, {"message": {"thinking": "ééé"}}, {"done": True}]),
+        (ChatFold("m"), [{"message": {"thinking": "thinks"}}, {"message": {"thinking": "ééé"}}, {"done": True}]),
         (
             Response("m"),
             [{"type": "response.reasoning_text.delta", "delta": "thinksééé"},

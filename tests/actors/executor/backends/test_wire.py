@@ -53,8 +53,9 @@ async def served(**fields: Any) -> AsyncGenerator[tuple[Place, Wire], None]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     place.url = f"http://127.0.0.1:{site.port}/base"
-    auth = fields.pop("auth", "bearer")
-    wire = Wire(Connection(url=fields.pop("url", place.url), api_key=KEY, now=lambda: 0.0, **fields), auth=auth)
+    auth, private = fields.pop("auth", "bearer"), fields.pop("private_files", False)
+    connection = Connection(url=fields.pop("url", place.url), api_key=KEY, now=lambda: 0.0, **fields)
+    wire = Wire(connection, auth=auth, private_files=private)
     try:
         yield place, wire
     finally:
@@ -64,7 +65,7 @@ async def served(**fields: Any) -> AsyncGenerator[tuple[Place, Wire], None]:
 
 def test_the_key_goes_as_the_protocol_wants_it_and_to_nobody_else(run) -> None:
     async def main() -> None:
-        async with served(headers={"x-team": "a"}) as (place, wire), served() as (other, _):
+        async with served(headers={"x-team": "a"}, private_files=True) as (place, wire), served() as (other, _):
             await wire.fetch("models", params={"limit": "5"})
             await wire.fetch(f"{other.url}/x")
             (ours,), (theirs,) = place.seen, other.seen
@@ -123,7 +124,7 @@ def test_a_redirect_is_not_followed(run) -> None:
 
 def test_a_file_is_fetched_from_where_it_was_moved_to_without_the_key(run) -> None:
     async def main() -> None:
-        async with served() as (place, wire), served() as (other, _):
+        async with served(private_files=True) as (place, wire), served() as (other, _):
             place.moved_to = f"{other.url}/file?sign=1"
             file, _ = await wire.download("moved", params={"x": "1"})
             assert (file.read(), place.seen[0]["query"], other.seen[0]["query"]) == (PICTURE, {"x": "1"}, {"sign": "1"})
@@ -153,7 +154,7 @@ def test_an_address_that_is_none_is_the_server_s_fault(run, url: str) -> None:
 
 def test_what_a_store_of_files_refuses_tells_nothing_of_the_account(run) -> None:
     async def main() -> None:
-        async with served() as (place, wire), served() as (other, _):
+        async with served(private_files=True) as (place, wire), served() as (other, _):
             for url, kind in ((f"{place.url}/forbidden", "account"), (f"{other.url}/forbidden", "server_error")):
                 with pytest.raises(BackendError) as caught:
                     await wire.download(url)
@@ -308,6 +309,26 @@ def test_a_request_that_found_no_connection_has_not_begun(run, url: str) -> None
     run(main())
 
 
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "2130706433", "127.1"]
+)
+def test_no_answer_leads_into_our_own_network(run, host: str) -> None:
+    async def main() -> None:
+        async with served() as (place, wire), served() as (other, _):
+            port = other.url.split(":")[2].split("/")[0]
+            for url in (f"https://{host}:{port}/file", f"http://{host}:{port}/file"):
+                place.moved_to = url
+                for path in (url, "moved"):
+                    with pytest.raises(BackendError) as caught:
+                        await wire.download(path)
+                    # A redirect that would leave TLS, or our own address for another, ends as one.
+                    assert caught.value.kind in ("invalid_structure", "connection_error")
+                    assert "TLS" not in caught.value.message, "nobody connects there"
+            assert other.seen == []
+
+    run(main())
+
+
 def test_a_server_that_refuses_has_begun_and_says_so(run) -> None:
     async def main() -> None:
         async with served() as (place, _):
@@ -323,10 +344,44 @@ def test_a_server_that_refuses_has_begun_and_says_so(run) -> None:
     run(main())
 
 
+def test_a_stranger_leads_to_no_place_of_ours_with_our_key(run) -> None:
+    async def main() -> None:
+        async with served(private_files=True) as (place, wire), served() as (other, _):
+            other.moved_to = f"{place.url}/file"
+            file, _ = await wire.download(f"{other.url}/moved")
+            file.close()
+            assert "authorization" not in place.seen[0]["headers"]
+
+    run(main())
+
+
 def test_who_only_asks_begins_nothing(run) -> None:
     async def main() -> None:
         async with served() as (place, _):
             sending, error = await sent(place.url, method="GET")
             assert (sending.watched, sending.begun, error) == (True, False, None)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("base", "said", "place"),
+    [
+        ("http://gpu:8080/v1", "http://127.0.0.1:5000/x.png", "http://gpu:8080/x.png"),
+        ("http://gpu:8080/v1", "http://0.0.0.0:8080/x.png?a=b", "http://gpu:8080/x.png?a=b"),
+        ("http://127.0.0.1:8080/v1", "http://localhost:8080/x.png", "http://127.0.0.1:8080/x.png"),
+        ("http://127.0.0.1:8080/v1", "http://localhost:9000/x.png", "http://localhost:9000/x.png"),
+        ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/x.png", "http://127.0.0.1:8080/x.png"),
+        ("http://gpu:8080/v1", "/generated/x.png", "http://gpu:8080/generated/x.png"),
+        ("https://api.x.com/v1", "https://cdn.x.com/x.png", "https://cdn.x.com/x.png"),
+    ],
+)
+def test_what_a_server_calls_itself_is_where_we_know_it(run, base: str, said: str, place: str) -> None:
+    """Case 22: local servers answer with addresses of their own view."""
+
+    async def main() -> None:
+        wire = Wire(Connection(url=base, now=lambda: 0.0))
+        assert wire.place(said) == place
+        await wire.close()
 
     run(main())

@@ -1,4 +1,5 @@
-"""Which addresses a webhook may have: a guard against calls into networks that are none of the public's business. Pure.
+"""Which addresses that others name may be called, webhooks and places of files: a guard against calls into networks that are
+none of the public's business. Pure.
 
 The networks are those of the IANA special-purpose address registries (RFC 6890). Addresses that carry an IPv4 address inside
 (mapped, NAT64, 6to4, Teredo) are judged by that one as well.

@@ -1,0 +1,155 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.executor.backends import open_backend
+from actors.executor.backends.roles import named_role, role_of
+from tests.fakes.raw import RawServer
+
+
+@pytest.mark.parametrize(
+    ("card", "role"),
+    [
+        ({"type": "chat"}, "text"),
+        ({"type": "rerank"}, "other"),
+        ({"type": "audio"}, "other"),
+        ({"type": "moderation"}, "other"),
+        ({"type": "image"}, "image"),
+        ({"type": "embedding"}, "embedding"),
+        ({"object": "model", "type": "model"}, None),
+        ({"model_type": "LLM"}, "text"),
+        ({"pipeline_tag": "text-generation"}, "text"),
+        ({"task": "automatic-speech-recognition"}, "other"),
+        ({"mode": "audio_transcription"}, "other"),
+        ({"capabilities": {"completion_chat": True, "vision": False}}, "text"),
+        ({"capabilities": {"completion_chat": False, "audio": True}}, "other"),
+        ({"supports_chat": False}, "other"),
+        ({"capabilities": ["completion", "tools"]}, "text"),
+        ({"capabilities": ["embedding"]}, "embedding"),
+        ({"architecture": {"output_modalities": ["text"], "input_modalities": ["image", "text"]}}, "text"),
+        ({"architecture": {"output_modalities": ["text"], "input_modalities": ["audio"]}}, "other"),
+        ({"architecture": {"modality": "text->audio"}}, "other"),
+        ({"endpoints": ["rerank"]}, "other"),
+        ({"supported_endpoints": ["/v1/chat/completions"]}, "text"),
+        ({"id": "x", "owned_by": "y", "active": True}, None),
+    ],
+)
+def test_the_server_s_own_word(card: dict[str, Any], role: str | None) -> None:
+    assert role_of(card) == role
+
+
+@pytest.mark.parametrize(
+    ("model", "role"),
+    [
+        ("canopylabs/orpheus-v1-english", "other"),
+        ("meta-llama/llama-prompt-guard-2-22m", "other"),
+        ("openai/gpt-oss-20b", None),
+        ("whisper-large-v3", "other"),
+        ("distil-whisper-large-v3-en", "other"),
+        ("playai-tts", "other"),
+        ("tts-1-hd", "other"),
+        ("meta-llama/Llama-Guard-4-12B", "other"),
+        ("shieldgemma:9b", "other"),
+        ("omni-moderation-latest", "other"),
+        ("BAAI/bge-reranker-v2-m3", "other"),
+        ("jina-reranker-v2", "other"),
+        ("hexgrad/Kokoro-82M", "other"),
+        ("nomic-embed-text", "embedding"),
+        ("text-embedding-bge-m3", "embedding"),
+        ("bge-m3:latest", "embedding"),
+        ("intfloat/multilingual-e5-large", "embedding"),
+        ("stabilityai/sdxl-turbo", "image"),
+        ("black-forest-labs/FLUX.1-schnell", "image"),
+        ("llama3.1:8b", None),
+        ("qwen2.5-coder:7b", None),
+        ("mistral-small-latest", None),
+        ("deepseek-r1:70b", None),
+        ("gemma-3-27b-it", None),
+        ("/models/voice/Qwen3-8B-Q4_K_M.gguf", None),
+        ("claude-haiku-5-5", None),
+        ("gpt-4o", None),
+        ("command-r-plus", None),
+    ],
+)
+def test_the_name_where_the_server_says_nothing(model: str, role: str | None) -> None:
+    assert named_role(model) == role
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "capabilities", "architecture", "output_modalities", "modality", "endpoints", "chat"]
+            ),
+            inner,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["type", "capabilities", "architecture", "endpoints", "output_modalities"]), JSON)
+)
+def test_any_card_has_a_role_or_none(card: dict[str, Any]) -> None:
+    assert role_of(card) in (None, "text", "embedding", "image", "other")
+
+
+async def texts_of(*cards: dict[str, Any], refusal: bytes = b"{}", status: int = 200) -> tuple[list[str], list[str]]:
+    """The text models that are offered for a list, and what was asked for."""
+    async with RawServer([refusal], "application/json") as server:
+        server.status = status
+        server.listed = json.dumps({"data": cards}).encode()
+        backend = open_backend("openai", server.url, api_key=None, now=lambda: 0.0)
+        try:
+            offers = [offer.model for offer in await backend.discover() if "text" in offer.capabilities]
+            assert [offer.model for offer in await backend.discover() if "text" in offer.capabilities] == offers
+        finally:
+            await backend.close()
+        return offers, [path for path in server.paths if path.startswith("POST")]
+
+
+def test_only_models_that_chat_are_offered_for_chat(run) -> None:
+    """Case 25. Several models of a server of one's own are not asked for: each would be loaded."""
+    names = [
+        "canopylabs/orpheus-v1-english",
+        "meta-llama/llama-prompt-guard-2-22m",
+        "openai/gpt-oss-20b",
+        "whisper-large-v3",
+    ]
+
+    async def main() -> None:
+        assert await texts_of(*[{"id": name} for name in names]) == (["openai/gpt-oss-20b"], [])
+        assert await texts_of({"id": "x", "type": "audio"}, {"id": "guardian-of-tales", "type": "chat"}) == (
+            ["guardian-of-tales"],
+            [],
+        )
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "chats"),
+    [
+        ("The model `x` does not support chat completions", 400, False),
+        ("This server does not support completions. Start it without `--embeddings`", 501, False),
+        ("The model does not support Chat Completions API", 400, False),
+        ("x is not a chat model", 404, False),
+        ("Chat completions are not supported for this model", 400, False),
+        ("messages: must hold at least one", 400, True),
+        ("List should have at least 1 item after validation, not 0", 422, True),
+        ("slow down", 429, True),
+    ],
+)
+def test_a_chat_without_messages_tells_whether_a_model_chats(run, said: str, status: int, chats: bool) -> None:
+    async def main() -> None:
+        refusal = json.dumps({"error": {"message": said, "type": "invalid_request_error"}}).encode()
+        offers, asked = await texts_of({"id": "x"}, refusal=refusal, status=status)
+        assert (offers, asked) == (["x"] if chats else [], ["POST /v1/chat/completions"])
+
+    run(main())
