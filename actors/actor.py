@@ -81,6 +81,10 @@ class CantAnswer(Exception):
     """A question can't be answered now; the text says why. Who asked hears that instead, and nothing has crashed."""
 
 
+class NotMine(CantAnswer):
+    """A question is for another process of the room: this one stays silent."""
+
+
 class Form(enum.Enum):
     """How a handler is called."""
 

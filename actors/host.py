@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from actors.actor import CantAnswer, Form, Handler, Heard, Way
+from actors.actor import CantAnswer, Form, Handler, Heard, NotMine, Way
 from actors.chain import Chain
 from actors.heads import Heads
 from actors.room import Crashed, Room
@@ -210,6 +210,8 @@ class Host:
             data = codec.encode(answer)
         except codec.Undecodable as error:
             data = msgspec.json.encode({"problem": {"reason": "undecodable", "message": str(error)}})
+        except NotMine:
+            return
         except CantAnswer as error:
             data = msgspec.json.encode({"problem": {"reason": "unavailable", "message": str(error)}})
         except Crashed:

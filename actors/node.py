@@ -14,6 +14,7 @@ from typing import Any
 from actors.actor import Actor, Heard
 from actors.alert_settings import thresholds, webhooks_of
 from actors.analyzer.actor import Analyzer
+from actors.counter import BusCounter
 from actors.executor import (
     adding,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
     script,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
@@ -193,8 +194,12 @@ def build(
     billing = alert_thresholds(environment)
 
     def router() -> Router:
-        ceiling = settings.budgeting.unknown_price_ceiling_microdollars
-        return Router(keeper=journal, policies=policies, strategies=strategies, price_ceiling=ceiling)
+        rules = settings.budgeting
+        return Router(
+            keeper=journal, counter=BusCounter(bus), policies=policies, strategies=strategies,
+            input_ceiling=rules.unbounded_input_tokens,
+            price_ceiling=rules.unknown_price_ceiling_microdollars,
+        )  # fmt: skip
 
     def analyzer() -> Analyzer:
         return Analyzer(

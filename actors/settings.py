@@ -73,6 +73,9 @@ class BudgetRules(Section):
     unknown_price_ceiling_microdollars: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """An attempt whose price nobody knows counts as this much: it is reserved, billed, and what the router compares. Absent:
     such an attempt is refused where a job or a budget limits dollars."""
+    unbounded_input_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """An input that nothing bounds (a video, a file, an image of a model that does not say how it counts them, and no context
+    limit that is known) counts as so many tokens. Absent: such an attempt is refused where dollars or tokens are limited."""
 
 
 class BreakerRules(Section):

@@ -5,6 +5,8 @@ Every type knows its channel: the stream that keeps it, its subject, and the pro
 
 from messages.alerts import Alert, Burn, LatencyRow, Notified, Sample, Spending
 from messages.asking import (
+    CountIs,
+    CountOf,
     EstimateIs,
     EstimateOf,
     PoliciesAre,
@@ -81,6 +83,7 @@ from messages.policies import (
     Rule,
     Weights,
 )
+from messages.reading import Bound, Counted, Framing, Room
 from messages.values import (
     Artifact,
     Attempt,
@@ -115,6 +118,7 @@ __all__ = [
     "AttemptsOf",
     "Backend",
     "BackendRule",
+    "Bound",
     "Breaker",
     "BudgetState",
     "BudgetsAre",
@@ -127,6 +131,9 @@ __all__ = [
     "Check",
     "Chunk",
     "CostRules",
+    "CountIs",
+    "CountOf",
+    "Counted",
     "DeadLetter",
     "Decided",
     "Deployment",
@@ -142,6 +149,7 @@ __all__ = [
     "Failover",
     "FailoverRules",
     "Features",
+    "Framing",
     "Gpu",
     "GpuProcess",
     "Granted",
@@ -197,6 +205,7 @@ __all__ = [
     "Reservation",
     "Result",
     "Retry",
+    "Room",
     "Rule",
     "Running",
     "Sample",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from messages.deciding import Parameters
 from messages.jobs import Decided
 from messages.message import Channel, Kind, Message, Value
 from messages.policies import Policy
-from messages.values import Needs, Problem, Range
+from messages.reading import Counted
+from messages.values import Needs, Problem, Range, Slip
 
 
 class PreviewOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.router.preview")):
@@ -141,3 +143,27 @@ class Rebalanced(Message, channel=Channel(kind=Kind.ASK, prefix="answer.telemetr
     """The new epoch."""
     forgotten: int
     """How many averages were thrown away."""
+
+
+class CountOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.executor.count")):
+    """Question: how many tokens would a model have to read for this job? Answered by who serves the backend, without a run."""
+
+    backend: str
+    """The backend's name."""
+    model: str
+    """The model's name, as its backend calls it."""
+    slip: Slip
+    """The job."""
+    parameters: Parameters = Parameters()
+    """How the request is adjusted for it."""
+    max_output_tokens: int
+    """The cap on its answer."""
+
+
+class CountIs(Message, channel=Channel(kind=Kind.ASK, prefix="answer.executor.count")):
+    """Answer to `CountOf`."""
+
+    counted: Counted | None = None
+    """The count, by the model's own tokenizer and template."""
+    problem: Problem | None = None
+    """Why it can't be counted."""

@@ -7,6 +7,7 @@ from typing import Literal
 from messages.deciding import Parameters
 from messages.message import Channel, Kind, Message, Value
 from messages.policies import AnswerChecks
+from messages.reading import Room
 from messages.values import (
     Attempt,
     Exclusion,
@@ -39,6 +40,8 @@ class Skipped(Value):
     """Why it may not run there now, in words."""
     until: float = 0.0
     """Excluded until then; 0: for this round only."""
+    rooms: tuple[Room, ...] = ()
+    """What the budgets in its way leave for it; empty: none of dollars or tokens stood there."""
 
 
 class Granted(
@@ -73,6 +76,8 @@ class Granted(
     """Names of the budgets that stood in the way."""
     hopeless: bool = False
     """The worst case exceeds the whole limit everywhere: waiting can't help."""
+    softens: bool = False
+    """A shorter answer, or an exact count, may bring the worst case under a limit: the next round tries that."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 

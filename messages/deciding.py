@@ -10,6 +10,7 @@ import msgspec
 
 from messages.message import Value
 from messages.policies import AdaptiveRules, AnswerChecks, CostRules, Degrade, Preset, Weights
+from messages.reading import Framing
 from messages.values import Complexity, Media, Price
 
 
@@ -36,6 +37,8 @@ class Known(Value):
     """The most it generates per answer; absent: no own limit."""
     price: Price = Price()
     """What it costs."""
+    framing: Framing = Framing()
+    """What it reads beside what it is given."""
     quality_tier: int = 1
     """1 (small) to 5 (best)."""
     parameters_billion: float | None = None
@@ -162,7 +165,11 @@ class Candidate(Value):
     worst_case_microdollars: int = 0
     """The most this attempt can cost at the prices of the decision; this is what gets reserved."""
     worst_case_tokens: int = 0
-    """Input estimate plus output cap."""
+    """The most input tokens plus the output cap; this is what gets reserved."""
+    worst_case_input_tokens: int = 0
+    """The most it can have to read: the bound by bytes, what was counted, or the context limit, whichever is least."""
+    unbounded: str = ""
+    """What keeps its input from being bounded, so that no limit of dollars or tokens could be kept; empty: nothing."""
     max_output_tokens: int = 0
     """Output cap for this backend, at most its own limit."""
     parameters: Parameters = Parameters()

@@ -8,6 +8,7 @@ import msgspec
 
 from messages.attempts import Attempted, WhenOver
 from messages.message import Channel, Kind, Message, Value, fact, token
+from messages.reading import Framing
 from messages.values import Price, Quality
 
 
@@ -42,6 +43,8 @@ class Model(Value):
     """LoRAs it can be run with; absent: unknown."""
     retires: str = ""
     """The day it is shut down, `2026-12-11`; empty: none is known."""
+    framing: Framing | None = None
+    """What it reads beside what it is given; absent: as is usual for its protocol and its name."""
 
 
 def _known_prices(local: bool, models: tuple[Model, ...]) -> tuple[Model, ...]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from messages.deciding import Candidate, Plan
 from messages.message import Channel, Kind, Message, Value
+from messages.reading import Counted, Room
 from messages.values import (
     Asset,
     Attempt,
@@ -279,6 +280,10 @@ class Retry(
     """The next attempt must not start before this time; 0: at once."""
     cause: Problem
     """What ended the round before."""
+    rooms: tuple[Room, ...] = ()
+    """What budgets left for the candidates that they refused."""
+    counted: tuple[Counted, ...] = ()
+    """What was counted for earlier rounds."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
@@ -323,6 +328,10 @@ class Decided(
     """Backends it must not be sent to for a while."""
     cause: Problem | None = None
     """What ended the round before; absent in the first."""
+    rooms: tuple[Room, ...] = ()
+    """What budgets had left for the candidates that they refused: answers nobody gave a length are made to fit."""
+    counted: tuple[Counted, ...] = ()
+    """Input tokens that were counted, because the bound by bytes did not fit."""
     ranking: tuple[Candidate, ...] = ()
     """Permitted candidates, best first."""
     others: tuple[Candidate, ...] = ()

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from messages.message import Value
+from messages.reading import Bound
 
 Task = Literal[
     "chat", "code", "analytical", "reasoning", "creative", "high_throughput", "low_latency", "large_context"
@@ -219,7 +220,9 @@ class Needs(Value):
     complexity_parts: dict[str, float] = {}
     """What the score is made of, in points."""
     input_tokens: int
-    """Estimated tokens of the prompt."""
+    """Estimated tokens of the prompt: what the choice goes by."""
+    bound: Bound | None = None
+    """The most it can give to read: what budgets go by. Absent: as many as estimated."""
     max_output_tokens: int
     """Cap sent to the backend; bounds what an attempt can cost."""
     output_tokens: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import unicodedata
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from actors.executor.backends import port
+from actors.framing import DEFAULT
 from messages import Work
 
 Fate = Literal["ok", "slow", "hang", "cut", "empty", "raise", "crash"] | port.ErrorKind
@@ -29,6 +31,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     """How long it takes in all."""
     chunks: int = 2
     retry_after_seconds: float | None = None
+    harsh: bool = False
+    """Its tokenizer makes a token of every byte and its template says all it may, and it writes all that it may."""
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -109,6 +113,16 @@ STEP_TOKENS = 2
 """What it makes in one step."""
 
 
+def most_tokens(call: port.Call) -> int:
+    """What the harshest tokenizer would make of a call of text: a token of each byte, of the longest normal form."""
+    total = DEFAULT.template
+    for message in call.messages:
+        text = str(message.get("content", ""))
+        forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC")))
+        total += DEFAULT.message + max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
+    return total
+
+
 class Acted:
     """The adapter of one backend in one process. Like a server it counts from the moment at which it has the request."""
 
@@ -129,7 +143,7 @@ class Acted:
             port.watched()
             if script.fate not in _ERRORS or script.fate == "cut_stream":
                 port.begun()
-                making.read_tokens = READ_TOKENS
+                making.read_tokens = most_tokens(call) if script.harsh else READ_TOKENS
             for number in range(steps):
                 await asyncio.sleep(script.seconds / (steps + 1))
                 self._happen(script, making, number, steps)
@@ -141,6 +155,8 @@ class Acted:
                 yield port.Chunk(text=words[-1])
             await asyncio.sleep(script.seconds / (steps + 1))
             text = "" if script.fate == "empty" else "".join(words)
+            if script.harsh:
+                making.made_tokens = call.max_output_tokens
             usage = port.Usage(input_tokens=making.read_tokens, output_tokens=making.made_tokens)
             yield port.Answer(text=text, finish_reason="stop", model=call.model, usage=usage)
 

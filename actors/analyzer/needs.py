@@ -7,6 +7,7 @@ import math
 from functools import lru_cache
 
 from actors.analyzer import classify, media
+from actors.analyzer.bound import bound_of
 from actors.analyzer.fleet import Bounds, Fleet
 from actors.analyzer.graph import GraphAsks, asks_of
 from actors.analyzer.media import Asked
@@ -82,6 +83,7 @@ def needs_of(
         complexity_score=round(sum(parts.values()), 3),
         complexity_parts=parts,
         input_tokens=tokens,
+        bound=bound_of(submit),
         max_output_tokens=cap,
         output_tokens=output,
         vram_mb=media.vram_mb_of(asked),

@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from actors.actor import Heard, Says, every, overhears
+from actors.actor import Heard, NotMine, Says, every, overhears
+from actors.actor import answers as answering
 from actors.ahead import ahead_of
 from actors.executor.call import model_of
 from actors.executor.claim import InHand
+from actors.executor.counting import counted
 from actors.executor.lookahead import Line, Seat
 from actors.executor.run import Call, Runner
 from actors.executor.script import run_script
@@ -21,7 +23,7 @@ from actors.journal import Journal
 from actors.roster import Roster
 from actors.settings import GroupingRules, GroupSettings
 from bus.topology import Queue, work_queue
-from messages import Done, ExecutorAlive, Offer, Work
+from messages import CountIs, CountOf, Done, ExecutorAlive, Offer, Work
 
 FOREIGN_SECONDS = 5.0
 """A backend that works for others too is asked again after this time: their load changes without us."""
@@ -191,6 +193,14 @@ class Executor(Runner):
             return False
         others = self.roster.offers(self.clock()).get(work.backend, ())
         return can_run(served.offer, work) or not any(can_run(offer, work) for _, offer in others)
+
+    @answering
+    async def count(self, question: CountOf, heard: Heard) -> CountIs:
+        """How many tokens a model here would read for a job."""
+        served = self.served.get(question.backend)
+        if served is None or self.leaving:
+            raise NotMine
+        return await counted(question, served, self.journal)
 
     def _may_wait(self, work: Work) -> bool:
         """Whether what is held may still come to its turn here."""

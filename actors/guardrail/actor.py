@@ -36,6 +36,7 @@ from messages import (
     Rerouted,
     Reservation,
     Retry,
+    Room,
     Skipped,
     Work,
 )
@@ -107,10 +108,10 @@ class Guardrail(Actor):
             if look.why:
                 skipped.append(_skipped(candidate, look.why, look.until))
                 continue
-            mine, why, over = await self.reserver.reserve(decided, candidate)
+            mine, why, over, rooms = await self.reserver.reserve(decided, candidate)
             held.extend((candidate, reservation) for reservation in mine)
             if why:
-                skipped.append(_skipped(candidate, why))
+                skipped.append(_skipped(candidate, why, rooms=rooms))
                 overs.extend([over] if over else [])
                 continue
             while True:  # Until no lease is left to take. A lost compare-and-set shows the fresh breaker.
@@ -216,5 +217,5 @@ class Guardrail(Actor):
         return BudgetsAre(limits=limits, states=self.states.now(heard.now, question.name))
 
 
-def _skipped(candidate: Candidate, why: str, until: float = 0.0) -> Skipped:
-    return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until)
+def _skipped(candidate: Candidate, why: str, until: float = 0.0, rooms: tuple[Room, ...] = ()) -> Skipped:
+    return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until, rooms=rooms)

@@ -21,6 +21,8 @@ class Over(NamedTuple):
     """The candidate's worst case exceeds the whole limit."""
     wants: WhenOver
     """What it wants to happen when nobody can run the job."""
+    softens: bool = False
+    """A shorter answer, or an exact count of the input, may bring it under the limit."""
 
 
 def standing(overs: Sequence[Over]) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def standing(overs: Sequence[Over]) -> dict[str, Any]:
         "room_at": min(rolling) if when == "wait" else 0.0,
         "over": tuple(sorted({over.budget.name for over in overs})),
         "hopeless": all(over.hopeless for over in overs),
+        "softens": any(over.softens for over in overs),
     }
 
 

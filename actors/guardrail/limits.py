@@ -11,6 +11,7 @@ from actors.settings import Budget
 from actors.windows import UTC, Span, span, window_name
 from messages import Attempted, Candidate, Reservation, Slip, token
 from messages.fleet import Scope
+from messages.reading import least_output
 
 NARROW_FIRST: tuple[Scope, ...] = (
     "job", "step", "workflow", "user", "tenant", "model", "backend", "provider", "global",
@@ -90,6 +91,34 @@ def unpriced(budgets: Sequence[Budget], slip: Slip, candidate: Candidate) -> Bud
     return None
 
 
+def unbounded(budgets: Sequence[Budget], slip: Slip, candidate: Candidate) -> Budget | None:
+    """The first budget that can't hold because nothing bounds what the candidate may have to read."""
+    if not candidate.unbounded:
+        return None
+    price = candidate.known.price
+    units = {"tokens", "microdollars"} if price.worst(1_000_000, 0) > price.worst(0, 0) else {"tokens"}
+    return next((budget for budget in budgets if budget.unit in units and holder_of(budget, slip, candidate)), None)
+
+
+def softest(unit: str, slip: Slip, candidate: Candidate, at: float) -> int | None:
+    """What might have to be held at least, once an answer that nobody gave a length is shorter and the input is counted exactly.
+
+    None: what is held can't become less.
+    """
+    needs, cap = slip.needs, candidate.max_output_tokens
+    if needs.asset != "text" or unit not in ("tokens", "microdollars"):
+        return None
+    if "max_output_tokens" not in needs.stated:
+        cap = least_output(cap)
+    read = min(needs.input_tokens, candidate.worst_case_input_tokens)
+    if unit == "tokens":
+        return read + cap
+    price = candidate.known.price
+    if price.worst(1_000_000, 1_000_000) == price.worst(0, 0):
+        return None  # Its tokens cost nothing.
+    return price.worst(read, cap, seconds=max(0.0, slip.deadline_at - at))
+
+
 def holds(
     budgets: Sequence[Budget], slip: Slip, candidate: Candidate, at: float, *, longest_gpu_seconds: float = 0.0
 ) -> list[Hold]:
@@ -144,5 +173,6 @@ def billed(reservation: Reservation, attempted: Attempted) -> int:
 
 
 __all__ = [
-    "Hold", "billed", "gpu_milliseconds", "holder_of", "holds", "longest_seconds", "name_of", "unpriced", "window_name",
+    "Hold", "billed", "gpu_milliseconds", "holder_of", "holds", "longest_seconds", "name_of", "softest", "unbounded",
+    "unpriced", "window_name",
 ]  # fmt: skip

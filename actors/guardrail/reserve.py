@@ -10,9 +10,10 @@ import msgspec
 from actors.guardrail.budgets import Budgets
 from actors.guardrail.held import Over
 from actors.guardrail.ledger import Ledger, entry_of
-from actors.guardrail.limits import Hold, holds, name_of, unpriced
+from actors.guardrail.limits import Hold, holds, name_of, softest, unbounded, unpriced
 from actors.guardrail.state import States
-from messages import Candidate, Decided, LedgerEntry, Reservation
+from actors.guardrail.words import over_in_words, unbounded_in_words
+from messages import Candidate, Decided, LedgerEntry, Reservation, Room
 
 TRIES = 3
 """So often one round tries a candidate, when there was room after all once its refused hold was given back."""
@@ -27,6 +28,8 @@ class Tried(NamedTuple):
     """Why it was refused; empty when it was not."""
     over: Over | None = None
     """The budget in the way."""
+    rooms: tuple[Room, ...] = ()
+    """What budgets leave for it, so that the next round can fit it to them."""
 
 
 class Reserver:
@@ -45,18 +48,21 @@ class Reserver:
         blind = unpriced(self._budgets.in_force, decided.slip, candidate)
         if blind is not None:
             return Tried(why=f"its price is unknown, and a budget limits dollars ({blind.name})")
+        endless = unbounded(self._budgets.in_force, decided.slip, candidate)
+        if endless is not None:
+            return Tried(why=unbounded_in_words(endless, candidate))
         wanted = holds(
             self._budgets.in_force, decided.slip, candidate, decided.at, longest_gpu_seconds=rules.longest_gpu_seconds
         )
         for hold in wanted:
             if hold.reservation.amount > hold.budget.limit:
-                return self._refused(hold)
+                return self._refused(decided, candidate, hold, wanted, hold.budget.limit)
         for again in range(TRIES):
             kept, refused, left = await self._take(decided, candidate, wanted, name_of(wanted, again))
             if refused is None:
                 return Tried(held=kept)
             if left < refused.reservation.amount or again + 1 == TRIES:
-                return self._refused(refused)
+                return self._refused(decided, candidate, refused, wanted, left)
         raise AssertionError(TRIES)
 
     async def _take(
@@ -77,11 +83,37 @@ class Reserver:
             return (), hold, left
         return tuple(held), None, 0
 
-    def _refused(self, hold: Hold) -> Tried:
+    def _refused(self, decided: Decided, candidate: Candidate, hold: Hold, wanted: Sequence[Hold], left: int) -> Tried:
         budget = hold.budget
         hopeless = hold.reservation.amount > budget.limit
-        over = Over(budget, hold.window.ends_at, hopeless, self._budgets.wish_of(budget))
-        return Tried(why=f"over budget ({budget.name})", over=over)
+        softens = _may_soften(decided, candidate, hold, min(left, budget.limit))
+        over = Over(budget, hold.window.ends_at, hopeless, self._budgets.wish_of(budget), softens=softens)
+        rooms = [_room(hold, candidate, max(0, left))]
+        rooms += [
+            _room(other, candidate, other.budget.limit)
+            for other in wanted
+            if other is not hold and other.reservation.amount > other.budget.limit
+        ]
+        told = tuple(room for room in rooms if room.unit in ("tokens", "microdollars"))
+        return Tried(why=over_in_words(hold, decided.slip, candidate, left), over=over, rooms=told)
+
+
+def _room(hold: Hold, candidate: Candidate, left: int) -> Room:
+    return Room(
+        backend=candidate.backend, model=candidate.model, budget=hold.budget.name, unit=hold.reservation.unit, left=left,
+        limit=hold.budget.limit, ends_at=hold.window.ends_at,
+    )  # fmt: skip
+
+
+def _may_soften(decided: Decided, candidate: Candidate, hold: Hold, left: int) -> bool:
+    """Whether so much less may be held for it in another round that there is room: not when that was tried."""
+    least = softest(hold.reservation.unit, decided.slip, candidate, decided.at)
+    if least is None or least > left:
+        return False
+    place = (candidate.backend, candidate.model, hold.budget.name)
+    return not any(
+        (room.backend, room.model, room.budget) == place and least <= room.at(decided.at) for room in decided.rooms
+    )
 
 
 def entry_for(reservation: Reservation, decided: Decided, candidate: Candidate) -> LedgerEntry:

@@ -21,6 +21,7 @@ from messages import (
     Problem,
     Rerouted,
     Retry,
+    Room,
     Skipped,
     Work,
 )
@@ -92,7 +93,8 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
     """The next round after a refusal, or the end when the wait for it would outlast the deadline.
 
     No attempt was spent; who was refused for a time stays excluded for it. When budgets alone stood in the way, the job gets
-    a second look after a moment, since what others are just giving back counts as held; then the verdict's `when_over` holds.
+    a second look after a moment, since what others are just giving back counts as held; and one more when less may be asked for
+    by then, so that it fits (`softens`). Then the verdict's `when_over` holds.
     Who waited for a window and is refused again waits for the next one.
     """
     excluded = decided.excluded + tuple(
@@ -106,10 +108,13 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
     if granted.when_over is not None:
         second = decided.cause is not None and decided.cause.reason == OVER_BUDGET
         final = second or granted.hopeless or granted.at + PATIENCE_SECONDS >= decided.slip.deadline_at
+        final = final and not granted.softens
         if final and granted.when_over == "ask":
             return held(decided, granted, cause)
         ends = final and granted.when_over == "fail"
         wait = _until_room(decided, granted) if final and not ends else PATIENCE_SECONDS
+        if granted.softens and granted.hopeless:
+            wait = 0.0  # What is asked for becomes less: nobody has to give anything back for that.
     if ends or granted.at + wait >= decided.slip.deadline_at:
         return Done(
             tenant=decided.tenant,
@@ -133,8 +138,17 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
         excluded=excluded,
         not_before=granted.at + wait,
         cause=cause,
+        rooms=_rooms(decided, granted),
+        counted=decided.counted,
         at=granted.at,
     )
+
+
+def _rooms(decided: Decided, granted: Granted) -> tuple[Room, ...]:
+    """What budgets leave, as far as it is known and holds: what is new takes the place of what was."""
+    found = {(room.backend, room.model, room.budget): room for room in decided.rooms}
+    found |= {(room.backend, room.model, room.budget): room for skip in granted.skipped for room in skip.rooms}
+    return tuple(found.values())
 
 
 def _patience(decided: Decided) -> float:

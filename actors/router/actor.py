@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -11,7 +12,8 @@ import msgspec
 from actors import door
 from actors.actor import Actor, Heard, Later, Says, Steps, Stored, answers, hears
 from actors.router.case import Strategy
-from actors.router.decide import decide
+from actors.router.counting import worth_counting
+from actors.router.decide import Choice, decide
 from actors.router.estimates import estimate
 from actors.router.quote import quote
 from actors.router.strategies import STRATEGIES
@@ -21,6 +23,8 @@ from messages import (
     Attempt,
     Backend,
     Breaker,
+    Counted,
+    CountOf,
     Decided,
     Done,
     Due,
@@ -44,6 +48,7 @@ from messages import (
     QuoteOf,
     Refused,
     Retry,
+    Room,
     Slip,
     Stats,
     token,
@@ -61,6 +66,14 @@ class Keeper(Protocol):
         ...
 
 
+class Counter(Protocol):
+    """Asks those who serve a backend."""
+
+    async def count(self, question: CountOf) -> Counted | None:
+        """The tokens that a model would read; None: nobody can tell, or not in time."""
+        ...
+
+
 class Router(Actor):
     """Sends each job to the best backend and, when that fails, to the next. Keeps no state about jobs."""
 
@@ -70,12 +83,14 @@ class Router(Actor):
         self,
         *,
         keeper: Keeper,
+        counter: Counter,
         policies: Iterable[Policy] = (),
         strategies: Mapping[str, Strategy] = STRATEGIES,
         price_ceiling: int | None = None,
+        input_ceiling: int | None = None,
     ) -> None:
-        self.keeper = keeper
-        self.view = View(policies, price_ceiling=price_ceiling)
+        self.keeper, self.counter = keeper, counter
+        self.view = View(policies, price_ceiling=price_ceiling, input_ceiling=input_ceiling)
         self.strategies = strategies
 
     # ------------------------------------------------------------------------------------------- the view
@@ -142,8 +157,9 @@ class Router(Actor):
 
     async def _again(self, retry: Retry, heard: Heard) -> Decided:
         return await self._decide(
-            retry.slip, heard, n=retry.n, attempts=retry.attempts, excluded=retry.excluded, cause=retry.cause
-        )
+            retry.slip, heard, n=retry.n, attempts=retry.attempts, excluded=retry.excluded, cause=retry.cause,
+            rooms=retry.rooms, counted=retry.counted,
+        )  # fmt: skip
 
     async def _decide(
         self,
@@ -154,12 +170,26 @@ class Router(Actor):
         attempts: tuple[Attempt, ...] = (),
         excluded: tuple[Exclusion, ...] = (),
         cause: Problem | None = None,
+        rooms: tuple[Room, ...] = (),
+        counted: tuple[Counted, ...] = (),
     ) -> Decided:
-        """The decision; of a large fleet, what the event leaves out is kept before it is said."""
-        choice = decide(
-            slip, n=n, attempts=attempts, excluded=excluded, view=self.view, now=heard.now, cause=cause,
-            strategies=self.strategies,
-        )  # fmt: skip
+        """The decision; of a large fleet, what the event leaves out is kept before it is said.
+
+        Before a job is refused for the most it might have to read, what it has is counted where that can be done.
+        """
+
+        def decision(counted: tuple[Counted, ...]) -> Choice:
+            return decide(
+                slip, n=n, attempts=attempts, excluded=excluded, view=self.view, now=heard.now, cause=cause, rooms=rooms,
+                counted=counted, strategies=self.strategies,
+            )  # fmt: skip
+
+        choice = decision(counted)
+        questions = worth_counting(choice)
+        if questions:
+            found = await asyncio.gather(*(self.counter.count(question) for question in questions))
+            if any(found):
+                choice = decision((*counted, *(one for one in found if one is not None)))
         if not choice.decided.omitted:
             return choice.decided
         data = msgspec.json.encode(choice.everything())

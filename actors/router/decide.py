@@ -21,7 +21,7 @@ from actors.router.survey import survey
 from actors.router.view import View
 from actors.router.words import exhausted, reason_of
 from actors.succession import NEVER_SPENT, NOT_AGAIN, first_problem, spent
-from messages import Attempt, Candidate, Decided, Exclusion, Failover, Plan, Problem, Slip
+from messages import Attempt, Candidate, Counted, Decided, Exclusion, Failover, Plan, Problem, Room, Slip
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
 """Seconds to wait when nothing may run now, but something may soon: by number of extra rounds."""
@@ -56,9 +56,14 @@ def decide(
     view: View,
     now: float,
     cause: Problem | None = None,
+    rooms: tuple[Room, ...] = (),
+    counted: tuple[Counted, ...] = (),
     strategies: Mapping[str, Strategy] = STRATEGIES,
 ) -> Choice:
-    """Round `n` of a job: the ranking, or a wait, or giving up. `cause` is what ended the round before."""
+    """Round `n` of a job: the ranking, or a wait, or giving up. `cause` is what ended the round before.
+
+    `rooms`: what budgets had left for whom they refused then. `counted`: input tokens that are known exactly.
+    """
     ruling = view.ruling(slip.needs, slip.tenant)
     plan = ruling.plan
     first = _first_failed(attempts)
@@ -69,7 +74,7 @@ def decide(
     rows = survey(slip.needs, slip.tenant, view, output_share=plan.output_share, now=now, preset=plan.preset)
     return choose(
         slip, n=n, attempts=attempts, excluded=excluded, rows=rows, plan=plan, failover=ruling.failover,
-        policy=ruling.policy, now=now, cause=cause, strategies=strategies,
+        policy=ruling.policy, now=now, cause=cause, rooms=rooms, counted=counted, strategies=strategies,
     )  # fmt: skip
 
 
@@ -97,13 +102,16 @@ def choose(
     policy: str,
     now: float,
     cause: Problem | None,
+    rooms: tuple[Room, ...] = (),
+    counted: tuple[Counted, ...] = (),
     strategies: Mapping[str, Strategy] = STRATEGIES,
 ) -> Choice:
     """Decide from rows that were surveyed. Everything it uses stands in the event it makes."""
     needs = slip.needs
     case = Case(needs, plan, slip.tenant, slip.job, n, attempts, now, slip.deadline_at, policy)
-    fit(rows, case)
     billed = sum(attempt.billed_microdollars for attempt in attempts)
+    limit = needs.max_cost_microdollars
+    fit(rows, case, left=None if limit is None else limit - billed, rooms=rooms, counted=counted)
     permitted = sift(rows, case, excluded, spent_microdollars=billed)
     failures: Failures = MappingProxyType({})
     if attempts:
@@ -165,6 +173,8 @@ def choose(
         attempts=attempts,
         excluded=excluded,
         cause=cause,
+        rooms=rooms,
+        counted=counted,
         ranking=tuple([_candidate(row) for row in shown]),
         others=tuple([_candidate(row) for row in beside]),
         omitted=len(ranking) + len(others) - len(shown) - len(beside),
@@ -268,6 +278,8 @@ def _candidate(row: Row) -> Candidate:
         features=row.features,
         worst_case_microdollars=row.worst_case_microdollars,
         worst_case_tokens=row.worst_case_tokens,
+        worst_case_input_tokens=row.worst_case_input_tokens,
+        unbounded=row.unbounded,
         max_output_tokens=row.max_output_tokens,
         parameters=_AS_IT_IS if row.parameters is None else row.parameters,
         changes=row.changes,

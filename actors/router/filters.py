@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.lora_names import lora_named
 from actors.router.case import Case, Row
-from messages import Exclusion, Media
+from messages import Exclusion, Media, Needs
 
 UNTIL_CHANGED = frozenset({"account", "manual"})
 """Causes of an open breaker that do not pass by themselves: nobody gets through, not even in panic."""
@@ -49,8 +49,8 @@ def sift(rows: list[Row], case: Case, exclusions: tuple[Exclusion, ...], *, spen
             row.reason = f"needs {wanted:,} tokens of context, has {known.context_tokens:,}"
         elif not known.local and not needs.allow_cloud:
             row.barred, row.reason = "cloud", "is a cloud backend, and the job does not allow the cloud"
-        elif left is not None and (known.price.unknown or row.worst_case_microdollars > left):
-            row.barred, row.reason = "cost", _too_dear(row, left)
+        elif left is not None and (why := _too_dear(row, left, needs)):
+            row.barred, row.reason = "cost", why
         elif known.vram_total_mb and known.vram_mb + needs.vram_mb > known.vram_total_mb:
             row.barred = "vram"
             row.reason = f"needs {known.vram_mb + needs.vram_mb:,} MB of GPU memory, has {known.vram_total_mb:,}"
@@ -98,10 +98,25 @@ def _open(row: Row, now: float) -> str:
     return f"has an open breaker for {f.open_until - now:.0f} s: {f.open_reason}"
 
 
-def _too_dear(row: Row, left: int) -> str:
-    if row.known.price.unknown:
+def _too_dear(row: Row, left: int, needs: Needs) -> str:
+    """Why the job's cost limit could not be kept there; empty: it is kept whatever happens."""
+    price = row.known.price
+    if price.unknown:
         return "has no known price, and the job limits its cost"
-    return f"could cost ${row.worst_case_microdollars / 1e6:.6f}, the job has ${max(0, left) / 1e6:.6f} left"
+    if row.unbounded and price.worst(1_000_000, 0) > price.worst(0, 0):
+        return (
+            f"has a price for input and nothing bounds {row.unbounded}, and the job limits its cost: state the model's "
+            "context_tokens or its framing.image, or set budgeting.unbounded_input_tokens"
+        )
+    if row.worst_case_microdollars <= left:
+        return ""
+    worst = f"could cost ${row.worst_case_microdollars / 1e6:.6f}, the job has ${max(0, left) / 1e6:.6f} left"
+    if not row.worst_case_tokens or needs.asset != "text":
+        return worst
+    return (
+        f"{worst} (input about {needs.input_tokens:,} tokens, {row.worst_case_input_tokens:,} at most, output at most "
+        f"{row.max_output_tokens:,}): raise max_cost_microdollars or lower max_output_tokens"
+    )
 
 
 def _unfit(text: str) -> str:

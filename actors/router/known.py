@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from actors.framing import framing_of
 from actors.prices import in_force
 from actors.router.rulebook import Rulebook, spellings
-from messages import Backend, BackendRule, CatalogueEntry, Known, Model, ModelPrice, Price
+from messages import Backend, BackendRule, CatalogueEntry, Framing, Known, Model, ModelPrice, Price
 
 ASSETS = frozenset({"text", "image", "video", "audio", "embedding"})
 """Capabilities that say what a model makes."""
@@ -17,6 +18,7 @@ CEILING = "budgeting.unknown_price_ceiling_microdollars"
 """The source of a price that nobody knows, and that counts as a ceiling by the settings."""
 _FREE = Known().price
 """The default itself, so that it is left out of events."""
+_USUAL = Known().framing
 
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -39,11 +41,18 @@ Prices = Mapping[tuple[str, str], ModelPrice]
 
 
 def known_of(
-    backend: Backend, model: Model, rulebook: Rulebook, prices: Prices, *, price_ceiling: int | None = None
+    backend: Backend,
+    model: Model,
+    rulebook: Rulebook,
+    prices: Prices,
+    *,
+    price_ceiling: int | None = None,
+    input_ceiling: int | None = None,
 ) -> Known:
     """What stands about one model of a backend: the backend's own word, completed by the catalogue and the prices in force.
 
-    `price_ceiling`: micro-dollars that a request at an unknown price counts as; None: it stays unknown.
+    `price_ceiling`: micro-dollars that a request at an unknown price counts as; None: it stays unknown. `input_ceiling`:
+    tokens that an input counts as that nothing bounds; None: it stays unbounded.
     """
     rule = rulebook.backends.get(backend.backend, BackendRule())
     entries = rulebook.entries(backend.backend, model.name)
@@ -70,6 +79,7 @@ def known_of(
         context_tokens=first(model.context_tokens, "context_tokens"),
         max_output_tokens=first(model.max_output_tokens, "max_output_tokens"),
         price=_FREE if price == _FREE else price,
+        framing=_framing(backend, model, input_ceiling),
         quality_tier=tier,
         parameters_billion=first(model.parameters_billion, "parameters_billion"),
         roles=next((entry.roles for _, entry in entries if entry.roles), ()),
@@ -82,6 +92,14 @@ def known_of(
         routing_weight=rule.routing_weight,
         chain=rulebook.chain_of((*(key for key, _ in entries), model.name, *spellings(model.name), backend.backend)),
     )
+
+
+def _framing(backend: Backend, model: Model, ceiling: int | None) -> Framing:
+    """What the model reads beside what it is given."""
+    found = model.framing or framing_of(backend.protocol, backend.provider, model.name)
+    if ceiling is not None and found.unbounded is None:
+        found = msgspec.structs.replace(found, unbounded=ceiling)
+    return _USUAL if found == _USUAL else found
 
 
 def _capabilities(model: Model, entries: list[CatalogueEntry]) -> tuple[str, ...]:

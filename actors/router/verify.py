@@ -59,6 +59,8 @@ def _again(stored: Decided, everything: Sequence[Candidate], strategies: Mapping
         policy=stored.policy,
         now=stored.at,
         cause=stored.cause,
+        rooms=stored.rooms,
+        counted=stored.counted,
         strategies=strategies,
     )
 

@@ -87,9 +87,13 @@ class Entry:
 class View:
     """The facts, by name. Changes only from facts and from decisions that were said; a decision never changes it."""
 
-    def __init__(self, policies: Iterable[Policy] = (), *, price_ceiling: int | None = None) -> None:
+    def __init__(
+        self, policies: Iterable[Policy] = (), *, price_ceiling: int | None = None, input_ceiling: int | None = None
+    ) -> None:
         self.price_ceiling = price_ceiling
         """Micro-dollars that a request at an unknown price counts as; None: it stays unknown."""
+        self.input_ceiling = input_ceiling
+        """Tokens that an input counts as that nothing bounds; None: it stays unbounded."""
         self.backends: dict[str, Backend] = {}
         self.breakers: dict[tuple[str, str], Breaker] = {}
         self.stats: dict[tuple[str, str, str], Stats] = {}
@@ -251,7 +255,14 @@ class View:
         self._of[backend.backend] = entries
 
     def _known_of(self, backend: Backend, model: Model) -> Known:
-        return known_of(backend, model, self.rulebook, self.prices, price_ceiling=self.price_ceiling)
+        return known_of(
+            backend,
+            model,
+            self.rulebook,
+            self.prices,
+            price_ceiling=self.price_ceiling,
+            input_ceiling=self.input_ceiling,
+        )
 
     def _line_up(self) -> None:
         self.entries = [entry for name in sorted(self._of) for entry in self._of[name]]

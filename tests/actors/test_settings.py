@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from actors.settings import ENVIRONMENT, Budget, Settings, SettingsError, load
-from messages import Model, Price, Rate
+from messages import Framing, Model, Price, Rate
 
 MODEL = '[[backends]]\nname = "a"\nurl = "u"\n[[backends.models]]\nname = "m"\n'
 
@@ -63,6 +63,7 @@ def test_a_model_has_everything_that_decisions_use(tmp_path: Path) -> None:
         swap_seconds = 12
         loras = ["film"]
         retires = "2026-12-11"
+        framing = { template = 300, image = 1600 }
         [backends.models.price]
         input_per_mtok = 1
         output_per_mtok = 2
@@ -89,6 +90,7 @@ def test_a_model_has_everything_that_decisions_use(tmp_path: Path) -> None:
             name="m", capabilities=("text", "image"), context_tokens=8192, max_output_tokens=4096, quality_tier=4,
             tokens_per_second=50.0, first_token_seconds=0.2, seconds_per_job=10.0, parameters_billion=7.6, vram_mb=6000,
             swap_seconds=12.0, loras=("film",), retires="2026-12-11",
+            framing=Framing(template=300, image=1_600),
             price=Price(
                 input_per_mtok=1, output_per_mtok=2, per_request=3, per_image=4, per_second=5, unknown=True,
                 cached_input_per_mtok=6, cache_write_per_mtok=7, long_above_tokens=8, long_input_per_mtok=9,

@@ -14,16 +14,19 @@ from messages import (
     Attempt,
     Attempted,
     BackendRule,
+    Bound,
     Candidate,
     CatalogueEntry,
     Change,
     Check,
     CostRules,
+    Counted,
     Decided,
     Exclusion,
     Failover,
     FailoverRules,
     Features,
+    Framing,
     GpuProcess,
     Input,
     JobRow,
@@ -48,6 +51,7 @@ from messages import (
     Reservation,
     Result,
     Retry,
+    Room,
     Rule,
     Running,
     Share,
@@ -96,6 +100,8 @@ MEDIA = Media(
     images=2, width=768, height=512, steps=30, frames=48, fps=24.0, seconds=2.0,
     checkpoints=("sdxl.safetensors",), loras=("ink",), node_types=("KSampler",),
 )  # fmt: skip
+FRAMING = Framing(template=300, message=12, tools=700, image=1_600, unbounded=50_000)
+BOUND = Bound(tokens=900, messages=3, tools=True, images=1, unbounded="a video")
 NEEDS = Needs(
     task="code", asset="image", quality="final", complexity="complex", complexity_score=52.5,
     complexity_parts={"length": 40.0, "code": 12.5}, input_tokens=180, max_output_tokens=2048, output_tokens=900,
@@ -104,7 +110,7 @@ NEEDS = Needs(
     preferred_model="mistral:7b", role="writer", mode="full_mimic", product="landing", user="ada", workflow="site",
     step="hero", batch="monday", strategy="cost_first", preferred_backend="gpu-1", allow_cloud=False,
     prioritize_speed=True, max_cost_microdollars=9_000, value_per_hour_microdollars=1_800_000, json_output=True,
-    why=("about 180 input tokens",), recipe="text-to-image",
+    why=("about 180 input tokens",), recipe="text-to-image", bound=BOUND,
 )  # fmt: skip
 SLIP = Slip(
     tenant="acme", job="j-1", submitted_at=T0, deadline_at=T0 + 600, input_seq=17,
@@ -114,6 +120,10 @@ ATTEMPT = Attempt(
     n=1, backend="cloud", model="gpt-small", outcome="rate_limited", billed_microdollars=12, latency_seconds=0.8,
     problem=PROBLEM,
 )  # fmt: skip
+COUNTED = Counted(backend="gpu-1", model="llama3.1:8b", tokens=180, by="/tokenize")
+ROOM = Room(
+    backend="gpu-1", model="llama3.1:8b", budget="team", unit="tokens", left=900, limit=20_000, ends_at=T0 + 3_600
+)
 EXCLUSION = Exclusion(backend="cloud", model="gpt-small", until=T0 + 30, reason="its breaker is open")
 RESERVATION = Reservation(
     budget="tenant:acme/microdollars/day", subject="ledger.tenant.acme.microdollars.day-20260101",
@@ -176,7 +186,8 @@ CANDIDATE = Candidate(
     parts=(40.0, 30.0, 12.0, 6.0),
     known=Known(
         local=True, provider="us", priority=2, slots=4, unfit="not the active one of its group", names=("llama3.1",),
-        capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE, quality_tier=3,
+        capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE, framing=FRAMING,
+        quality_tier=3,
         parameters_billion=8.0, roles=("writer",), roles_denied=("validator",), loras=("ink",), vram_mb=6_000,
         vram_total_mb=24_000, swap_seconds=12.0, multiplier=1.2, routing_weight=0.7, chain=("gpt-small",),
     ),
@@ -186,7 +197,8 @@ CANDIDATE = Candidate(
         failure_rate=0.05, rating=4.5, ratings=12.0, vram_free_mb=9_000, loaded=True, open_until=T0 + 30,
         open_cause="failures", open_reason="3 failures in a row", input_ratio=1.1,
     ),
-    worst_case_microdollars=1_236, worst_case_tokens=2_228, max_output_tokens=1_024, parameters=PARAMETERS,
+    worst_case_microdollars=1_236, worst_case_tokens=2_228, worst_case_input_tokens=1_204, unbounded="a video",
+    max_output_tokens=1_024, parameters=PARAMETERS,
     changes=("output capped at 1024 instead of 2048 tokens",), panic=True,
 )  # fmt: skip
 PLAN = Plan(
@@ -206,6 +218,7 @@ MODEL = Model(
     name="llama3.1:8b", capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE,
     quality_tier=3, tokens_per_second=55.0, first_token_seconds=0.2, seconds_per_job=6.0, parameters_billion=8.0,
     vram_mb=6_000, swap_seconds=12.0, loras=("ink",), retires="2026-12-11",
+    framing=FRAMING,
 )  # fmt: skip
 OFFER = Offer(
     backend="gpu-1", protocol="ollama", local=True, provider="us", priority=2, slots=4, models=(MODEL,),
@@ -231,10 +244,19 @@ SUBMIT = JobSubmit(
 JOB: dict[str, Any] = {"tenant": "acme", "job": "j-1"}
 ROUND: dict[str, Any] = {**JOB, "n": 2}
 RETRY = Retry(
-    **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), not_before=T0 + 5, cause=PROBLEM, at=T0 + 4
+    **ROUND,
+    slip=SLIP,
+    attempts=(ATTEMPT,),
+    excluded=(EXCLUSION,),
+    not_before=T0 + 5,
+    cause=PROBLEM,
+    rooms=(ROOM,),
+    counted=(COUNTED,),
+    at=T0 + 4,
 )
 DECIDED = Decided(
-    **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), cause=PROBLEM, ranking=(CANDIDATE,),
+    **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), cause=PROBLEM, rooms=(ROOM,),
+    counted=(COUNTED,), ranking=(CANDIDATE,),
     others=(CANDIDATE,), omitted=3, everything=OBJECT, strategy="weighted_score",
     parts=("priority", "cost", "speed", "queue"), plan=PLAN, policy="thrifty@3 landing-writer", number=0.31,
     explored=True, failover=FAILOVER, reason="gpu-1 is the only one", wait_seconds=0.5, gave_up=PROBLEM, at=T0 + 2,

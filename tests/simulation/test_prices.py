@@ -15,7 +15,7 @@ import pytest
 
 from actors.settings import Budget, BudgetRules, JobSettings, Settings
 from bus import codec, simloop
-from messages import Attempted, Done, Granted, LedgerEntry, ModelPrice, Price, Work
+from messages import Attempted, Decided, Done, Granted, LedgerEntry, ModelPrice, Price, Work
 from scenarios.backends import Call, Script
 from scenarios.world import Spec, World, offer
 
@@ -103,7 +103,7 @@ def _played() -> tuple[Told, dict[Any, Work]]:
 
 def test_what_is_held_keeps_its_price_and_what_comes_after_uses_the_new_one(played: Any) -> None:
     told, works = played
-    attempts, granted = told.all(Attempted), told.all(Granted)
+    attempts, granted, decided = told.all(Attempted), told.all(Granted), told.all(Decided)
     assert set(attempts) == set(works)
     prices = [works[key].price for key in sorted(works, key=lambda key: granted[key].at)]
     changes = [price for price, after in pairwise(prices) if price != after]
@@ -112,7 +112,9 @@ def test_what_is_held_keeps_its_price_and_what_comes_after_uses_the_new_one(play
     for key, work in works.items():
         # The worst case of the decision is what is held, at the price that the work carries on.
         (held,) = granted[key].reserved
-        most = exactly(work.price, work.slip.needs.input_tokens, work.max_output_tokens)
+        chosen = decided[key].ranking[0]
+        assert chosen.worst_case_input_tokens > work.slip.needs.input_tokens
+        most = exactly(work.price, chosen.worst_case_input_tokens, work.max_output_tokens)
         assert held.amount == work.worst_case_microdollars == most
         assert attempts[key].reserved == granted[key].reserved
 

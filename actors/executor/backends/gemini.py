@@ -32,6 +32,8 @@ MOST_PICTURES: Final = 10
 
 _PAGES: Final = 20
 
+_SPARE_TOKENS: Final = 32
+
 
 class GeminiBackend:
     """A backend at the root URL of Google's generative language API."""
@@ -49,6 +51,16 @@ class GeminiBackend:
         async with contextlib.aclosing(self._running(call)) as parts:
             async for part in parts:
                 yield part
+
+    async def count(self, call: Call) -> int | None:
+        """The prompt's tokens; a fiftieth is added for what the count may leave out. Raises BackendError."""
+        if call.asset != "text":
+            return None
+        path = self._path(call.model)
+        asked = {"model": path.removeprefix(f"{self._version}/"), **generate_body(call)}
+        fields = as_object(await self._wire.fetch(f"{path}:countTokens", {"generateContentRequest": asked}))
+        found = count((fields or {}).get("totalTokens"))
+        return found + max(_SPARE_TOKENS, found // 50) if found else None
 
     async def health(self) -> Vitals:
         """How it is, when it lists models for our key: there is no other probe that costs nothing."""

@@ -16,7 +16,7 @@ from actors.executor.backends.errors import as_object
 from actors.executor.backends.kinds import Kind, NoOptions
 from actors.executor.backends.openai import OpenAIBackend
 from actors.executor.backends.openai_models import cards_of, other_offers
-from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals
+from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals, only_text
 from actors.executor.backends.prometheus import counted
 from actors.executor.backends.wire import Wire
 
@@ -78,6 +78,19 @@ class LlamaCppBackend(OpenAIBackend):
                 named.setdefault(str(name), found)
         self._offers = named
         return tuple(offers)
+
+    async def count(self, call: Call) -> int | None:
+        """The prompt's tokens: the call is put into the model's template, and the text cut up. Raises BackendError."""
+        if call.asset != "text" or not only_text(call):
+            return None
+        made = as_object(await self._wire.fetch(f"{self._root}/apply-template", self._chat_body(call))) or {}
+        prompt: Any = made.get("prompt")
+        if not isinstance(prompt, str):
+            return None
+        body = {"model": call.model, "content": prompt, "add_special": True, "parse_special": True}
+        cut = as_object(await self._wire.fetch(f"{self._root}/tokenize", body)) or {}
+        tokens: Any = cut.get("tokens")
+        return len(cast("list[Any]", tokens)) if isinstance(tokens, list) else None
 
     async def load(self, model: str) -> None:
         """Load the model, as a router. Raises BackendError when it can't be loaded, or is not the one that there is."""

@@ -134,6 +134,16 @@ def prompt_of(call: Call) -> str:
     return ""
 
 
+def only_text(call: Call) -> bool:
+    """Whether nothing but text is in the messages: what else there is may take tokens that no tokenizer counts."""
+    for message in call.messages:
+        content: Any = message.get("content")
+        parts = cast("list[Any]", content) if isinstance(content, list) else []
+        if not all(isinstance(part, str) or (isinstance(part, dict) and "text" in part) for part in parts):
+            return False
+    return True
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one attempt. Unknown is None, never 0."""
 
@@ -389,6 +399,15 @@ class TellsBegun(Protocol):
     """A backend whose requests all go through a transport that tells when they begin. Of others every call may have begun."""
 
     tells_begun: bool
+
+
+@runtime_checkable
+class Counts(Protocol):
+    """A backend that tells how many tokens a model would read, without running it and for nothing."""
+
+    async def count(self, call: Call) -> int | None:
+        """The input tokens of a call, by the model's own tokenizer and template; None: not of this one. Raises BackendError."""
+        ...
 
 
 CANCEL_SECONDS: Final = 5.0

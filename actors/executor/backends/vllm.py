@@ -16,7 +16,7 @@ from actors.executor.backends.errors import as_object, complaint_of
 from actors.executor.backends.kinds import Kind, NoOptions
 from actors.executor.backends.openai import OpenAIBackend
 from actors.executor.backends.openai_models import capabilities_by, cards_of
-from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals
+from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals, only_text
 from actors.executor.backends.prometheus import counted
 from actors.executor.backends.roles import named_role
 from actors.executor.backends.wire import Wire
@@ -58,6 +58,16 @@ class VllmBackend(OpenAIBackend):
         """Its model, and each of its LoRA adapters as a model of its own."""
         cards = cards_of(await self._list(), f"{self._wire.base_url}/models")
         return offers_of(cards, awake=not await self._sleeps())
+
+    async def count(self, call: Call) -> int | None:
+        """The prompt's tokens, by the engine's own template; of images it would count the marks alone. Raises BackendError."""
+        if call.asset != "text" or not only_text(call):
+            return None
+        body: dict[str, Any] = {"model": call.model, "messages": call.messages, "add_generation_prompt": True}
+        if call.tools:
+            body["tools"] = call.tools
+        fields = as_object(await self._wire.fetch(f"{self._root}/tokenize", body))
+        return count((fields or {}).get("count")) or None
 
     async def load(self, model: str) -> None:
         """Wake the engine. Raises BackendError when it has no such model or was not started with sleep mode."""

@@ -16,6 +16,7 @@ from actors.console import verify as module
 from actors.console.reach import Where
 from actors.console.screen import Complaint, Wrong
 from actors.console.verify import verify
+from actors.counter import BusCounter
 from actors.journal import Journal
 from actors.node import set_up
 from actors.router.actor import Router
@@ -72,7 +73,7 @@ async def fill(url: str) -> None:
 async def decided(bus: Bus, job: str, *, fleet: int, tenant: str = "default") -> Decided:
     """What a router says; what it keeps beside the event lies in the server's object store."""
     heard = Heard(now=T0)
-    router = Router(keeper=Journal(bus))
+    router = Router(keeper=Journal(bus), counter=BusCounter(bus))
     for number in range(fleet):
         router.backend(backend(f"b{number:02}", priority=1 + number % 3), heard)
     analyzed = Analyzed(tenant=tenant, job=job, fingerprint="f", slip=slip(tenant=tenant, job=job), at=T0)

@@ -84,7 +84,8 @@ def test_who_is_too_dear_is_passed_over_and_holds_nothing() -> None:
         await guardrail(rig, DAILY, Budget(scope="global", limit=1000))
         verdict = await judged(rig, decided(ranking=(costs("dear", 101), costs("fair", 100), costs("b"))))
         assert verdict.backend == "fair"
-        assert [(skip.backend, skip.reason) for skip in verdict.skipped] == [("dear", f"over budget ({DAILY.name})")]
+        (skip,) = verdict.skipped
+        assert (skip.backend, skip.reason.partition(":")[0]) == ("dear", f"over budget ({DAILY.name})")
         assert total(rig) == 200
 
     spoken(story)

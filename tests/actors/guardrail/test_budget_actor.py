@@ -166,7 +166,9 @@ def test_the_next_window_is_waited_for() -> None:
         assert T0 + 60 + ROLLOVER_SECONDS <= retry.not_before <= T0 + 66 + ROLLOVER_SECONDS
         (done,) = rig.stored(Done)
         assert (done.job, done.ending, done.problem) == ("j-1", "failed", Problem(
-            reason="over_budget", message="a/m: over budget (daily)"))  # fmt: skip
+            reason="over_budget", message="a/m: over budget (daily): may cost $0.000060 (input about 10 tokens, 0 at most; "
+            "output at most 0), $0.000040 of $0.000100 left: raise it (`turnout budget raise daily`) or lower "
+            "max_output_tokens"))  # fmt: skip
 
     spoken(story)
 
@@ -427,7 +429,7 @@ def test_two_thousand_jobs_over_four_guardrails_against_a_budget_for_five_hundre
         granted = [verdict for verdict in rig.stored(Granted) if verdict.verdict == "candidate"]
         assert len(rig.stored(Granted)) == 2000
         assert len(granted) == len(rig.stored(Work)) == 500
-        assert len(rig.stored(Done)) == 1500
+        assert len(rig.stored(Done)) + len(rig.stored(Retry)) == 1500, "a few try once more for less"
         assert {done.problem.reason for done in rig.stored(Done) if done.problem} == {"over_budget"}
         for verdict in granted:
             await rig.publish(

@@ -30,7 +30,10 @@ def over(wants: Any, ends_at: float = T0 + 60, *, name: str = "x", hopeless: boo
     ],
 )
 def test_the_gentlest_wish_holds(overs: list[Over], when: str, room_at: float, hopeless: bool) -> None:
-    assert standing(overs) == {"when_over": when, "room_at": room_at, "over": ("x",), "hopeless": hopeless}
+    assert standing(overs) == {
+        "when_over": when, "room_at": room_at, "over": ("x",), "hopeless": hopeless, "softens": False,
+    }  # fmt: skip
+    assert standing([*overs, overs[0]._replace(softens=True)])["softens"]
 
 
 def test_every_budget_in_the_way_is_named_once() -> None:

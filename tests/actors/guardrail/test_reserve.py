@@ -23,7 +23,7 @@ from actors.journal import Journal
 from actors.settings import Budget
 from bus.bus import Bus, BusUnavailable, Record
 from bus.memory import Faults
-from messages import Attempted, Candidate, Decided, Granted, LedgerEntry, Price, Reservation
+from messages import Attempted, Candidate, Decided, Granted, LedgerEntry, Price, Reservation, Room
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import T0, attempted, candidate, decided, slip
 
@@ -251,7 +251,7 @@ def test_room_that_is_found_after_giving_back_is_used() -> None:
         both = [Reserver(Ledger(rig.bus), world.budgets, States(world.budgets)).reserve(made, made.ranking[0])
                 for made in (large, small)]  # fmt: skip
         dear, cheap = await asyncio.gather(*both)
-        assert (dear.why, cheap.why) == ("over budget (wide)", "")
+        assert (dear.why.partition(":")[0], cheap.why) == ("over budget (wide)", "")
         totals = world.totals()
         assert totals["ledger.global.all.microdollars.day-20260101"] == 80
 
@@ -283,6 +283,63 @@ def test_an_unknown_price_is_no_price() -> None:
         budgets = Budgets((Budget(limit=5),))
         chosen = candidate(known={"price": Price(unknown=True)})
         tried = await Reserver(Ledger(rig.bus), budgets, States(budgets)).reserve(decided(ranking=(chosen,)), chosen)
-        assert tried == ((), "its price is unknown, and a budget limits dollars (global/microdollars/day)", None)
+        assert tried == ((), "its price is unknown, and a budget limits dollars (global/microdollars/day)", None, ())
+
+    play(story)
+
+
+PRICED: dict[str, Any] = {
+    "known": {"price": Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)}, "max_output_tokens": 1_000,
+    "worst_case_input_tokens": 500, "worst_case_tokens": 1_500, "worst_case_microdollars": 1_500,
+}  # fmt: skip
+"""About 10 tokens of input, 500 at most: 260 are the least that a shorter answer and a count make of it."""
+
+
+@pytest.mark.parametrize("unit", ["tokens", "microdollars"])
+@pytest.mark.parametrize(
+    ("limit", "rooms", "softens"),
+    [(1_499, (), True), (260, (), True), (259, (), False), (1_499, (1_499,), False), (1_499, (259,), True)],
+)
+def test_what_a_budget_leaves_is_told_and_whether_less_may_fit(
+    unit: Any, limit: int, rooms: tuple[int, ...], softens: bool
+) -> None:
+    async def story(rig: Rig) -> None:
+        budgets = Budgets((Budget(name="all", unit=unit, limit=limit, window="day"),))
+        chosen = candidate(**PRICED)
+        before = tuple(Room(backend="a", model="m", budget="all", unit=unit, left=left, limit=limit) for left in rooms)
+        made = decided(ranking=(chosen,), rooms=before)
+        tried = await Reserver(Ledger(rig.bus), budgets, States(budgets)).reserve(made, chosen)
+        assert tried.over is not None
+        assert (tried.over.hopeless, tried.over.softens) == (True, softens)
+        (room,) = tried.rooms
+        assert (room.backend, room.model, room.budget, room.unit) == ("a", "m", "all", unit)
+        assert (room.left, room.limit, room.ends_at) == (limit, limit, T0 + 86_400)
+
+    play(story)
+
+
+def test_every_limit_that_is_too_small_is_told_at_once() -> None:
+    async def story(rig: Rig) -> None:
+        budgets = Budgets((
+            Budget(name="dollars", limit=900, window="total"), Budget(name="tokens", unit="tokens", limit=800, window="total"),
+            Budget(name="requests", unit="requests", limit=0, window="total"),
+        ))  # fmt: skip
+        chosen = candidate(**PRICED)
+        tried = await Reserver(Ledger(rig.bus), budgets, States(budgets)).reserve(decided(ranking=(chosen,)), chosen)
+        assert {(room.budget, room.left) for room in tried.rooms} == {("dollars", 900), ("tokens", 800)}
+
+    play(story)
+
+
+@pytest.mark.parametrize(("unit", "price", "refused"), [
+    ("tokens", Price(), True), ("microdollars", Price(), False), ("microdollars", Price(per_request=5), False),
+    ("microdollars", Price(input_per_mtok=5), True), ("requests", Price(input_per_mtok=5), False),
+])  # fmt: skip
+def test_what_nothing_bounds_is_refused_where_it_counts(unit: Any, price: Price, refused: bool) -> None:
+    async def story(rig: Rig) -> None:
+        budgets = Budgets((Budget(name="all", unit=unit, limit=10**9),))
+        chosen = candidate(known={"price": price}, unbounded="a video")
+        tried = await Reserver(Ledger(rig.bus), budgets, States(budgets)).reserve(decided(ranking=(chosen,)), chosen)
+        assert ("nothing bounds a video" in tried.why) == refused
 
     play(story)

@@ -19,6 +19,7 @@ from actors.guardrail.verdict import (
 from messages import (
     Attempt,
     Candidate,
+    Counted,
     Done,
     Exclusion,
     Granted,
@@ -30,6 +31,7 @@ from messages import (
     Rerouted,
     Reservation,
     Retry,
+    Room,
     Skipped,
 )
 from tests.messages.samples import T0, candidate, decided, slip
@@ -270,3 +272,24 @@ def test_a_failure_without_words_still_has_a_cause() -> None:
 def test_the_first_attempt_is_no_reroute() -> None:
     made = decided(n=3)
     assert rerouted(made, granted(n=3, backend=made.ranking[0].backend, model=made.ranking[0].model)) is None
+
+
+COUNTED = (Counted(backend="a", model="m", tokens=9),)
+ROOM = Room(backend="a", model="m", budget="all", unit="tokens", left=900, limit=2_000)
+
+
+@pytest.mark.parametrize(("hopeless", "second", "wait"), [(True, False, 0.0), (False, False, 1.0), (False, True, 1.0)])
+def test_who_may_fit_with_less_gets_another_round(hopeless: bool, second: bool, wait: float) -> None:
+    (skip,) = skipped(("over budget (all)", 0.0))
+    before = msgspec.structs.replace(ROOM, left=5)
+    other = msgspec.structs.replace(ROOM, budget="other")
+    made = decided(n=2 if second else 1, cause=OVER if second else None, rooms=(before, other), counted=COUNTED)
+    verdict = granted(
+        verdict="refused", skipped=(msgspec.structs.replace(skip, rooms=(ROOM,)),), when_over="fail", hopeless=hopeless,
+        softens=True,
+    )  # fmt: skip
+    follows = again(made, verdict)
+    assert follows.not_before == verdict.at + wait
+    assert (follows.rooms, follows.counted) == ((ROOM, other), COUNTED)
+    hard = refusal(made, msgspec.structs.replace(verdict, softens=False))
+    assert isinstance(hard, Done) == (hopeless or second)

@@ -17,9 +17,11 @@ from messages import (
     Attempt,
     Backend,
     BackendRule,
+    Bound,
     Breaker,
     CatalogueEntry,
     Change,
+    Counted,
     Decided,
     Epoch,
     Exclusion,
@@ -33,6 +35,7 @@ from messages import (
     Preset,
     Price,
     Problem,
+    Room,
     Rule,
     Slip,
     Stats,
@@ -242,6 +245,13 @@ _FLEETS = st.lists(
     min_size=1, max_size=8, unique_by=lambda there: there.backend.backend,
 )  # fmt: skip
 FLEETS = _FLEETS.map(lambda found: [there.backend for there in found])
+_BOUNDS = (
+    None,
+    Bound(tokens=90, messages=1),
+    Bound(tokens=20_000, messages=3, tools=True),
+    Bound(images=1),
+    Bound(unbounded="a file"),
+)
 _EPOCH = Epoch(epoch=1, by="ada", at=T0 - 60)
 
 
@@ -266,13 +276,16 @@ class Job(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     now: float = T0
+    rooms: tuple[Room, ...] = ()
+    counted: tuple[Counted, ...] = ()
 
 
 @st.composite
 def jobs(draw: Any, wishes: st.SearchStrategy[dict[str, Any]] = WISHES, *, fresh: bool = False) -> Job:
     """Some job: new, or with a past of attempts and exclusions."""
     name = draw(st.sampled_from(["j-1", "j-2", "j-77"]))
-    made = slip(job=name, needs=draw(wishes), deadline_at=T0 + draw(st.sampled_from([600.0, 600.0, 20.0, 1.0])))
+    wanted = {"bound": draw(st.sampled_from(_BOUNDS)), **draw(wishes)}
+    made = slip(job=name, needs=wanted, deadline_at=T0 + draw(st.sampled_from([600.0, 600.0, 20.0, 1.0])))
     if fresh or draw(st.booleans()):
         return Job(made)
     attempts: list[Attempt] = []
@@ -292,7 +305,10 @@ def jobs(draw: Any, wishes: st.SearchStrategy[dict[str, Any]] = WISHES, *, fresh
         until = T0 + draw(st.sampled_from([-5.0, 9.0]))
         excluded.append(Exclusion(backend=draw(st.sampled_from(BACKENDS)), until=until, reason="over the rate"))
     n = len(attempts) + 1 + draw(st.integers(0, 3))
-    return Job(made, n, tuple(attempts), tuple(excluded))
+    place = {"backend": draw(st.sampled_from(BACKENDS)), "model": draw(st.sampled_from(MODELS))}
+    rooms = (Room(**place, budget="b", unit="tokens", left=800, limit=9_000),) if draw(st.booleans()) else ()
+    counted = (Counted(**place, tokens=30),) if draw(st.booleans()) else ()
+    return Job(made, n, tuple(attempts), tuple(excluded), rooms=rooms, counted=counted)
 
 
 def learn(view: View, fact: Message) -> None:
@@ -324,7 +340,10 @@ def view_of(*given: Message, policies: Iterable[Policy] = ()) -> View:
 
 def choice(view: View, job: Job, *, cause: Problem | None = None) -> Choice:
     """The decision with all of its candidates."""
-    return decide(job.slip, n=job.n, attempts=job.attempts, excluded=job.excluded, view=view, now=job.now, cause=cause)
+    return decide(
+        job.slip, n=job.n, attempts=job.attempts, excluded=job.excluded, view=view, now=job.now, cause=cause,
+        rooms=job.rooms, counted=job.counted,
+    )  # fmt: skip
 
 
 def decision(view: View, *, n: int = 1, now: float = T0, cause: Problem | None = None, **given: Any) -> Decided:

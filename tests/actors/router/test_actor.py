@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,13 +15,17 @@ from actors.router.actor import PREVIEW_SECONDS, Router
 from actors.router.case import Scored, Strategy
 from actors.router.shipped import shipped_policies
 from actors.router.strategies import STRATEGIES
+from actors.router.verify import check
 from bus.memory import Faults
 from bus.topology import ROUTER_CANCEL
 from messages import (
     Analyzed,
     Attempt,
+    Bound,
     Breaker,
     Candidate,
+    Counted,
+    CountOf,
     DeadLetter,
     Decided,
     Done,
@@ -33,8 +38,10 @@ from messages import (
     PoliciesOf,
     Policy,
     PreviewOf,
+    Price,
     Refused,
     Retry,
+    Room,
     Stats,
 )
 from tests.actors.rig import Rig, play, room_of
@@ -53,8 +60,22 @@ class Shelf:
         self.kept[key] = data
 
 
+class Tally:
+    """Answers with what it was told, and remembers what it was asked."""
+
+    def __init__(self, counts: Mapping[str, int] | None = None) -> None:
+        self.counts, self.asked = counts or {}, list[str]()
+
+    async def count(self, question: CountOf) -> Counted | None:
+        self.asked.append(question.backend)
+        tokens = self.counts.get(question.backend)
+        if tokens is None:
+            return None
+        return Counted(backend=question.backend, model=question.model, tokens=tokens, by="a test")
+
+
 def router(*, fleet: int = 0, **given: Any) -> Router:
-    made = Router(keeper=Shelf(), **given)
+    made = Router(keeper=Shelf(), counter=given.pop("counter", Tally()), **given)
     made.backend(backend("a"), NOW)
     made.backend(backend("b", priority=2, models=(Model(name="n"),)), NOW)
     for number in range(fleet):
@@ -271,3 +292,32 @@ def test_the_policies_in_force_are_told_in_the_order_they_speak() -> None:
     assert [policy.policy for policy in made.policies(PoliciesOf(), NOW).policies] == ["mine", "b", "a"]
     assert [policy.policy for policy in made.policies(PoliciesOf(name="b"), NOW).policies] == ["b"]
     assert made.policies(PoliciesOf(name="gone"), NOW).policies == ()
+
+
+def test_what_a_job_reads_is_counted_before_it_is_refused() -> None:
+    tight = Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)
+    paid = backend("a", models=(Model(name="m", price=tight),))
+    job = slip(needs={"bound": Bound(tokens=400, messages=1), "max_cost_microdollars": 150})
+    analyzed = Analyzed(tenant="acme", job="j-1", fingerprint="f", slip=job, at=T0)
+    for counts, permitted in (({"a": 20}, True), ({"a": 140}, False), ({}, False)):
+        tally = Tally(counts)
+        made = Router(keeper=Shelf(), counter=tally)
+        made.backend(paid, NOW)
+        (said,) = asyncio.run(made.analyzed(analyzed, NOW))
+        assert isinstance(said, Decided)
+        assert (tally.asked, bool(said.ranking)) == (["a"], permitted)
+        assert [one.tokens for one in said.counted] == list(counts.values())
+        assert check(said) == "", "the count stands in the event"
+    silent = Tally({"a": 20})
+    made = Router(keeper=Shelf(), counter=silent)
+    made.backend(paid, NOW)
+    rich = msgspec.structs.replace(job, needs=msgspec.structs.replace(job.needs, max_cost_microdollars=10_000))
+    asyncio.run(made.analyzed(msgspec.structs.replace(analyzed, slip=rich), NOW))
+    assert silent.asked == [], "what fits is not counted"
+    again = retry(
+        slip=rich, rooms=(Room(backend="a", model="m", budget="b", unit="tokens", left=90, limit=90),), not_before=0.0
+    )
+    (said,) = asyncio.run(made.retry(again, NOW))
+    assert isinstance(said, Decided)
+    assert (said.ranking[0].worst_case_input_tokens, said.ranking[0].max_output_tokens) == (20, 70)
+    assert (said.rooms, silent.asked, check(said)) == (again.rooms, ["a"], "")

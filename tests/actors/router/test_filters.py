@@ -38,15 +38,22 @@ def strict(*pool: str) -> Policy:
     return Policy(policy="p", rules=(rule,))
 
 
+STATED = {"stated": ("max_output_tokens",)}
+FIGURES = (
+    " (input about 10 tokens, 10 at most, output at most 100): raise max_cost_microdollars or lower max_output_tokens"
+)
+
+
 @pytest.mark.parametrize(
     ("fleet", "needs", "barred", "reason"),
     [
         ({}, {"model": "other"}, "model", "serves m, not other"),
         ({}, {"capabilities": ("code", "vision")}, "capability", "lacks code, vision"),
-        ({"models": (Model(name="m", context_tokens=109),)}, {}, "context", "needs 110 tokens of context, has 109"),
+        ({"models": (Model(name="m", context_tokens=109),)}, {"stated": ("max_output_tokens",)}, "context",
+         "needs 110 tokens of context, has 109"),
         ({"local": False}, {"allow_cloud": False}, "cloud", "is a cloud backend, and the job does not allow the cloud"),
-        ({"models": (Model(name="m", price=DEAR),)}, {"max_cost_microdollars": 109}, "cost",
-         "could cost $0.000110, the job has $0.000109 left"),
+        ({"models": (Model(name="m", price=DEAR),)}, {"max_cost_microdollars": 109, "stated": ("max_output_tokens",)}, "cost",
+         f"could cost $0.000110, the job has $0.000109 left{FIGURES}"),
         ({"models": (Model(name="m", price=Price(unknown=True)),)}, {"max_cost_microdollars": 10**9}, "cost",
          "has no known price, and the job limits its cost"),
         ({"models": (Model(name="m", vram_mb=7_000),), "vram_total_mb": 8_000}, {"vram_mb": 1_001}, "vram",
@@ -138,9 +145,9 @@ def test_what_a_rule_requires_is_required() -> None:
 def test_what_was_spent_before_counts_against_the_limit() -> None:
     there = backend(models=(Model(name="m", price=DEAR),))
     before = (Attempt(n=1, backend="x", model="m", outcome="timeout", billed_microdollars=100),)
-    assert only(there, needs={"max_cost_microdollars": 210}, attempts=before).permitted
-    found = only(there, needs={"max_cost_microdollars": 209}, attempts=before)
-    assert found.reason == "could cost $0.000110, the job has $0.000109 left"
+    assert only(there, needs={**STATED, "max_cost_microdollars": 210}, attempts=before).permitted
+    found = only(there, needs={**STATED, "max_cost_microdollars": 209}, attempts=before)
+    assert found.reason == f"could cost $0.000110, the job has $0.000109 left{FIGURES}"
 
 
 def test_an_open_breaker_excludes_until_its_time() -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.framing import DEFAULT
 from actors.router.verify import check
+from actors.router.view import View
 from messages import (
+    Bound,
     Candidate,
     Change,
+    Counted,
+    Framing,
     Match,
     Media,
     Message,
@@ -21,6 +27,7 @@ from messages import (
     Preset,
     Price,
     Rate,
+    Room,
     Rule,
     Stats,
 )
@@ -233,3 +240,105 @@ def test_every_changed_parameter_is_told(given_facts: list[Message], job: Job) -
         assert words.count("no ") >= len(changed.degrade)
         if candidate.max_output_tokens != job.slip.needs.max_output_tokens:
             assert f"{candidate.max_output_tokens} " in words
+
+
+TIGHT = Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)
+"""A micro-dollar for a token."""
+BYTES = Bound(tokens=400, messages=1)
+READ_AT_MOST = 400 + DEFAULT.template + DEFAULT.message
+
+
+def test_what_is_held_goes_by_the_bytes_and_what_is_chosen_by_the_estimate() -> None:
+    found = only(model(price=TIGHT), bound=BYTES)
+    assert (found.worst_case_input_tokens, found.worst_case_tokens) == (READ_AT_MOST, READ_AT_MOST + 100)
+    assert found.worst_case_microdollars == READ_AT_MOST + 100
+    assert found.features.price_microdollars == 10 + 50
+
+
+def test_the_context_limit_is_a_bound_too() -> None:
+    assert only(model(context_tokens=500), bound=BYTES).worst_case_input_tokens == 500
+    endless = Bound(tokens=400, unbounded="a video")
+    assert only(model(context_tokens=5_000), bound=endless).worst_case_input_tokens == 5_000
+
+
+def test_a_model_may_state_its_own_framing() -> None:
+    framing = Framing(template=7, message=5, image=100)
+    assert only(model(framing=framing), bound=Bound(tokens=400, messages=2, images=3)).worst_case_input_tokens == 717
+
+
+def test_what_nothing_bounds_is_told_and_refused_where_dollars_are_limited() -> None:
+    endless = {"bound": Bound(tokens=400, unbounded="a video")}
+    found = only(model(price=TIGHT), **endless)
+    assert (found.unbounded, found.permitted) == ("a video", True)
+    barred = only(model(price=TIGHT), max_cost_microdollars=10**9, **endless)
+    assert barred.barred == "cost"
+    assert "nothing bounds a video" in barred.reason
+    assert "unbounded_input_tokens" in barred.reason
+    assert only(model(), max_cost_microdollars=0, **endless).permitted, "what is free stays free"
+
+
+def test_what_nothing_bounds_counts_as_the_settings_say() -> None:
+    view = View(input_ceiling=9_000)
+    view.learn_backend(model(price=TIGHT))  # type: ignore[arg-type]
+    (found,) = choice(view, Job(slip(needs={"bound": Bound(unbounded="a video")}))).everything()
+    assert (found.unbounded, found.worst_case_input_tokens) == ("", 9_000)
+
+
+def test_what_makes_pictures_of_a_prompt_counts_no_images() -> None:
+    known = model(capabilities=("image",), price=Price(per_image=40))
+    found = only(known, asset="image", max_output_tokens=0, bound=Bound(tokens=30, messages=1, images=1))
+    assert (found.unbounded, found.worst_case_input_tokens, found.worst_case_microdollars) == ("", 30, 0)
+
+
+def test_an_answer_that_nobody_gave_a_length_is_made_to_fit_the_context() -> None:
+    found = only(model(context_tokens=1_024), input_tokens=7, max_output_tokens=1_024)
+    assert (found.permitted, found.max_output_tokens) == (True, 1_024 - 9 - 16)
+    assert found.changes == ("output capped at 999 instead of 1024 tokens: the context holds 1,024",)
+    stated = only(model(context_tokens=1_024), input_tokens=7, max_output_tokens=1_024, stated=("max_output_tokens",))
+    assert (stated.barred, stated.max_output_tokens) == ("context", 1_024)
+    tight = only(model(context_tokens=1_024), input_tokens=700, max_output_tokens=1_024)
+    assert (tight.barred, tight.max_output_tokens, tight.changes) == ("context", 1_024, ())
+
+
+def test_an_answer_that_nobody_gave_a_length_is_made_to_fit_the_jobs_limit() -> None:
+    limit = {"max_cost_microdollars": READ_AT_MOST + 400, "max_output_tokens": 1_000, "bound": BYTES}
+    found = only(model(price=TIGHT), **limit)
+    assert (found.permitted, found.max_output_tokens, found.worst_case_microdollars) == (True, 400, READ_AT_MOST + 400)
+    assert found.changes == ("output capped at 400 instead of 1000 tokens: the job's cost limit allows no more",)
+    stated = only(model(price=TIGHT), stated=("max_output_tokens",), **limit)
+    assert (stated.barred, stated.max_output_tokens) == ("cost", 1_000)
+    limit["max_cost_microdollars"] = READ_AT_MOST + 249
+    least = only(model(price=TIGHT), **limit)
+    assert (least.barred, least.max_output_tokens, least.changes) == ("cost", 1_000, ()), "a quarter at least"
+
+
+def room(left: int, unit: str = "tokens", **changes: Any) -> Room:
+    given: dict[str, Any] = {"backend": "a", "model": "m", "budget": "team", **changes}
+    return Room(unit=unit, left=left, limit=10**6, **given)
+
+
+@pytest.mark.parametrize("unit", ["tokens", "microdollars"])
+def test_an_answer_that_nobody_gave_a_length_is_made_to_fit_what_a_budget_leaves(unit: str) -> None:
+    job = Job(slip(needs={"max_output_tokens": 1_000, "bound": BYTES}))
+    view = view_of(model(price=TIGHT))
+
+    def cap(*rooms: Room) -> tuple[int, tuple[str, ...]]:
+        (found,) = choice(view, msgspec.structs.replace(job, rooms=rooms)).everything()
+        return found.max_output_tokens, found.changes
+
+    told = ("output capped at 300 instead of 1000 tokens: the budget team has no room for more",)
+    assert cap(room(READ_AT_MOST + 300, unit)) == (300, told)
+    assert cap(room(READ_AT_MOST + 300, unit), room(READ_AT_MOST + 900, unit, budget="x"))[0] == 300
+    assert cap(room(READ_AT_MOST + 249, unit)) == (1_000, ()), "no answer is cut where that does not help"
+    assert cap(room(READ_AT_MOST + 300, unit, ends_at=T0)) == (1_000, ()), "a new window has its whole limit"
+    assert cap(room(READ_AT_MOST + 300, unit, backend="b")) == (1_000, ()), "another's room"
+
+
+def test_what_was_counted_comes_before_the_bytes() -> None:
+    job = Job(slip(needs={"bound": BYTES}), counted=(Counted(backend="a", model="m", tokens=23),))
+    (found,) = choice(view_of(model(price=TIGHT)), job).everything()
+    assert (found.worst_case_input_tokens, found.worst_case_microdollars) == (23, 123)
+    other = msgspec.structs.replace(job, counted=(Counted(backend="a", model="n", tokens=23),))
+    (found,) = choice(view_of(model(price=TIGHT)), other).everything()
+    assert found.worst_case_input_tokens == READ_AT_MOST, "another model has another tokenizer"
+    assert check(choice(view_of(model(price=TIGHT)), job).decided) == ""
