@@ -99,6 +99,16 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     output_config: OutputConfig | None = None
 
 
+class Count(msgspec.Struct, forbid_unknown_fields=True):
+    """What may be counted: neither the cap nor how it is sampled belongs to it."""
+
+    model: str
+    messages: list[Message]
+    system: str | None = None
+    tools: list[Tool] | None = None
+    output_config: OutputConfig | None = None
+
+
 class FakeAnthropic(FakeServer):
     """Answers every message with `pieces`; remembers what it was asked."""
 
@@ -121,7 +131,11 @@ class FakeAnthropic(FakeServer):
         self.page = 1000
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
-        return [web.post("/v1/messages", self._messages), web.get("/v1/models", self._models)]
+        return [
+            web.post("/v1/messages", self._messages),
+            web.post("/v1/messages/count_tokens", self._count),
+            web.get("/v1/models", self._models),
+        ]
 
     def refusal(self, status: int, message: str = "no") -> web.Response:
         status = self.status or (529 if status == 503 else status)
@@ -142,6 +156,11 @@ class FakeAnthropic(FakeServer):
             request, self.pieces, media_type="text/event-stream", frame=lambda data: b"data: " + data + b"\n\n",
             inside=inside, headers={"request-id": "req_1"},
         )  # fmt: skip
+
+    async def _count(self, request: web.Request) -> web.Response:
+        self._authorized(request)
+        asked = await self.read(request, Count)
+        return web.json_response({"input_tokens": 9 * len(asked.messages) + 400 * len(asked.tools or ())})
 
     async def _models(self, request: web.Request) -> web.Response:
         self._authorized(request)

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from tests.fakes.base import RETRY_AFTER_SECONDS, STATUS, FakeServer, Refused
-from tests.fakes.gemini_asked import Config, Generate, Interact
+from tests.fakes.gemini_asked import Config, Count, Generate, Interact
 
 VERSION: Final = "/{version:v1|v1beta}"
 TEXT: Final = "Hello, wörld – ünd 東京!"
@@ -100,6 +100,12 @@ class FakeGemini(FakeServer):
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         self._authorized(request)
         model, _, method = request.match_info["called"].partition(":")
+        if method == "countTokens":
+            counted = (await self.read(request, Count)).generate_content_request
+            self._check(counted, model)
+            if counted.model != f"models/{model}":
+                raise Refused(self.refusal(400, "model: is another than in the path"))
+            return web.json_response({"totalTokens": 9 * len(counted.contents) + 3_000 * len(counted.tools or ())})
         stream = method == "streamGenerateContent" and request.query.get("alt") == "sse"
         if not stream and method != "generateContent":
             raise Refused(self.refusal(404, f"no method {method}"))

@@ -80,6 +80,16 @@ class Generate(_Strict):
     tools: list[Tool] | None = None
 
 
+class Counted(Generate, kw_only=True):
+    """A request whose tokens are counted names its model."""
+
+    model: str
+
+
+class Count(_Strict):
+    generate_content_request: Counted
+
+
 class _Snake(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The interactions' JSON has snake case."""
 

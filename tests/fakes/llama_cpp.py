@@ -30,6 +30,13 @@ class Order(Strict):
     model: str
 
 
+class Tokenize(Strict):
+    model: str
+    content: str
+    add_special: bool
+    parse_special: bool
+
+
 class FakeLlamaCpp(ChatFake):
     """A llama-server. Whatever model is asked for, the one that there is answers."""
 
@@ -58,8 +65,19 @@ class FakeLlamaCpp(ChatFake):
             web.get("/slots", self.list_slots),
             web.get("/metrics", self.metrics),
             web.post("/models/load", self.load),
+            web.post("/apply-template", self.apply_template),
+            web.post("/tokenize", self.tokenize),
             web.post("/models/unload", self.unload),
         ]
+
+    async def apply_template(self, request: web.Request) -> web.Response:
+        asked = await self.read(request, Chat)
+        lines = [f"<|im_start|>{message.role}\n{message.content}<|im_end|>" for message in asked.messages]
+        return web.json_response({"prompt": "\n".join([*lines, "<|im_start|>assistant\n"])})
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        asked = await self.read(request, Tokenize)
+        return web.json_response({"tokens": list(range(len(asked.content.split())))})
 
     def refusal(self, status: int, message: str = "no") -> web.Response:
         error = {"code": status, "message": message, "type": TYPES.get(status, "server_error")}

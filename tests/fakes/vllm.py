@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from tests.fakes.base import Refused
-from tests.fakes.openai_chat import Chat, ChatFake
+from tests.fakes.openai_chat import Chat, ChatFake, Message, Strict, Tool
 
 MODEL, ADAPTER = "Qwen/Qwen3-8B", "sql-lora"
 MAX_MODEL_LEN = 32_768
@@ -23,6 +23,15 @@ TYPES: Mapping[int, str] = MappingProxyType(
         503: "Service Unavailable",
     }
 )
+
+
+class Tokenize(Strict):
+    """What `/tokenize` takes of a chat."""
+
+    model: str
+    messages: list[Message]
+    add_generation_prompt: bool
+    tools: list[Tool] | None = None
 
 
 class FakeVllm(ChatFake):
@@ -56,8 +65,18 @@ class FakeVllm(ChatFake):
             web.get("/metrics", self.metrics),
             web.get("/is_sleeping", self.is_sleeping),
             web.post("/sleep", self.sleep),
+            web.post("/tokenize", self.tokenize),
             web.post("/wake_up", self.wake_up),
         ]
+
+    async def tokenize(self, request: web.Request) -> web.Response:
+        asked = await self.read(request, Tokenize)
+        if asked.model not in {card["id"] for card in self.cards()}:
+            raise Refused(self.refusal(404))
+        tokens = list(range(3 * len(asked.messages) + 50 * len(asked.tools or ())))
+        return web.json_response(
+            {"count": len(tokens), "max_model_len": MAX_MODEL_LEN, "tokens": tokens, "token_strs": None}
+        )
 
     def refusal(self, status: int, message: str = "no") -> web.Response:
         if status == 401:
