@@ -4,21 +4,40 @@
 
 from __future__ import annotations
 
-from messages import Attempt, Attempted, Done, Exclusion, Problem, Retry, Work
+import msgspec
+
+from messages import Attempt, Attempted, Done, Exclusion, Needs, Problem, Retry, Work
 
 NEVER_SPENT = ("not_started",)
-"""Outcomes that do not count as an attempt."""
-FINAL = ("bad_request",)
-"""The request itself is wrong: no other backend would take it either."""
-NOT_AGAIN = ("account", "unknown_model")
+"""Outcomes that do not count as an attempt, and tell against nobody."""
+REFUSED = "bad_request"
+"""The request itself is wrong, as a backend says, or as we found before we called one. See `is_final`."""
+NOT_AGAIN = ("account", "unknown_model", REFUSED)
 """This backend, or this model of it, can't serve the job at all, however often it is asked."""
-WHOLE_BACKEND = ("connection_error", "account", "executor_lost")
-"""Outcomes that tell against every model of a backend; the others tell against the one that was asked."""
+WHOLE_BACKEND = ("connection_error", "account", "executor_lost", REFUSED)
+"""Outcomes that tell against every model of a backend; the others tell against the one that was asked. A second opinion on a
+refusal is another backend's."""
 
 
 def spent(attempts: tuple[Attempt, ...]) -> int:
-    """How many attempts count."""
-    return sum(attempt.outcome not in NEVER_SPENT for attempt in attempts)
+    """How many attempts count. A refusal is none: who refuses a request has not tried it."""
+    return sum(attempt.outcome not in (*NEVER_SPENT, REFUSED) for attempt in attempts)
+
+
+def is_final(attempts: tuple[Attempt, ...]) -> bool:
+    """Whether the last attempt shows that no backend would take the request: we found it wrong ourselves, or a second backend
+    refuses it as the first did. Backends differ in what they take, so one alone is not believed (`unheard`).
+    """
+    last = attempts[-1] if attempts else None
+    if last is None or last.outcome != REFUSED:
+        return False
+    ours = last.problem is not None and last.problem.status is None
+    return ours or len({attempt.backend for attempt in attempts if attempt.outcome == REFUSED}) > 1
+
+
+def unheard(attempts: tuple[Attempt, ...]) -> Attempt | None:
+    """The refusal that waits for a second opinion; None: there is none."""
+    return next((attempt for attempt in attempts if attempt.outcome == REFUSED), None)
 
 
 def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
@@ -34,6 +53,12 @@ def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
 def first_problem(attempts: tuple[Attempt, ...]) -> Problem | None:
     """The first attempt's own error: what the caller gets to see when all fail (requirement D2)."""
     return next((a.problem for a in attempts if a.problem and a.outcome not in NEVER_SPENT), None)
+
+
+def needed(needs: Needs, attempts: tuple[Attempt, ...]) -> Needs:
+    """What the job needs, its input as long as a backend has counted it that refused it for its length, if that is more."""
+    counted = max((a.problem.input_tokens or 0 for a in attempts if a.problem), default=0)
+    return needs if counted <= needs.input_tokens else msgspec.structs.replace(needs, input_tokens=counted)
 
 
 def exclusion(failed: Attempt | Attempted) -> Exclusion:
@@ -56,10 +81,10 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
             submitted_at=slip.submitted_at, at=attempted.at,
         )  # fmt: skip
     used = spent(attempts)
-    wait = 0.0 if attempted.outcome in NEVER_SPENT else failover.wait_before(used + 1)
+    wait = 0.0 if attempted.outcome in (*NEVER_SPENT, REFUSED) else failover.wait_before(used + 1)
     over = attempted.outcome == "expired" or attempted.at >= slip.deadline_at
     late = over or attempted.at + wait >= slip.deadline_at
-    if attempted.outcome in FINAL or used >= failover.max_attempts or late:
+    if is_final(attempts) or used >= failover.max_attempts or late:
         problem = first_problem(attempts) or attempted.problem
         if late and problem is None:
             problem = Problem(reason="expired", message="the deadline came before an attempt could be made")

@@ -50,6 +50,10 @@ class Problem(Value):
     """The backend's own error body, cut at 2,000 characters."""
     retry_after_seconds: float | None = None
     """How long the backend asked to be left alone."""
+    input_tokens: int | None = None
+    """Of a request that was too large (`too_large`): its tokens as the backend counted them; absent: it did not tell."""
+    limit_tokens: int | None = None
+    """Of a request that was too large (`too_large`): the most tokens that the backend takes; absent: it did not tell."""
 
 
 class Usage(Value):

@@ -11,6 +11,7 @@ from actors.executor.accounting import End, Made, Spent
 from actors.executor.backends import port
 from actors.executor.degrade import degraded
 from actors.executor.inputs import placed
+from actors.succession import needed
 from messages import JobSubmit, Offer, Problem, Work, adjusted, token
 from messages.values import Asset
 
@@ -61,7 +62,7 @@ def call_of(work: Work, submit: JobSubmit, *, context_tokens: int | None = None)
         seed=submit.seed,
         response_format=submit.response_format,
         tools=submit.tools,
-        context_tokens=needs.input_tokens + work.max_output_tokens,
+        context_tokens=needed(needs, work.attempts).input_tokens + work.max_output_tokens,
         media=adjusted(needs.media, work.parameters),
         negative_prompt=submit.negative_prompt,
         recipe=needs.recipe,
@@ -113,7 +114,7 @@ def problem_of(error: port.BackendError, backend: str) -> Problem:
     """A backend's error as the job's history keeps it: class, status and body whole."""
     return Problem(
         reason=error.kind, message=f"{backend}: {error.message}", status=error.status, body=error.body[:2000],
-        retry_after_seconds=error.retry_after_seconds,
+        retry_after_seconds=error.retry_after_seconds, input_tokens=error.input_tokens, limit_tokens=error.limit_tokens,
     )  # fmt: skip
 
 
@@ -123,5 +124,7 @@ def broken(error: Exception) -> port.BackendError:
 
 
 def outcome_of(error: port.BackendError) -> str:
-    """The attempt's outcome for a backend's error; a stream that broke off is a lost connection."""
-    return "connection_error" if error.kind == "cut_stream" else error.kind
+    """The attempt's outcome for a backend's error; a stream that broke off is a lost connection, and a model that takes less than
+    the request holds is one that can't serve it.
+    """
+    return {"cut_stream": "connection_error", "too_large": "unknown_model"}.get(error.kind, error.kind)

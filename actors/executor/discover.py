@@ -216,6 +216,7 @@ class Discovery(Stock):
             if not backend.local:
                 models = await self._priced(models, backend.provider, backend.name)
             news = await self._serve(msgspec.structs.replace(offer, models=models), adapter, backend.slots or 0)
+            self.served[backend.name].stated = bool(backend.models)
         if backend.api_key_env and not self.environment.get(backend.api_key_env, "").strip():
             reason = f"its key is missing: the environment variable {backend.api_key_env} is not set"
         return news + self._trouble(backend.name, reason) if reason else news

@@ -127,6 +127,7 @@ class Runner(Claimant):
                 "switched": call.switched or before not in ("", call.model), "instance": heard.instance,
             }  # fmt: skip
             if call.answer is not None:
+                self.served[work.backend].proven = True
                 spent = accounting.spent(work, self._made(call, seconds), "whole")
                 facts |= calls.counted(spent, begun=True)
                 found = self._examined(work, call)

@@ -42,6 +42,10 @@ class Served(msgspec.Struct):
     """A model that was called and that the backend did not list as loaded since."""
     looks: int = 0
     """How often that is still looked for."""
+    stated: bool = False
+    """Its models stand in the settings."""
+    proven: bool = False
+    """A call has worked here."""
 
     def __post_init__(self) -> None:
         """Keep what was planned. Who serves takes one attempt at least: a kind of one's own may say that it takes none."""
@@ -92,8 +96,11 @@ class Served(msgspec.Struct):
             self.well, self.reason = False, f"no answer to a health check within {patience_seconds:g} s"
             return None
         except port.BackendError as error:
-            self.well, self.reason = False, why_not(error)
-            return None
+            if not (isinstance(error, port.NoList) and self._does_without(error)):
+                self.well, self.reason = False, why_not(error)
+                return None
+            note = f"it does not list its models ({error.message}), which is taken as no illness"
+            vitals = port.Vitals(notes=(note,))
         except Exception as error:
             if self.well:  # Once: it is asked often.
                 log.exception("%s: its adapter failed at a health check", self.offer.backend)
@@ -101,6 +108,14 @@ class Served(msgspec.Struct):
             return None
         self.well, self.reason = True, ""
         return vitals
+
+    def _does_without(self, error: port.NoList) -> bool:
+        """Whether it is no illness that there is no list of models, or none for us to see.
+
+        It says nothing where the models are stated, or where calls work: gateways and services leave the list out.
+        """
+        hidden = error.kind == "account"  # The key may be wrong for calls, too.
+        return self.proven or (self.stated and not hidden)
 
     def took(self, model: str) -> None:
         """A model is called. If it was not in memory, nobody knows what else still is until the backend is asked again."""

@@ -16,11 +16,12 @@ from actors.router.case import Case, Row, Scored, Strategy
 from actors.router.filters import TEMPORARY, UNTIL_CHANGED, sift
 from actors.router.fit import fit
 from actors.router.order import Failures, arrange, failures_of, groups, outside
+from actors.router.second import second_opinions, with_larger
 from actors.router.strategies import STRATEGIES, StrategyError
 from actors.router.survey import survey
 from actors.router.view import View
 from actors.router.words import exhausted, reason_of
-from actors.succession import NEVER_SPENT, NOT_AGAIN, first_problem, spent
+from actors.succession import NEVER_SPENT, NOT_AGAIN, first_problem, needed, spent, unheard
 from messages import Attempt, Candidate, Counted, Decided, Exclusion, Failover, Plan, Problem, Room, Slip
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
@@ -66,12 +67,13 @@ def decide(
     """
     ruling = view.ruling(slip.needs, slip.tenant)
     plan = ruling.plan
+    needs = needed(slip.needs, attempts)
     first = _first_failed(attempts)
     if first is not None:
         chain = view.rulebook.chain_of(_names_of(first, view))
         if chain:
             plan = msgspec.structs.replace(plan, chain=chain)
-    rows = survey(slip.needs, slip.tenant, view, output_share=plan.output_share, now=now, preset=plan.preset)
+    rows = survey(needs, slip.tenant, view, output_share=plan.output_share, now=now, preset=plan.preset)
     return choose(
         slip, n=n, attempts=attempts, excluded=excluded, rows=rows, plan=plan, failover=ruling.failover,
         policy=ruling.policy, now=now, cause=cause, rooms=rooms, counted=counted, strategies=strategies,
@@ -107,16 +109,20 @@ def choose(
     strategies: Mapping[str, Strategy] = STRATEGIES,
 ) -> Choice:
     """Decide from rows that were surveyed. Everything it uses stands in the event it makes."""
-    needs = slip.needs
+    needs = needed(slip.needs, attempts)
     case = Case(needs, plan, slip.tenant, slip.job, n, attempts, now, slip.deadline_at, policy)
     billed = sum(attempt.billed_microdollars for attempt in attempts)
     limit = needs.max_cost_microdollars
     fit(rows, case, left=None if limit is None else limit - billed, rooms=rooms, counted=counted)
     permitted = sift(rows, case, excluded, spent_microdollars=billed)
     failures: Failures = MappingProxyType({})
+    refusal = unheard(attempts)
     if attempts:
         failures = failures_of(attempts)
-        if not permitted:
+        permitted = with_larger(permitted, rows, attempts)
+        if refusal is not None:
+            permitted = second_opinions(permitted, rows, refusal)
+        elif not permitted:
             permitted = _last_resort(rows, attempts)
     used = spent(attempts)
     extra = extra_rounds(n, attempts)
@@ -136,6 +142,9 @@ def choose(
         # What the last look found says more than that it was to be repeated.
         nobody = exhausted(rows, plan, needs) if cause is not None and not permitted else None
         gave_up = first_problem(attempts) or nobody or cause or rounds
+    elif refusal is not None and not permitted:
+        nobody = exhausted(rows, plan, needs)
+        gave_up, why = first_problem(attempts) or nobody, "no other backend may be asked whether the request is wrong"
     else:
         if not permitted:
             wait = _wait(rows, extra, now)

@@ -2,20 +2,24 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from actors.succession import (
-    FINAL,
     NEVER_SPENT,
     NOT_AGAIN,
+    REFUSED,
     WHOLE_BACKEND,
     exclusion,
     first_problem,
     history,
+    is_final,
+    needed,
     spent,
     successor,
+    unheard,
 )
 from messages import Attempt, Attempted, Done, Exclusion, Failover, Problem, Result, Retry, Work
 from messages.values import Outcome
@@ -143,18 +147,69 @@ def test_what_a_backend_did_is_held_against_all_its_models(outcome: Outcome) -> 
 
 
 def test_every_failure_that_is_tried_again_tells_against_somebody() -> None:
-    assert {*MODELS_FAULT, *WHOLE_BACKEND} == set(FAILURES) - {*FINAL, *NEVER_SPENT, "expired"}
+    assert {*MODELS_FAULT, *WHOLE_BACKEND} == set(FAILURES) - {*NEVER_SPENT, "expired"}
 
 
-@pytest.mark.parametrize("outcome", FINAL)
-def test_a_wrong_request_is_tried_nowhere_else(outcome: Outcome) -> None:
-    problem = Problem(reason=outcome, message="max_tokens is -1", status=400, body="{}")
-    follows = successor(work(), attempted(outcome=outcome, problem=problem))
+def test_what_we_found_wrong_ourselves_is_tried_nowhere_else() -> None:
+    problem = Problem(reason=REFUSED, message="messages: the arguments of a tool call are no JSON")
+    follows = successor(work(), attempted(outcome=REFUSED, problem=problem))
     assert isinstance(follows, Done)
     assert (follows.ending, follows.problem) == ("failed", problem)
 
 
-@pytest.mark.parametrize("outcome", [*NOT_AGAIN, "timeout", "empty", "executor_lost"])
+def refused(n: int, backend: str) -> Attempt:
+    problem = Problem(reason=REFUSED, message=f"{backend} says no", status=400, body="{}")
+    return Attempt(n=n, backend=backend, model="m", outcome=REFUSED, billed_microdollars=0, problem=problem)
+
+
+def test_a_refusal_gets_a_second_opinion_at_once_that_spends_no_attempt() -> None:
+    first = refused(1, "a")
+    item = work(failover=Failover(max_attempts=1))
+    opinion = successor(item, attempted(outcome=REFUSED, problem=first.problem, at=T0))
+    assert isinstance(opinion, Retry)
+    assert (opinion.n, opinion.not_before, spent(opinion.attempts)) == (2, 0.0, 0)
+    assert opinion.excluded == (Exclusion(backend="a", model="", until=0.0, reason=REFUSED),), (
+        "another backend is wanted"
+    )
+    assert unheard(opinion.attempts) == opinion.attempts[0]
+
+    again = work(n=2, backend="b", attempts=opinion.attempts, failover=Failover(max_attempts=1))
+    theirs = refused(2, "b").problem
+    end = successor(again, attempted(n=2, backend="b", outcome=REFUSED, problem=theirs, at=T0 + 1))
+    assert isinstance(end, Done)
+    assert (end.ending, end.problem, len(end.attempts)) == ("failed", first.problem, 2), "the first error is told"
+
+    good = successor(again, attempted(n=2, backend="b", result=Result(text="hi"), at=T0 + 1))
+    assert isinstance(good, Done)
+    assert good.ending == "succeeded"
+
+
+@given(pasts(), st.lists(st.sampled_from(["a", "b"]), max_size=4))
+def test_at_most_two_refusals_are_ever_heard(past: tuple[Attempt, ...], backends: list[str]) -> None:
+    others = tuple(attempt for attempt in past if attempt.outcome != REFUSED)
+    refusals = tuple(refused(len(others) + n, backend) for n, backend in enumerate(backends, 1))
+    assert is_final((*others, *refusals)) == (len(set(backends)) > 1)
+    assert spent((*others, *refusals)) == spent(others), "who refuses has not tried"
+
+
+def test_what_a_backend_counted_is_what_the_job_needs() -> None:
+    needs = slip().needs
+    told = Problem(reason="too_large", message="x", status=400, input_tokens=needs.input_tokens + 7, limit_tokens=4)
+    longer = Attempt(n=1, backend="a", model="m", outcome="unknown_model", billed_microdollars=0, problem=told)
+    assert needed(needs, ()) is needs
+    assert needed(needs, (longer,)).input_tokens == needs.input_tokens + 7
+    shorter = msgspec.structs.replace(longer, problem=msgspec.structs.replace(told, input_tokens=1))
+    assert needed(needs, (shorter,)) is needs, "nobody needs less than was estimated"
+
+
+NOT_TRIED_AGAIN: list[Outcome] = ["account", "unknown_model"]
+
+
+def test_who_can_not_serve_it_is_not_asked_again() -> None:
+    assert {*NOT_AGAIN} == {*NOT_TRIED_AGAIN, REFUSED}
+
+
+@pytest.mark.parametrize("outcome", [*NOT_TRIED_AGAIN, "timeout", "empty", "executor_lost"])
 def test_waits_are_one_and_three_seconds(outcome: Outcome) -> None:
     first = attempted(outcome=outcome, at=T0 + 2)
     second = successor(work(), first)

@@ -63,6 +63,8 @@ class FakeServer(abc.ABC):
         """The `Authorization` of every request, in their order."""
         self.paths: list[str] = []
         """Method and path of every request, in their order: `POST /v1/chat/completions`."""
+        self.says: tuple[int, str, bytes] | None = None
+        """What every call is answered with, to the letter: status, content type (empty: none) and body."""
         self._port = 0
         self._runner: web.AppRunner | None = None
 
@@ -116,6 +118,9 @@ class FakeServer(abc.ABC):
 
         `frame` puts JSON into the protocol's stream; `inside` is how the protocol tells an error after the answer began.
         """
+        if self.says is not None:
+            status, said, body = self.says
+            return web.Response(status=status, body=body, headers={"content-type": said} if said else {})
         fault = self.fault
         if fault is not None and fault in STATUS:
             response = self.refusal(STATUS[fault])

@@ -1,4 +1,7 @@
-"""A strict llama_cpp.server: FastAPI's errors, no usage in streams, and a newer call that interrupts a running one."""
+"""A strict llama_cpp.server: FastAPI's errors, no usage in streams, and a newer call that interrupts a running one.
+
+A stream of a prompt that is too long ends before it begins, with a good status; only a whole answer says why.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from tests.fakes.base import Refused
 from tests.fakes.openai_chat import Chat, ChatFake, event
 
 MODEL = "models/llama.gguf"
+
+
+class Silent(Exception):  # It is none of ours: the real server breaks off here.
+    """The stream ends before it begins."""
 
 
 class FakeLlamaCppPython(ChatFake):
@@ -44,12 +51,24 @@ class FakeLlamaCppPython(ChatFake):
     def cards(self) -> list[dict[str, Any]]:
         return [{"id": MODEL, "object": "model", "owned_by": "me", "permissions": []}]
 
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await super().chat(request)
+        except Silent:
+            response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
+            await response.prepare(request)
+            assert request.transport is not None
+            request.transport.close()  # Without the end of the body: the connection is gone.
+            return response
+
     def check_chat(self, chat: Chat) -> None:
         if chat.has_images():
             raise Refused(self.refusal(400, "images are ignored in silence: nobody should send them"))
         if (chat.max_tokens or 0) > 2048:
             error = {"message": "This model's maximum context length is 2048 tokens", "type": "invalid_request_error"}
             body = {"error": {**error, "param": "messages", "code": "context_length_exceeded"}}
+            if chat.stream:
+                raise Silent
             raise Refused(web.json_response(body, status=400))
 
     async def answer(self, request: web.Request, chat: Chat) -> web.StreamResponse:

@@ -72,7 +72,7 @@ PRICE = Price(
 )  # fmt: skip
 PROBLEM = Problem(
     reason="rate_limited", message="cloud: too many requests; wait 12 s", field="deadline_seconds", value="-3",
-    status=429, body='{"error":"slow down"}', retry_after_seconds=12.5,
+    status=429, body='{"error":"slow down"}', retry_after_seconds=12.5, input_tokens=5_000, limit_tokens=4_096,
 )  # fmt: skip
 USAGE = Usage(
     input_tokens=40, output_tokens=120, cached_tokens=8, cache_write_tokens=4, reasoning_tokens=20, estimated=True,

@@ -17,7 +17,7 @@ from actors.executor.backends.errors import as_object, complaint_of
 from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.openai_stream import items
-from actors.executor.backends.port import BackendError, Call, Item, Offer, Vitals
+from actors.executor.backends.port import BackendError, Call, Item, NoList, Offer, Vitals
 from actors.executor.backends.wire import Wire
 
 Version = Literal["2026-10-21", "2023-06-01"]
@@ -64,7 +64,10 @@ class AnthropicBackend:
 
     async def health(self) -> Vitals:
         """How it is, when it lists models for our key: there is no other probe that costs nothing."""
-        await self._page(limit=1)
+        try:
+            await self._page(limit=1)
+        except BackendError as error:
+            raise NoList.or_worse(error) from error
         return Vitals()
 
     async def discover(self) -> tuple[Offer, ...]:

@@ -123,6 +123,12 @@ class Fold(Generic[PartT]):
         """Tell something with the answer, once."""
         self._remarks[Remark(name, message)] = None
 
+    def failed(self, error: BackendError) -> PartT:
+        """An error that the stream tells: it is raised, unless the answer has told its end before."""
+        if not self.settled:
+            raise self.annotate(error)
+        return self._left_out(error)
+
     def broken(self, message: str, data: bytes) -> BackendError:
         """The error for something that is not what the protocol promises."""
         body = redact(data[:_BODY_BYTES].decode("utf-8", "replace"), self._secrets)
@@ -146,7 +152,10 @@ class Fold(Generic[PartT]):
             failed = error
         if not settled:
             raise failed
-        self.remark("stream", f"after its end came what was left out: {shorten(failed.message, 200)}")
+        return self._left_out(failed)
+
+    def _left_out(self, error: BackendError) -> PartT:
+        self.remark("stream", f"after its end came what was left out: {shorten(error.message, 200)}")
         return self._nothing
 
     def _unread(self, message: str, data: bytes) -> PartT:

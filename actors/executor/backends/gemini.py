@@ -20,7 +20,7 @@ from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.openai_stream import items
 from actors.executor.backends.parting import Parting
-from actors.executor.backends.port import Answer, BackendError, Call, Item, Offer, Remark, Usage, Vitals
+from actors.executor.backends.port import Answer, BackendError, Call, Item, NoList, Offer, Remark, Usage, Vitals
 from actors.executor.backends.usage import added
 from actors.executor.backends.wire import Wire
 
@@ -64,7 +64,10 @@ class GeminiBackend:
 
     async def health(self) -> Vitals:
         """How it is, when it lists models for our key: there is no other probe that costs nothing."""
-        await self._page({"pageSize": "1"})
+        try:
+            await self._page({"pageSize": "1"})
+        except BackendError as error:
+            raise NoList.or_worse(error) from error
         return Vitals()
 
     async def discover(self) -> tuple[Offer, ...]:

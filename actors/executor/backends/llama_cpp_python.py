@@ -28,6 +28,7 @@ class LlamaCppPythonBackend(OpenAIBackend):
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
         self._has_health = False
+        self._tells_nothing = True
         self._one = asyncio.Lock()
         self._models: frozenset[str] = frozenset()
 

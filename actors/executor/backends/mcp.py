@@ -6,9 +6,10 @@ import itertools
 from typing import Any, Final, cast
 
 from actors.executor.backends.errors import as_object, redact, shorten
+from actors.executor.backends.framing import Framed
 from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import BackendError
-from actors.executor.backends.sse import Events, LineTooLong
+from actors.executor.backends.sse import LineTooLong
 from actors.executor.backends.wire import Wire
 
 _HEADERS: Final = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
@@ -31,12 +32,11 @@ class Mcp:
         try:
             async with self._wire.exchange("POST", "mcp", body, headers=_HEADERS) as reply:
                 data = await reply.read_all()
-                streamed = reply.media_type == "text/event-stream"
         except BackendError as error:
             if error.kind == "bad_request":  # Its version of MCP, its rules for hosts: none of the job's doing.
                 error.kind = "unknown_model"
             raise
-        for one in self._events(data) if streamed else (data,):
+        for one in self._events(data):
             fields = self._object(one)
             if "result" in fields or "error" in fields:
                 break
@@ -88,10 +88,9 @@ class Mcp:
         return BackendError("invalid_structure", f"{self._wire.name}/mcp: {message}", status=200, body=body)
 
     def _events(self, data: bytes) -> list[bytes]:
-        events = Events()
+        framed = Framed()
         try:
-            found = [event.data for event in events.feed(data)]
+            found = [event.data for event in (*framed.feed(data), *framed.close())]
         except LineTooLong as error:
             raise self._wrong(str(error), data) from None
-        last = events.close()
-        return [*found, last.data] if last is not None else found
+        return found if framed.form == "events" else [data]

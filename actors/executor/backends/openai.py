@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, cast
 
+import httpx
 import msgspec
 
 from actors.executor.backends import images, openai_embeddings, responses
@@ -20,7 +21,7 @@ from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.fold import Fold
 from actors.executor.backends.kinds import Kind
-from actors.executor.backends.openai_chat import MaxTokensField, request_body, without_refused
+from actors.executor.backends.openai_chat import MaxTokensField, request_body, whole, without_refused
 from actors.executor.backends.openai_models import (
     cards_of,
     is_undecided,
@@ -30,7 +31,7 @@ from actors.executor.backends.openai_models import (
     reasons,
     says_no_chat,
 )
-from actors.executor.backends.openai_stream import items
+from actors.executor.backends.openai_stream import NothingCame, items
 from actors.executor.backends.patience import patiently
 from actors.executor.backends.port import (
     Answer,
@@ -38,6 +39,7 @@ from actors.executor.backends.port import (
     BackendError,
     Call,
     Item,
+    NoList,
     Offer,
     Remark,
     Step,
@@ -52,6 +54,7 @@ PROBES: Final = 16
 PROBE_SECONDS: Final = 3.0
 PICTURE_BYTES: Final = 64 * 1024 * 1024
 """A picture that lies elsewhere is at most so large."""
+_TRIES: Final = 3
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +90,8 @@ class OpenAIBackend:
         self._root = wire.base_url.removesuffix("/v1")
         # Servers with a /health live beside their /v1; asked until it turns out that there is none.
         self._has_health = self._root != wire.base_url and not self._own
+        # Some servers here (llama-cpp-python) end a stream before it begins, and say why only without one.
+        self._tells_nothing = httpx.URL(wire.base_url).host in {"127.0.0.1", "localhost", "::1"}
 
     async def run(self, call: Call) -> AsyncGenerator[Item, None]:
         """Yield the items, then the answer; a refused optional field is left out and the call made once more."""
@@ -97,7 +102,10 @@ class OpenAIBackend:
     async def health(self) -> Vitals:
         """How it is, when the server is up and takes our key: its models can be listed, and `/health` reports no fault."""
         await self._check_health()
-        await self._list()
+        try:
+            await self._list()
+        except BackendError as error:
+            raise NoList.or_worse(error) from error
         return Vitals()
 
     async def discover(self) -> tuple[Offer, ...]:
@@ -156,8 +164,10 @@ class OpenAIBackend:
     def _chat_fold(self, call: Call) -> Fold[str]:
         return Completion(call.model, secrets=self._wire.secrets)
 
-    async def _ask(self, path: str, body: dict[str, Any], fold: Callable[[], Fold[str]]) -> AsyncGenerator[Item, None]:
-        for last in (False, True):
+    async def _ask(
+        self, path: str, body: Mapping[str, Any], fold: Callable[[], Fold[str]]
+    ) -> AsyncGenerator[Item, None]:
+        for number in range(_TRIES):
             try:
                 async with (
                     self._wire.exchange("POST", path, body) as reply,
@@ -167,10 +177,20 @@ class OpenAIBackend:
                         yield item
                 return
             except BackendError as error:
-                changed = without_refused(body, error)
-                if last or changed is None:
+                changed = self._repaired(body, error, number)
+                if changed is None:
                     raise
                 body = changed
+
+    def _repaired(self, body: Mapping[str, Any], error: BackendError, number: int) -> Mapping[str, Any] | None:
+        """`body` as it may be asked once more; None when that would change what was asked for, or could cost a second time."""
+        if number == 0:
+            if isinstance(error, NothingCame):
+                return whole(body) if self._tells_nothing else None
+            return without_refused(body, error)
+        # Who ended a stream before it began has left that connection, which may be the one that was asked on.
+        silent = number == 1 and self._tells_nothing and not body.get("stream")
+        return body if silent and error.kind == "connection_error" and error.status is None else None
 
     async def _draw(self, call: Call) -> AsyncGenerator[Item, None]:
         pictures = images.pictures_of(call)
@@ -240,8 +260,9 @@ class OpenAIBackend:
         yield Answer(text="", finish_reason="stop", model=model, usage=usage or Usage(), embeddings=tuple(vectors))
 
     async def _list(self) -> dict[str, Any]:
-        """The list of models, checked. Raises BackendError."""
-        fields: Any = await self._wire.fetch("models")
+        """The list of models, checked; a bare one (Together) is put into OpenAI's form. Raises BackendError."""
+        listed: Any = await self._wire.fetch("models")
+        fields = {"data": cast("list[Any]", listed)} if isinstance(listed, list) else listed
         cards_of(fields, f"{self._wire.base_url}/models")
         return cast("dict[str, Any]", fields)
 
@@ -266,8 +287,10 @@ def _is_openai(name: str) -> bool:
 
 async def recognise(wire: Wire) -> str | None:
     """Whether the server lists models as OpenAI does; it tells no version."""
-    fields = as_object(await wire.fetch("models"))
-    return "" if fields is not None and isinstance(fields.get("data"), list) else None
+    listed: Any = await wire.fetch("models")
+    if isinstance(listed, list):  # Of anything, as long as nothing in it has the id of a model.
+        return "" if cards_of({"data": cast("list[Any]", listed)}) else None
+    return "" if isinstance((as_object(listed) or {}).get("data"), list) else None
 
 
 def _open(connection: Connection, options: Options) -> OpenAIBackend:

@@ -37,6 +37,13 @@ def request_body(call: Call, max_tokens_field: MaxTokensField, *, sampling: bool
     return body
 
 
+def whole(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`body` for one answer instead of a stream; None when it is one already."""
+    if not body.get("stream"):
+        return None
+    return {name: value for name, value in body.items() if name not in {"stream", "stream_options"}}
+
+
 def without_refused(body: Mapping[str, Any], error: BackendError) -> dict[str, Any] | None:
     """`body` without the field that the server refused, or None when that would change what was asked for.
 

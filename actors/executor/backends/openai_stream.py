@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
-from actors.executor.backends.errors import redact
+from actors.executor.backends.errors import failure_in, redact
 from actors.executor.backends.fold import Fold, Part
+from actors.executor.backends.framing import Framed
 from actors.executor.backends.port import Artifact, BackendError, Chunk, Item
-from actors.executor.backends.sse import LINE_LIMIT, Event, Events, LineEvents, LineTooLong
+from actors.executor.backends.sse import LINE_LIMIT, Event, LineTooLong
 from actors.executor.backends.wire import Reply
 
 # The end of the body follows the last event at once. A server that leaves it open loses the connection instead.
@@ -20,49 +21,62 @@ AFTER_SECONDS: Final = 3.0
 """So long what follows the finish reason is waited for: usage, and the mark of the end. Some servers leave the stream open."""
 
 
+class NothingCame(BackendError):
+    """The answer was a good one, and held not a single event."""
+
+
 async def items(
     reply: Reply, fold: Fold[Any], secrets: tuple[str, ...], *, event_bytes: int = LINE_LIMIT, lines: bool = False
 ) -> AsyncGenerator[Item, None]:
     """The items of one answer, its `Answer` last. `event_bytes` bounds one event; with `lines` each line is one.
 
-    Raises BackendError, but for nothing that happens after the answer has told its end.
+    Its own first bytes tell its form, not its content type. An event named `error` is one, whatever it holds. Raises
+    BackendError, but for nothing that happens after the answer has told its end.
     """
     waiting: deque[Item] = deque()
+    framed = Framed(event_bytes, lines=lines)
     try:
-        if reply.media_type == "text/html":
-            page = redact((await reply.read()).decode("utf-8", "replace"), secrets)
+        async with contextlib.aclosing(_pieces(reply, fold, framed)) as pieces:
+            async for piece in pieces:
+                waiting += joined(_taken(event, fold, secrets) for event in _cut(framed, piece, fold))
+                while waiting:
+                    yield waiting.popleft()
+        if framed.form == "page":
+            page = redact(framed.head.decode("utf-8", "replace"), secrets)
             message = "the answer is a web page: is the URL right?"
             raise BackendError("invalid_structure", message, status=200, body=page)
-        if reply.media_type == "application/json" and not lines:  # Not asked to stream, or it ignored that.
-            part = fold.take(await reply.read_all())
-            fold.done = True
-            waiting += joined([part] if part else [])
+        if fold.done:
+            await _drain(reply)
         else:
-            events = LineEvents(event_bytes) if lines else Events(event_bytes)
-            async with contextlib.aclosing(_pieces(reply, fold)) as pieces:
-                async for piece in pieces:
-                    waiting += joined(fold.take(event.data) for event in _cut(events, piece, fold))
-                    while waiting:
-                        yield waiting.popleft()
-            if fold.done:
-                await _drain(reply)
-            elif part := _last(events, fold):
-                waiting += joined([part])
+            waiting += joined(_last(framed, fold, secrets))
         if rest := fold.end():
             waiting += joined([rest])
         while waiting:
             yield waiting.popleft()
+        if framed.is_text():
+            raise failure_in(framed.head, secrets=secrets)
+        if not framed.any and not fold.done:
+            raise NothingCame("cut_stream", "the answer broke off before it began", status=200)
         answer = fold.answer()
     except LineTooLong as error:
         raise fold.annotate(BackendError("invalid_structure", str(error), status=200)) from error
     except BackendError as error:
         fold.annotate(error)
+        if error.kind == "cut_stream" and not framed.form:
+            raise NothingCame("cut_stream", error.message, status=200) from error
         raise
     finally:
         for item in waiting:
             if isinstance(item, Artifact):
                 item.file.close()
     yield answer
+
+
+def _taken(event: Event, fold: Fold[Any], secrets: tuple[str, ...], *, cut: bool = False) -> Part:
+    """What an event adds."""
+    if event.name == "error":
+        return fold.failed(failure_in(event.data, secrets=secrets))
+    return fold.take(event.data, cut=cut)
 
 
 def joined(parts: Iterable[Part]) -> list[Item]:
@@ -80,11 +94,11 @@ def joined(parts: Iterable[Part]) -> list[Item]:
     return [*found, Chunk(text="".join(texts))] if texts else found
 
 
-async def _pieces(reply: Reply, fold: Fold[Any]) -> AsyncGenerator[bytes, None]:
+async def _pieces(reply: Reply, fold: Fold[Any], framed: Framed) -> AsyncGenerator[bytes, None]:
     """The pieces of the body until the answer is done. Once it has told its end neither silence nor a break is an error."""
     loop = asyncio.get_running_loop()
     until: float | None = None
-    while not fold.done:
+    while not fold.done and framed.form != "page":
         if fold.settled and until is None:
             until = loop.time() + AFTER_SECONDS
         try:
@@ -104,9 +118,9 @@ async def _pieces(reply: Reply, fold: Fold[Any]) -> AsyncGenerator[bytes, None]:
         yield piece
 
 
-def _cut(events: Events | LineEvents, piece: bytes, fold: Fold[Any]) -> Iterable[Event]:
+def _cut(framed: Framed, piece: bytes, fold: Fold[Any]) -> Iterable[Event]:
     try:
-        return events.feed(piece)
+        return framed.feed(piece)
     except LineTooLong:
         if not fold.settled:
             raise
@@ -114,15 +128,23 @@ def _cut(events: Events | LineEvents, piece: bytes, fold: Fold[Any]) -> Iterable
         return ()
 
 
-def _last(events: Events | LineEvents, fold: Fold[Any]) -> Part:
-    """What an event adds that the end of the stream completed; one that was cut in the middle adds nothing."""
+def _last(framed: Framed, fold: Fold[Any], secrets: tuple[str, ...]) -> Iterable[Part]:
+    """What the events add that the end of the answer completed; one that was cut in the middle adds nothing."""
+    whole = framed.form == "document"
     try:
-        event = events.close()
-        return fold.take(event.data, cut=True) if event is not None else ""
-    except (BackendError, LineTooLong) as error:
-        if isinstance(error, LineTooLong) or error.kind == "invalid_structure":
-            return ""
-        raise
+        events = framed.close()
+    except LineTooLong:
+        return
+    for event in events:
+        try:
+            part = _taken(event, fold, secrets, cut=not whole)
+        except BackendError as error:
+            if whole or error.kind != "invalid_structure":
+                raise
+            continue
+        if part:
+            yield part
+    fold.done = fold.done or whole
 
 
 async def _drain(reply: Reply) -> None:

@@ -4,7 +4,7 @@ The executor sees nothing else: it hands in a `Call`, reads `Chunk`s, `Step`s an
 a `BackendError`. Adapters impose no limit on silence, only on connecting: stall timeouts belong to the executor.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, Protocol, cast, runtime_checkable
 
@@ -27,6 +27,7 @@ ErrorKind = Literal[
     "invalid_structure",
     "cut_stream",
     "unknown_model",
+    "too_large",
     "empty",
 ]
 """How a backend failed.
@@ -38,11 +39,13 @@ ErrorKind = Literal[
 - `server_error`: it broke (500, 502, ...).
 - `overloaded`: its queue is full or its model is loading (503, 529).
 - `account`: key, permission or money; no request of this account will work (401, 402, 403, spend limits).
-- `bad_request`: the request is wrong everywhere (400, 413, 422).
+- `bad_request`: the request is wrong, here and probably everywhere (400, 422); without a `status` we found it ourselves, and
+  then everywhere for certain.
 - `invalid_structure`: the answer is no JSON, or not the JSON that the protocol promises.
 - `cut_stream`: the answer began and broke off before its end.
 - `unknown_model`: the request is wrong for this backend only: it has no such model, or the model lacks what the request
   needs (images, tools).
+- `too_large`: the request is too large for this backend (413, a context that is exceeded); a larger one may take it.
 - `empty`: it answered, and made nothing: a blocked prompt, an image that was filtered out. Another one may see it otherwise.
 """
 
@@ -52,10 +55,10 @@ Retry = Literal["same", "elsewhere", "account", "never"]
 - `same`: the same backend may be asked again, after a delay.
 - `elsewhere`: another backend should be asked; this one would fail again for now.
 - `account`: another backend should be asked, and this one's account is unusable until a person acts.
-- `never`: no backend should be asked, and none is to blame.
+- `never`: no backend is to blame; at most one other may be asked whether it finds the same.
 """
 
-_RETRY: Final[dict[ErrorKind, Retry]] = {
+RETRIES: Final[Mapping[ErrorKind, Retry]] = {
     "timeout": "same",
     "connection_error": "same",
     "rate_limited": "same",
@@ -66,8 +69,10 @@ _RETRY: Final[dict[ErrorKind, Retry]] = {
     "invalid_structure": "elsewhere",
     "cut_stream": "same",
     "unknown_model": "elsewhere",
+    "too_large": "elsewhere",
     "empty": "elsewhere",
 }
+"""What may be done about each kind, unless the server has a word of its own (`x-should-retry`)."""
 
 BODY_LIMIT: Final = 2_000
 """Characters of an error body that a `BackendError` keeps."""
@@ -329,6 +334,8 @@ class BackendError(Exception):
         usage: Usage | None = None,
         should_retry: bool | None = None,
         begun: bool | None = None,
+        input_tokens: int | None = None,
+        limit_tokens: int | None = None,
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
@@ -346,6 +353,10 @@ class BackendError(Exception):
         """The server's own word (`x-should-retry`); None: it gave none."""
         self.begun = begun
         """Whether bytes of the request had been written; None: as its transport told (`Sending`), else they may have been."""
+        self.input_tokens = input_tokens
+        """Of a request that was too large: its tokens as the server counted them; None: it does not tell."""
+        self.limit_tokens = limit_tokens
+        """Of a request that was too large: how many the server takes; None: it does not tell."""
 
     def __str__(self) -> str:
         """The sentence for people."""
@@ -361,12 +372,23 @@ class BackendError(Exception):
     @property
     def retry(self) -> Retry:
         """What may be done about it; the server's own word weighs more than the kind."""
-        retry = _RETRY[self.kind]
+        retry = RETRIES[self.kind]
         if retry == "same" and self.should_retry is False:
             return "elsewhere"
         if retry == "elsewhere" and self.should_retry:
             return "same"
         return retry
+
+
+class NoList(BackendError):
+    """The server has no list of models, or shows us none: it may serve calls all the same."""
+
+    @staticmethod
+    def or_worse(error: BackendError) -> BackendError:
+        """`error` of a request for the list as a NoList, where it says no more than that."""
+        if error.status not in {401, 403, 404, 405, 501}:
+            return error
+        return NoList(error.kind, error.message, status=error.status, body=error.body)
 
 
 class Backend(Protocol):

@@ -182,19 +182,23 @@ def test_the_end_of_another_job_and_its_own_stop_nothing() -> None:
     play(story)
 
 
+OUTCOMES = {"cut_stream": "connection_error", "too_large": "unknown_model"}
+"""Kinds of an adapter's error that are another outcome."""
+
+
 @pytest.mark.parametrize("kind", get_args(port.ErrorKind))
 def test_every_error_of_a_backend_becomes_an_outcome_with_all_it_said(kind: port.ErrorKind) -> None:
     async def story(rig: Rig) -> None:
         error = port.BackendError(kind, "broke", status=503, begun=True, body="<why>", retry_after_seconds=9.0)
         end = await (await desk(rig, saying(0.5, error))).end(item())
-        assert end.outcome == ("connection_error" if kind == "cut_stream" else kind)
+        assert end.outcome == OUTCOMES.get(kind, kind)
         problem = end.problem
         assert problem is not None
         assert (problem.reason, problem.message, problem.status) == (kind, "a: broke", 503)
         assert (problem.body, problem.retry_after_seconds) == ("<why>", 9.0)
         assert (end.billed_microdollars, end.latency_seconds) == (0, pytest.approx(0.5))
         follows = [*rig.stored(Done), *rig.stored(Retry)]
-        assert [type(one) for one in follows] == [Done if kind == "bad_request" else Retry]
+        assert [type(one) for one in follows] == [Retry], "a refusal, too, is shown to another backend"
         assert follows[0].attempts[0].problem == problem
 
     play(story)

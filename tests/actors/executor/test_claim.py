@@ -218,7 +218,7 @@ def test_an_attempt_that_has_ended_gets_only_its_successor(outcome: Outcome) -> 
         await rig.settle()
         assert case.ends() == [(outcome, 7)]
         dones, retries = len(rig.stored(Done)), len(rig.stored(Retry))
-        final = {"ok": (1, 0), "bad_request": (1, 0), "expired": (1, 0), "aborted": (0, 0)}
+        final = {"ok": (1, 0), "expired": (1, 0), "aborted": (0, 0)}
         assert (dones, retries) == final.get(outcome, (0, 1))
         assert (case.calls, case.in_hand, await case.left()) == ([], {}, 0)
 

@@ -346,3 +346,49 @@ def test_an_account_that_is_refused_is_not_asked_every_two_seconds(local: bool, 
         assert here.heard(ExecutorAlive)[-1].offers[0].healthy, "it is noticed within the interval"
 
     play(story)
+
+
+def no_list(status: int, kind: port.ErrorKind = "unknown_model") -> port.BackendError:
+    return port.NoList.or_worse(port.BackendError(kind, f"gateway: HTTP {status}: Not Found", status=status))
+
+
+@pytest.mark.parametrize(
+    ("error", "stated", "proven", "well"),
+    [
+        (no_list(404), True, False, True),
+        (
+            port.BackendError("unknown_model", "no such path", status=404),
+            True,
+            True,
+            False,
+        ),  # Of another kind of server.
+        (no_list(405), True, False, True),
+        (no_list(404), False, True, True),
+        (no_list(404), False, False, False),
+        (no_list(403, "account"), True, False, False),  # The key may be wrong for everything.
+        (no_list(403, "account"), False, True, True),
+        (no_list(500, "server_error"), True, True, False),
+        (port.BackendError("connection_error", "nobody listens there"), True, True, False),
+    ],
+)
+def test_case_21_no_list_of_models_is_no_illness_where_they_are_stated_or_a_call_has_worked(
+    error: port.BackendError, *, stated: bool, proven: bool, well: bool
+) -> None:
+    adapter = saying(answer("x"))
+    offer = Offer(backend="gateway", protocol="openai", local=False, models=(Model(name="m"),))
+    served = Served(offer=offer, adapter=Adapter(adapter, error), stated=stated, proven=proven)
+    asyncio.run(served.check())
+    assert (served.offer.healthy, served.well) == (well, well)
+    assert ("does not list its models" in " ".join(served.offer.notes)) is well
+
+
+def test_a_call_that_worked_is_remembered() -> None:
+    async def story(rig: Rig) -> None:
+        here = await desk(rig, saying(answer("x")), health_seconds=5.0)
+        await here.end(item())
+        await rig.settle(2)
+        here.adapter._health = no_list(404)
+        await rig.settle(20)
+        assert here.heard(ExecutorAlive)[-1].offers[0].healthy
+
+    play(story)

@@ -186,7 +186,7 @@ def test_a_schema_holds_the_answer_where_the_model_can_do_that() -> None:
         (402, None, "account", "account"),
         (403, None, "account", "account"),
         (409, None, "server_error", "same"),
-        (413, None, "bad_request", "never"),
+        (413, None, "too_large", "elsewhere"),
         (429, {"error_code": "enforced_spend_limit_reached"}, "account", "account"),
         (429, {"error_code": "workspace_spend_limit_reached"}, "account", "account"),
         (504, None, "timeout", "same"),

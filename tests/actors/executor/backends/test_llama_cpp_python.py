@@ -112,7 +112,9 @@ def test_what_it_would_ignore_is_refused(run) -> None:
                 ).kind == "unknown_model"
             assert fake.calls == 0
             long = await error_of(all_of(backend, msgspec.structs.replace(CALL, max_output_tokens=4096)))
-            assert (long.status, long.kind) == (400, "bad_request")
+            assert (long.status, long.kind, long.limit_tokens) == (400, "too_large", 2048), (
+                "case 14: its stream tells nothing"
+            )
 
     run(main())
 

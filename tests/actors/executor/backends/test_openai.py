@@ -12,7 +12,18 @@ from aiohttp import web
 
 from actors.executor.backends import open_backend
 from actors.executor.backends.openai import OpenAIBackend
-from actors.executor.backends.port import Answer, Artifact, Backend, BackendError, Call, Chunk, Offer, Step, Usage
+from actors.executor.backends.port import (
+    Answer,
+    Artifact,
+    Backend,
+    BackendError,
+    Call,
+    Chunk,
+    NoList,
+    Offer,
+    Step,
+    Usage,
+)
 from actors.simbackend import SimServer, SimSettings
 from tests.fakes.openai import FakeOpenAI
 
@@ -386,7 +397,7 @@ def test_discovery(run) -> None:
                 Offer(model="llama", context_tokens=4096, capabilities=("text", "vision"), loaded=False),
                 Offer(model="plain"),
             )
-        for body in (b"{}", b"[]", b"<html>", b'{"data": {}}'):
+        for body in (b"{}", b"<html>", b'{"data": {}}'):
             async with scripted(Scripted(body)) as backend:
                 with pytest.raises(BackendError) as caught:
                     await backend.discover()
@@ -529,3 +540,49 @@ def test_what_it_does_not_make(run, asset: Any, kind: str) -> None:
             assert (error.kind, fake.paths) == (kind, [])
 
     run(main())
+
+
+@contextlib.asynccontextmanager
+async def listing(answer: Callable[[], web.StreamResponse]) -> AsyncGenerator[Backend, None]:
+    async def models(_: web.Request) -> web.StreamResponse:
+        return answer()
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        async with opened(f"http://127.0.0.1:{site.port}/v1") as backend:
+            yield backend
+    finally:
+        await runner.cleanup()
+
+
+def test_case_21_a_bare_list_is_a_list() -> None:
+    async def main() -> None:
+        async with listing(lambda: web.json_response([{"id": "m", "object": "model"}, {"id": "e-embed"}])) as backend:
+            await backend.health()
+            assert [(one.model, one.capabilities[0]) for one in await backend.discover()] == [
+                ("m", "text"), ("e-embed", "embedding"),
+            ]  # fmt: skip
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, "unknown_model"), (405, "unknown_model"), (501, "unknown_model"), (403, "account")]
+)
+def test_case_21_a_missing_list_is_told_from_a_missing_server(status: int, kind: str) -> None:
+    async def main() -> None:
+        async with listing(lambda: web.json_response({"detail": "Not Found"}, status=status)) as backend:
+            with pytest.raises(NoList) as caught:
+                await backend.health()
+            assert (caught.value.kind, caught.value.status) == (kind, status)
+        async with listing(lambda: web.Response(status=500)) as backend:
+            with pytest.raises(BackendError) as broken:
+                await backend.health()
+            assert not isinstance(broken.value, NoList)
+
+    asyncio.run(main())

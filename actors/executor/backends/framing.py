@@ -1,0 +1,72 @@
+"""In what form an answer comes, by its own first bytes: server-sent events, one JSON document, or a web page. Pure.
+
+Servers and proxies give any of them any content type: an error in JSON under `text/event-stream`, events under
+`application/json`, a whole answer under `text/plain`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from actors.executor.backends.sse import LINE_LIMIT, Event, Events, LineEvents
+
+Form = Literal["", "events", "document", "page"]
+"""Empty: nothing has come yet that tells."""
+
+_BLANK: Final = b" \t\r\n\xef\xbb\xbf"
+_HEAD: Final = 4_096
+_FIELDS: Final = (b"data", b"event", b"id", b"retry", b":")
+
+
+class Framed:
+    """Cuts an answer into events, whatever its form: a JSON document is one event at its end, a list of objects one each."""
+
+    def __init__(self, limit_bytes: int = LINE_LIMIT, *, lines: bool = False) -> None:
+        """With `lines` each line is an event, and none of it one document."""
+        self._events: Events | LineEvents = LineEvents(limit_bytes) if lines else Events(limit_bytes)
+        self._lines = lines
+        self._document: list[bytes] = []
+        self.form: Form = ""
+        self.head = b""
+        """What came first, at most some thousand bytes."""
+        self.any = False
+        """An event has come."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that `data` completes. Raises LineTooLong."""
+        if not self.form:
+            data = data.lstrip(_BLANK)
+            if not data:
+                return []
+            document = data[:1] in b"{[" and not self._lines
+            self.form = "document" if document else "page" if data[:1] == b"<" else "events"
+        if len(self.head) < _HEAD:
+            self.head += data[: _HEAD - len(self.head)]
+        if self.form != "events":
+            self._document.append(data)
+            return []
+        return self._counted(self._events.feed(data))
+
+    def close(self) -> list[Event]:
+        """The events that the end of the answer completes; one that ended in its middle may be among them."""
+        if self.form == "events":
+            last = self._events.close()
+            return self._counted([last] if last is not None else [])
+        if self.form != "document":
+            return []
+        whole = b"".join(self._document)
+        try:
+            items = msgspec.json.decode(whole, type=list[msgspec.Raw])
+        except (ValueError, RecursionError):  # What is no list is one event; its reader says what is wrong with it.
+            return self._counted([Event("", whole)])
+        return self._counted([Event("", bytes(item)) for item in items])
+
+    def is_text(self) -> bool:
+        """Whether what came is no event at all, but words of somebody's own."""
+        return self.form == "events" and not self.any and not self.head.lower().startswith(_FIELDS)
+
+    def _counted(self, events: list[Event]) -> list[Event]:
+        self.any = self.any or bool(events)
+        return events
