@@ -39,6 +39,8 @@ from actors.host import Host
 from actors.journal import Journal
 from actors.notifier.actor import Notifier
 from actors.notifier.post import post
+from actors.parking.actor import Parking
+from actors.parking.schedules import Schedules
 from actors.registry.actor import Registry
 from actors.registry.aside import Aside, NoAnswer
 from actors.registry.gpu import Look, Nvml
@@ -63,9 +65,9 @@ from bus.topology import work_queue
 from messages import Deployment, Policy
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "front": ("analyzer", "router", "guardrail", "breaker", "sweeper", "monitor"),
+    "front": ("analyzer", "router", "parking", "guardrail", "breaker", "sweeper", "monitor"),
     "analyzer": ("analyzer",),
-    "router": ("router",),
+    "router": ("router", "parking"),
     "guardrail": ("guardrail", "breaker", "sweeper", "monitor"),
     "registry": ("registry", "drainer"),
     "executor": ("executor", "sensor"),
@@ -77,6 +79,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 ALL_ROOMS = (
     "analyzer",
     "router",
+    "parking",
     "guardrail",
     "breaker",
     "sweeper",
@@ -188,6 +191,9 @@ def build(
             heard.listen_anew(bus.now())
 
     bus.on_reconnect(listen_anew)
+    schedules = Schedules(bus)
+    if "parking" in names:
+        bus.on_reconnect(schedules.missed)
 
     policies, strategies = routing(environment)
 
@@ -241,6 +247,7 @@ def build(
     makers: dict[str, Callable[[], Room]] = {
         "analyzer": lambda: Room(analyzer, queues=[(topology.ANALYZER, HEADS)]),
         "router": lambda: Room(router, queues=router_queues),
+        "parking": lambda: Room(lambda: Parking(schedules=schedules, journal=journal)),
         "guardrail": lambda: Room(guardrail, queues=guardrail_queues),
         "breaker": lambda: Room(lambda: Fold(rules=settings.breaker), queues=[(topology.FOLD, HEADS)]),
         "sweeper": lambda: Room(lambda: Sweeper(journal=journal, ledger=ledger)),
@@ -339,8 +346,8 @@ async def set_up(bus: Bus, settings: Settings, *, rearrange: bool = False) -> No
 def actor_classes() -> tuple[type[Actor], ...]:
     """The actor of every room, in the order of a job's way through them."""
     return (
-        Analyzer, Router, Guardrail, Fold, Sweeper, Monitor, Registry, Drainer, Executor, GpuSensor, Telemetry, Explainer,
-        Notifier,
+        Analyzer, Router, Parking, Guardrail, Fold, Sweeper, Monitor, Registry, Drainer, Executor, GpuSensor, Telemetry,
+        Explainer, Notifier,
     )  # fmt: skip
 
 

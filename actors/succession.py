@@ -6,12 +6,24 @@ from __future__ import annotations
 
 import msgspec
 
-from messages import Attempt, Attempted, Done, Exclusion, Needs, Problem, Retry, Work
+from messages import Attempt, Attempted, Done, Exclusion, Failover, Needs, Problem, Retry, Work
 
 NEVER_SPENT = ("not_started",)
 """Outcomes that do not count as an attempt, and tell against nobody."""
 REFUSED = "bad_request"
 """The request itself is wrong, as a backend says, or as we found before we called one. See `is_final`."""
+NOT_COUNTED = (*NEVER_SPENT, "rate_limited")
+"""Outcomes that do not count against `max_attempts`. Who is asked to come later has cost nobody anything, and its backend's
+breaker keeps it away until then; the deadline bounds how often that may be."""
+ANSWERED = ("server_error", "invalid_structure", "missing_field", "empty", "validator_hard_fail")
+"""Outcomes for which the request itself may be to blame: the backend was there and answered."""
+AWAY = frozenset({502, 503, 504})
+"""Statuses with which something before the backend says that it does not answer."""
+MOST_ATTEMPTS = 24
+"""So many attempts a job's history holds; of more, the oldest that neither count nor cost anything are left out."""
+LEAST_WAIT_SECONDS = 1.0
+"""The least wait after an attempt that does not count, but for the first that nobody made."""
+MOST_WAIT_SECONDS = 30.0
 NOT_AGAIN = ("account", "unknown_model", REFUSED)
 """This backend, or this model of it, can't serve the job at all, however often it is asked."""
 WHOLE_BACKEND = ("connection_error", "account", "executor_lost", REFUSED)
@@ -21,7 +33,7 @@ refusal is another backend's."""
 
 def spent(attempts: tuple[Attempt, ...]) -> int:
     """How many attempts count. A refusal is none: who refuses a request has not tried it."""
-    return sum(attempt.outcome not in (*NEVER_SPENT, REFUSED) for attempt in attempts)
+    return sum(attempt.outcome not in (*NOT_COUNTED, REFUSED) for attempt in attempts)
 
 
 def is_final(attempts: tuple[Attempt, ...]) -> bool:
@@ -40,14 +52,48 @@ def unheard(attempts: tuple[Attempt, ...]) -> Attempt | None:
     return next((attempt for attempt in attempts if attempt.outcome == REFUSED), None)
 
 
+def answered(outcome: str, problem: Problem | None) -> bool:
+    """Whether the backend answered, and the request may be to blame for what came."""
+    return outcome in ANSWERED and (problem is None or problem.status not in AWAY)
+
+
 def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
-    """All finished attempts of the job, this one included."""
+    """All finished attempts of the job, this one included, so that an event can hold them: of very many, those that count, that
+    cost something, and the latest.
+    """
     last = Attempt(
         n=attempted.n, backend=attempted.backend, model=attempted.model, outcome=attempted.outcome,
         billed_microdollars=attempted.billed_microdollars, latency_seconds=attempted.latency_seconds,
         problem=attempted.problem,
     )  # fmt: skip
-    return (*work.attempts, last)
+    attempts = (*work.attempts, last)
+    if len(attempts) <= MOST_ATTEMPTS:
+        return attempts
+    told = first_problem(attempts)
+    for at, one in enumerate(attempts[:-1]):
+        if one.outcome in NOT_COUNTED and not one.billed_microdollars and (told is None or one.problem is not told):
+            return (*attempts[:at], *attempts[at + 1 :])
+    return attempts
+
+
+def wait_after(attempts: tuple[Attempt, ...], failover: Failover) -> float:
+    """Seconds between the last attempt and the next one.
+
+    The policy's own wait follows every attempt that somebody made. What does not count against `max_attempts` is bounded by
+    the deadline alone, so there is a least time between two of them.
+    """
+    if attempts[-1].outcome in NEVER_SPENT:
+        idle = 0
+        for attempt in reversed(attempts):
+            if attempt.outcome not in NEVER_SPENT:
+                break
+            idle += 1
+        return min(LEAST_WAIT_SECONDS * 2.0 ** (idle - 2), MOST_WAIT_SECONDS) if idle > 1 else 0.0
+    if attempts[-1].outcome in ("executor_lost", REFUSED):
+        return 0.0  # Nothing has to recover there: time was lost already, or another backend is asked.
+    made = sum(attempt.outcome not in (*NEVER_SPENT, REFUSED) for attempt in attempts)
+    wait = failover.wait_before(made + 1)
+    return wait if attempts[-1].outcome not in NOT_COUNTED else max(wait, LEAST_WAIT_SECONDS)
 
 
 def first_problem(attempts: tuple[Attempt, ...]) -> Problem | None:
@@ -67,6 +113,18 @@ def exclusion(failed: Attempt | Attempted) -> Exclusion:
     return Exclusion(backend=failed.backend, model=model, until=0.0, reason=failed.outcome)
 
 
+def in_force(exclusions: tuple[Exclusion, ...], now: float) -> tuple[Exclusion, ...]:
+    """The exclusions that still hold, of each backend's model the longest alone: as many as there are models at most."""
+    found: dict[tuple[str, str], Exclusion] = {}
+    for one in exclusions:
+        if one.until != 0.0 and one.until <= now:
+            continue
+        before = found.get((one.backend, one.model))
+        if before is None or (before.until != 0.0 and (one.until == 0.0 or one.until > before.until)):
+            found[one.backend, one.model] = one
+    return tuple(found.values())
+
+
 def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
     """What comes after `attempted`; None when somebody else's `done` has ended the job."""
     if attempted.outcome == "aborted":
@@ -81,7 +139,7 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
             submitted_at=slip.submitted_at, at=attempted.at,
         )  # fmt: skip
     used = spent(attempts)
-    wait = 0.0 if attempted.outcome in (*NEVER_SPENT, REFUSED) else failover.wait_before(used + 1)
+    wait = wait_after(attempts, failover)
     over = attempted.outcome == "expired" or attempted.at >= slip.deadline_at
     late = over or attempted.at + wait >= slip.deadline_at
     if is_final(attempts) or used >= failover.max_attempts or late:
@@ -93,9 +151,9 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
             problem=problem, attempts=attempts, backend=attempted.backend, model=attempted.model,
             cost_microdollars=cost, submitted_at=slip.submitted_at, at=attempted.at,
         )  # fmt: skip
-    excluded = work.excluded
-    if attempted.outcome not in NEVER_SPENT:
-        excluded = (*excluded, exclusion(attempted))
+    excluded = in_force(work.excluded, attempted.at)
+    if attempted.outcome not in NOT_COUNTED:
+        excluded = in_force((*excluded, exclusion(attempted)), attempted.at)
     cause = attempted.problem or Problem(reason=attempted.outcome, message=f"{work.backend}: {attempted.outcome}")
     return Retry(
         tenant=slip.tenant, job=slip.job, n=work.n + 1, slip=slip, attempts=attempts, excluded=excluded,

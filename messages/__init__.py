@@ -87,6 +87,7 @@ from messages.reading import Bound, Counted, Framing, Room
 from messages.values import (
     Artifact,
     Attempt,
+    Awaited,
     Check,
     Exclusion,
     Failover,
@@ -116,6 +117,7 @@ __all__ = [
     "Attempted",
     "AttemptsAre",
     "AttemptsOf",
+    "Awaited",
     "Backend",
     "BackendRule",
     "Bound",

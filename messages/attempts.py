@@ -10,6 +10,7 @@ from messages.policies import AnswerChecks
 from messages.reading import Room
 from messages.values import (
     Attempt,
+    Awaited,
     Exclusion,
     Failover,
     Outcome,
@@ -42,6 +43,8 @@ class Skipped(Value):
     """Excluded until then; 0: for this round only."""
     rooms: tuple[Room, ...] = ()
     """What the budgets in its way leave for it; empty: none of dollars or tokens stood there."""
+    awaits: Awaited | None = None
+    """What must change first; absent: nothing will, or time alone."""
 
 
 class Granted(
@@ -78,6 +81,8 @@ class Granted(
     """The worst case exceeds the whole limit everywhere: waiting can't help."""
     softens: bool = False
     """A shorter answer, or an exact count, may bring the worst case under a limit: the next round tries that."""
+    settling: bool = False
+    """Of a budget in the way there is room enough once what others hold is settled."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
@@ -177,6 +182,8 @@ class Attempted(
     """Input tokens as the analyzer estimated them."""
     switched: bool = False
     """Another model ran on this backend before, as far as its executor knows."""
+    request: str = ""
+    """Fingerprint of what was asked, as in `Slip`; empty: unknown."""
     outcome: Outcome
     """How it ended; see `Outcome`."""
     result: Result | None = None

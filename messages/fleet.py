@@ -256,6 +256,10 @@ class Breaker(Message, channel=fact("breaker", keys=("backend", "model"), compar
     """Why it opened, in words."""
     by: str = ""
     """Who opened or closed it by hand last; empty: nobody."""
+    suspects: tuple[str, ...] = ()
+    """Fingerprints of the requests that failed since the last success, at most 16: an answered failure counts once for each."""
+    suspected_at: float = 0.0
+    """When the last of them failed, in seconds since the epoch."""
     executors: tuple[str, ...] = ()
     """Of an account that is unusable: the executors that were there then, and still are. Another one closes it."""
     recent: tuple[Minute, ...] = ()

@@ -10,6 +10,7 @@ from messages.reading import Counted, Room
 from messages.values import (
     Asset,
     Attempt,
+    Awaited,
     Exclusion,
     Failover,
     Input,
@@ -277,7 +278,9 @@ class Retry(
     excluded: tuple[Exclusion, ...] = ()
     """Backends it must not be sent to for a while."""
     not_before: float = 0.0
-    """The next attempt must not start before this time; 0: at once."""
+    """When the round begins unless it is woken before, in seconds since the epoch; 0: at once."""
+    awaiting: tuple[Awaited, ...] = ()
+    """What it waits for: a change of any of these begins the round early; empty: for the time alone."""
     cause: Problem
     """What ended the round before."""
     rooms: tuple[Room, ...] = ()
@@ -289,7 +292,7 @@ class Retry(
 
 
 class Due(Message, channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.due", keys=("tenant", "job", "n"))):
-    """The wait of `retry.<n>` is over; scheduled by the router."""
+    """The wait of `retry.<n>` is over: scheduled by the router, or said early by who knows that the job may go on."""
 
     tenant: str
     """Whose job it is."""
@@ -299,6 +302,8 @@ class Due(Message, channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.due",
     """Round to decide, 2 or more."""
     retry: Retry
     """What is due."""
+    woken_by: Awaited | None = None
+    """What ended the wait early; absent: its time has come."""
 
 
 class Decided(
@@ -357,7 +362,9 @@ class Decided(
     reason: str
     """One sentence: why the first of the ranking leads."""
     wait_seconds: float = 0.0
-    """Nothing may run now but something may soon: look again after this time. 0: no need."""
+    """Nothing may run now but something may later: look again after this time at the latest. 0: no need."""
+    awaiting: tuple[Awaited, ...] = ()
+    """What keeps candidates away for a time."""
     gave_up: Problem | None = None
     """Present when there is nothing left to try; `done` (failed) follows."""
     at: float

@@ -85,8 +85,6 @@ class FailoverRules(Section):
     """Attempts that may be spent on one job: the first and its fallbacks."""
     waits_seconds: tuple[NotNegative, ...] | None = None
     """Wait before the 2nd, 3rd, … attempt; the last one repeats."""
-    max_extra_rounds: Annotated[int, msgspec.Meta(ge=0, le=32)] | None = None
-    """Rounds beyond the attempts (refusals, lost claims) before the job fails."""
     stall_seconds: Positive | None = None
     """A backend that is silent this long has failed."""
 

@@ -305,6 +305,8 @@ class Slip(Value):
     """The submission's body when it is small; `null` when it must be read from `IN`."""
     needs: Needs
     """What the job needs."""
+    request: str = ""
+    """Fingerprint of what is asked, without seeds, ids and file names: the same request again has the same; empty: unknown."""
 
 
 class Exclusion(Value):
@@ -318,6 +320,22 @@ class Exclusion(Value):
     """No longer excluded at this time; 0 means: for the whole job."""
     reason: str
     """Why, in words."""
+
+
+class Awaited(Value):
+    """Something that keeps a job waiting, and whose change may let it go on."""
+
+    kind: Literal["backend", "breaker", "settlement", "budget"]
+    """`backend`: one that is absent or ill. `breaker`: one that is open, or being tried. `settlement`: what others hold on a
+    counter becomes what they used, which leaves room or leaves none. `budget`: a counter that is used up."""
+    name: str = ""
+    """The backend's name, or the counter's subject; empty: any backend."""
+    model: str = ""
+    """The breaker's model, `*` for the one of the account; empty for the other kinds."""
+    budget: str = ""
+    """The budget's name; empty for the other kinds."""
+    amount: int = 0
+    """How much room the job needs on the counter, in its unit; 0 for the other kinds."""
 
 
 class Attempt(Value):
@@ -361,8 +379,6 @@ class Failover(Value):
     """Attempts that may be spent on one job."""
     waits_seconds: tuple[float, ...] = (1.0, 3.0)
     """Wait before the 2nd, 3rd, … attempt; the last one repeats."""
-    max_extra_rounds: int = 8
-    """Rounds beyond the attempts (refusals, lost claims) before the job fails."""
     stall_seconds: float = 20.0
     """A backend that is silent this long has failed: the time to the first token and between tokens."""
 

@@ -33,6 +33,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_seconds: float | None = None
     harsh: bool = False
     """Its tokenizer makes a token of every byte and its template says all it may, and it writes all that it may."""
+    status: int = 503
+    """Of an error that is an answer."""
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -167,7 +169,7 @@ class Acted:
             return
         if script.fate in _ERRORS:
             kind: Any = script.fate
-            status = None if kind == "connection_error" else 503
+            status = None if kind == "connection_error" else script.status
             if status:
                 port.begun()  # It says so in an answer, and counts nothing.
             raise port.BackendError(

@@ -25,6 +25,7 @@ from messages import (
     DeadLetter,
     Decided,
     Done,
+    Due,
     Granted,
     Held,
     JobSubmit,
@@ -45,6 +46,11 @@ Round = tuple[str, str, int]
 
 LOOKS_IN_A_WINDOW = 2
 """A job that waited for a window and found it full waits for the next; another look in it only after something else."""
+WATCHERS = 2
+"""So many processes of a run know who waits."""
+AT_A_TIME_SECONDS = 0.2
+LATE_SECONDS = 30.0
+"""A deadline ends a job by then, whatever is in the way."""
 RESUMED_SECONDS = 120.0
 """So long after a person's word a held job has gone on, whatever broke meanwhile."""
 SUSPICION_SECONDS = 3.0
@@ -100,6 +106,10 @@ class Story(msgspec.Struct, kw_only=True):
     budgets: Sequence[Budget] = ()
     changed: Sequence[str] = ()
     """Names of budgets whose limits were changed while running."""
+    slots: Mapping[str, int] = {}
+    """Attempts at once of each backend when all its executors are there; empty: not known."""
+    healed_at: float = 0.0
+    """When everything was well again; 0: never, or not known."""
     now: float = 0.0
     exact_calls: bool = True
     """Whether `calls` know their round, instance and boot."""
@@ -137,7 +147,7 @@ def broken(story: Story) -> list[str]:
     log = Log(story)
     checks = (
         _first_writers, _ends, _rounds, _claims, _calls, _overlaps, _suspicions, _drains, _rejections, _ledger, _limits,
-        _admissions, _waits, _breakers, _settled, _clocks, _early_ends,
+        _admissions, _waits, _herds, _breakers, _settled, _clocks, _early_ends,
     )  # fmt: skip
     return [text for check in checks for text in check(log)]
 
@@ -154,6 +164,7 @@ def unfinished(story: Story, pending: Mapping[str, int] | None = None) -> list[s
         _no_lease,
         _all_dead_letters,
         _resumed,
+        _late_ends,
     )
     found = [text for check in checks for text in check(log)]
     found.extend(f"consumer {name} still has {count} messages" for name, count in sorted((pending or {}).items()))
@@ -456,7 +467,9 @@ def _waits(log: Log) -> Iterator[str]:
         verdict: Granted = granted.message
         before = log.first(Decided, tenant, job, n)
         waited = before is not None and before.message.cause is not None and before.message.cause.reason == OVER_BUDGET
-        if verdict.when_over == "wait" and waited:
+        due = log.first(Due, tenant, job, n)
+        woken = due is not None and due.message.woken_by is not None
+        if verdict.when_over == "wait" and waited and not woken:
             looks[tenant, job, int(verdict.room_at)] += 1
     for (tenant, job, window), times in looks.items():
         if times > LOOKS_IN_A_WINDOW:
@@ -467,6 +480,37 @@ def _waits(log: Log) -> Iterator[str]:
         granted = log.first(Granted, *key)
         if granted is None or granted.message.when_over != "ask":
             yield f"held without a verdict that asks: {_name(key)}"
+
+
+def _herds(log: Log) -> Iterator[str]:
+    """Of those who wait for a backend no more are woken at a time than twice its slots; several who watch may each do so at
+    once when they can't know of each other.
+    """
+    wakes: dict[str, list[float]] = defaultdict(list)
+    for stored in log.of(Due).values():
+        for one in stored:
+            by = one.message.woken_by
+            if by is not None and by.kind in ("backend", "breaker"):
+                wakes[by.name].append(one.time)
+    for backend, times in wakes.items():
+        slots = log.story.slots.get(backend, 0)
+        most = WATCHERS * (2 * slots + 1)
+        times.sort()
+        for first, last in zip(times, times[most:], strict=False):
+            if slots and last - first < AT_A_TIME_SECONDS:
+                yield f"more than {most} were woken at a time for the {slots} slots of {backend}"
+                break
+
+
+def _late_ends(log: Log) -> Iterator[str]:
+    """Whatever a job waits for, it has ended soon after its deadline."""
+    for key, (analyzed, *_) in log.of(Analyzed).items():
+        slip, done = analyzed.message.slip, log.first(Done, *key)
+        if slip is None or not log.story.healed_at:
+            continue
+        ended = done.time if done is not None else log.story.now
+        if ended > max(slip.deadline_at, log.story.healed_at) + LATE_SECONDS:
+            yield f"ended {ended - slip.deadline_at:.0f} s after its deadline: {_name(key)}"
 
 
 def _resumed(log: Log) -> Iterator[str]:

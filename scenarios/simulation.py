@@ -30,6 +30,7 @@ from bus.memory import Faults
 from scenarios.backends import Call, Fate, Script, draw, pick
 from scenarios.invariants import broken, unfinished
 from scenarios.limits import USERS, Limits, attend, change, limits_of
+from scenarios.parked import LOOK_SECONDS, Idle
 from scenarios.world import FOREVER, Moment, Process, Spec, World, offer, summary
 
 TENANTS = ("acme", "globex")
@@ -136,6 +137,13 @@ def plan_of(seed: int, *, limits: bool = False) -> Plan:
     )
 
 
+def deadline_of(plan: Plan) -> float:
+    """Seconds that a job has which says nothing else. Who waits for an executor that is gone for good waits until then."""
+    if plan.limits is not None:
+        return plan.limits.deadline_seconds
+    return 200.0 if plan.dies else 3600.0
+
+
 def fleet(plan: Plan) -> dict[str, Spec]:
     """The processes: as in production, only smaller."""
     x = offer("X", slots=2, price=1_000_000, models=("big", "small"))
@@ -166,7 +174,7 @@ class Run:
             seed=plan.seed,
             settings=Settings(
                 rooms=plan.rooms,
-                jobs=JobSettings(deadline_seconds=plan.limits.deadline_seconds if plan.limits else 3600.0),
+                jobs=JobSettings(deadline_seconds=deadline_of(plan)),
                 budgets=plan.budgets,
                 budgeting=plan.limits.rules if plan.limits else BudgetRules(),
                 breaker=BREAKER,
@@ -336,11 +344,20 @@ class Run:
         else:
             await self.world.put(f"job.cancel.{tenant}.{job}", b"[]")
 
+    async def watch_idle(self) -> None:
+        """Nobody may wait while there is something for them."""
+        idle = Idle(self.world)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.violations.extend(idle.look())
+
     async def converge(self) -> None:
         """After healing everything must come to a good end, and fresh jobs must succeed."""
         world = self.world
         healed_at = world.server.time()
+        idle = world.spawn(self.watch_idle())
         quiet = await world.until(lambda: all(world.done(job, tenant) for tenant, job in self.jobs), CONVERGE_SECONDS)
+        idle.cancel()
         if not quiet:
             self.violations.append(f"not all jobs ended within {CONVERGE_SECONDS:g} s after healing")
         if self.person is not None:

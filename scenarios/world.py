@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from actors import node
 from actors.executor.actor import Executor, Served
 from actors.host import Host
+from actors.parking.actor import Parking
 from actors.room import Room
 from actors.settings import Settings
 from bus import codec
@@ -27,6 +29,8 @@ from scenarios.invariants import Life, Outage, Story
 
 LOAD_SECONDS = 1.0
 """The registry looks at the queues this often: its 200 ms would fill a simulation with nothing else."""
+LOOK_SECONDS = 0.5
+"""And the parking at who waits, for the same reason."""
 FOREVER = float("inf")
 
 
@@ -155,6 +159,7 @@ class World:
         self.down_seconds: Callable[[Process], float] = lambda _: 1.0
         """How long a crashed process stays down; infinite: for ever."""
         self.ended: dict[tuple[str, str], asyncio.Event] = {}
+        self.healed_at = 0.0
         self.client: MemoryBus | None = None
         self._dead_after_seconds = dead_after_seconds
         self._background: set[asyncio.Task[Any]] = set()
@@ -208,8 +213,8 @@ class World:
         return rooms
 
     def _fit(self, room: Room, process: Process) -> None:
-        """Slow the registry's look at the queues down, and let the stage know which attempt a call belongs to."""
-        if room.name not in ("registry", "executor"):
+        """Slow the registry's and the parking's looks down, and let the stage know which attempt a call belongs to."""
+        if room.name not in ("registry", "executor", "parking"):
             return
         factory, boot = room.factory, process.boot
 
@@ -224,6 +229,8 @@ class World:
                     return _failing(run(work, heard), making)
 
                 actor.run = known_run
+            elif isinstance(actor, Parking):
+                actor.busy_seconds = LOOK_SECONDS
             else:
                 actor.load_seconds = LOAD_SECONDS
             return actor
@@ -329,6 +336,7 @@ class World:
         self.watch = lambda _: False
         self.stage.ill.clear()
         self.server.start()
+        self.healed_at = self.server.now()
         for process in self.processes.values():
             if process.valve is not None:
                 process.valve.thaw()
@@ -409,8 +417,17 @@ class World:
             signals_arrive=self.signals_arrive,
             budgets=self.settings.budgets,
             changed=tuple(self.changed),
+            slots=self._slots(),
+            healed_at=self.healed_at,
             now=self.server.now(),
         )
+
+    def _slots(self) -> dict[str, int]:
+        """Attempts at once of each backend, over all processes that ever served it."""
+        found: Counter[str] = Counter()
+        for process in self.processes.values():
+            found.update({offer.backend: offer.slots for offer in process.spec.offers})
+        return dict(found)
 
     def pending(self) -> dict[str, int]:
         """Consumers that are not empty, with how many messages wait or are held. Rooms that no process has don't count."""

@@ -12,6 +12,7 @@ from actors.analyzer.check import check, lenient_id, reserved, undecodable
 from actors.analyzer.fleet import Fleet
 from actors.analyzer.needs import needs_of
 from actors.analyzer.preferences import Preferences
+from actors.analyzer.request import fingerprint
 from actors.analyzer.rules import rules_of
 from actors.problem import invalid
 from messages import (
@@ -102,6 +103,7 @@ class Analyzer(Actor):
             input_seq=heard.seq,
             input=msgspec.Raw(heard.body if len(heard.body) <= INLINE_BYTES else b"null"),
             needs=self._needs(submit, tenant),
+            request=fingerprint(tenant, submit),
         )
         return [Analyzed(tenant=tenant, job=job, fingerprint=_fingerprint(heard), slip=slip, at=heard.now)]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 from rich.text import Text
 
@@ -40,6 +42,9 @@ def dev(
         ("discover",): None if discover else False,
     }
     settings = where.settings(flags)
+    if not (settings.nats.url or settings.instance):
+        # There is one per data directory, so its next start is known to be the same one, and what it ran is given up at once.
+        settings = msgspec.structs.replace(settings, instance=f"{socket.gethostname()}-dev")
     if nats_port is not None and not 0 <= nats_port <= 65535:
         raise Complaint(f"--nats-port {nats_port}: use 0 (any free one) to 65535", code=2)
     return play(_dev(settings, where))

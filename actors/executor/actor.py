@@ -27,6 +27,8 @@ from messages import CountIs, CountOf, Done, ExecutorAlive, Offer, Work
 
 FOREIGN_SECONDS = 5.0
 """A backend that works for others too is asked again after this time: their load changes without us."""
+SOON_SECONDS = 0.25
+"""Who answers a health check within this time is announced at once, the others at the next notice."""
 JITTER = 0.2
 """Part of the time between health checks that varies, so that executors don't ask in step."""
 
@@ -48,7 +50,7 @@ class Executor(Runner):
         host: str = "",
         heartbeat_seconds: float = 2.0,
         health_seconds: float = 30.0,
-        recovery_seconds: float = 2.0,
+        recovery_seconds: float = 1.0,
         notice_seconds: float = 0.5,
         groups: Sequence[GroupSettings] = (),
         grouping: GroupingRules | None = None,
@@ -117,9 +119,14 @@ class Executor(Runner):
 
     @every("recovery_seconds")
     async def check(self, heard: Heard) -> Says[ExecutorAlive]:
-        """Look after the backends: the healthy ones at their interval, local ones that are ill at every tick."""
+        """Look after the backends: the healthy ones at their interval, local ones that are ill at every tick.
+
+        Each is asked beside the others, and who answers soon is announced at once: one that hangs keeps nobody waiting.
+        """
         due = [name for name, served in sorted(self.served.items()) if self._is_due(name, served, heard.now)]
-        await asyncio.gather(*(self._check(name, heard.now) for name in due))
+        asked = [self._ask(name) for name in due]
+        if asked:
+            await asyncio.wait(asked, timeout=SOON_SECONDS)
         self.switcher.settle()
         return self.notice(heard)
 

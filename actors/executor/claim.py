@@ -164,6 +164,7 @@ class Claimant(Actor):
             tenant=work.tenant, job=work.job, n=work.n, backend=work.backend, model=work.model,
             task=work.slip.needs.task, workflow=work.slip.needs.workflow, step=work.slip.needs.step,
             input_estimate=work.slip.needs.input_tokens, outcome=outcome, reserved=work.reserved, probe=work.probe,
+            request=work.slip.request,
             at=self.clock(), **more,
         )  # fmt: skip
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from actors import door
 from actors.actor import Actor, Heard, Says, Steps, Stored, answers, every, hears
 from actors.guardrail.budgets import Budgets
@@ -16,10 +18,12 @@ from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
 from actors.guardrail.verdict import refusal, rerouted, work_of
 from actors.journal import Journal
 from actors.problem import invalid
+from actors.rounds import pace
 from actors.settings import BreakerRules, Budget, BudgetRules
 from messages import (
     Analyzed,
     Attempted,
+    Awaited,
     Breaker,
     BudgetsAre,
     BudgetsOf,
@@ -106,12 +110,12 @@ class Guardrail(Actor):
             # the next candidate until then.
             look = await self.gate.look(candidate, decided, heard.now)
             if look.why:
-                skipped.append(_skipped(candidate, look.why, look.until))
+                skipped.append(_skipped(candidate, look.why, look.until, look.awaits))
                 continue
             mine, why, over, rooms = await self.reserver.reserve(decided, candidate)
             held.extend((candidate, reservation) for reservation in mine)
             if why:
-                skipped.append(_skipped(candidate, why, rooms=rooms))
+                skipped.append(_over(candidate, why, over, rooms, decided, heard.now))
                 overs.extend([over] if over else [])
                 continue
             while True:  # Until no lease is left to take. A lost compare-and-set shows the fresh breaker.
@@ -120,7 +124,7 @@ class Guardrail(Actor):
                     break
                 yield look.lease
             if look.why:
-                skipped.append(_skipped(candidate, look.why, look.until))
+                skipped.append(_skipped(candidate, look.why, look.until, look.awaits))
                 continue
             chosen, kept = candidate, mine
             probe = self.gate.probes(candidate, decided)
@@ -136,7 +140,7 @@ class Guardrail(Actor):
             skipped=tuple(skipped),
             probe=probe,
             at=heard.now,
-            **(standing(overs) if not chosen and len(overs) == len(skipped) else {}),
+            **(standing(overs, alone=len(overs) == len(skipped)) if not chosen else {}),
         )
         granted: Granted = stored.message  # pyright: ignore[reportAssignmentType]
         for candidate, reservation in held:  # What the verdict does not name is returned.
@@ -217,5 +221,20 @@ class Guardrail(Actor):
         return BudgetsAre(limits=limits, states=self.states.now(heard.now, question.name))
 
 
-def _skipped(candidate: Candidate, why: str, until: float = 0.0, rooms: tuple[Room, ...] = ()) -> Skipped:
-    return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until, rooms=rooms)
+def _skipped(candidate: Candidate, why: str, until: float = 0.0, awaits: Awaited | None = None) -> Skipped:
+    return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until, awaits=awaits)
+
+
+def _over(
+    candidate: Candidate, why: str, over: Over | None, rooms: tuple[Room, ...], decided: Decided, now: float
+) -> Skipped:
+    """Passed over because of a budget. How far a job's own budget is used is told to nobody, and its last hold is settled within
+    a moment: time is waited for.
+    """
+    if over is None:
+        skipped = _skipped(candidate, why)
+    elif over.settles and over.budget.scope == "job":
+        skipped = _skipped(candidate, why, now + pace(decided.n, decided.attempts))
+    else:
+        skipped = _skipped(candidate, why, awaits=over.awaits(decided.slip.deadline_at))
+    return msgspec.structs.replace(skipped, rooms=rooms)

@@ -13,6 +13,7 @@ import msgspec
 
 from actors.guardrail import breaker_window as windows
 from actors.settings import BreakerRules
+from actors.succession import answered
 from messages import Attempted, Breaker
 from messages.fleet import ALL_MODELS, BreakerCause
 
@@ -23,6 +24,10 @@ COUNTED = (
 not; nor is an executor's death, which would otherwise shut every backend it served to the others as well."""
 ONLY_CHANGED = ("account", "manual")
 """Causes that somebody has to change: nothing gets through meanwhile, not even in panic."""
+LEAST_LIMIT_SECONDS = 1.0
+"""A backend that asks to be left alone is left alone for so long at least: jobs wait for it without an end but their deadline."""
+MOST_SUSPECTS = 16
+"""So many failing requests are told apart."""
 State = Literal["closed", "open", "half-open", "probing"]
 
 
@@ -97,12 +102,12 @@ def fold(breaker: Breaker | None, attempted: Attempted, seq: int, rules: Breaker
     if _failed(attempted, rules):
         after = _after_failure(after, attempted, rules)
     elif attempted.outcome == "ok":
-        recent = windows.counted(after.recent, attempted.at, rules, failed=False)
+        recent = windows.counted(after.recent, attempted.at, rules, failures=0)
         if _proves(before, attempted):
             after = closed(after, attempted.at)
-            recent = windows.counted((), attempted.at, rules, failed=False)
+            recent = windows.counted((), attempted.at, rules, failures=0)
         elif before.times_opened == 0:
-            after = msgspec.structs.replace(after, failures_in_row=0)
+            after = msgspec.structs.replace(after, failures_in_row=0, suspects=(), suspected_at=0.0)
         after = msgspec.structs.replace(after, recent=recent)
     elif attempted.outcome == "rate_limited":
         after = _after_limit(after, attempted, rules)
@@ -163,8 +168,13 @@ def _proves(breaker: Breaker, attempted: Attempted) -> bool:
 def _after_failure(before: Breaker, attempted: Attempted, rules: BreakerRules) -> Breaker:
     at = attempted.at
     remembered = windows.kept(before.recent, windows.minute_of(at), rules)
-    in_row = before.failures_in_row + 1 if any(one.failures for one in remembered) else 1
-    recent = windows.counted(remembered, at, rules, failed=True)
+    if not any(one.failures for one in remembered):
+        before = msgspec.structs.replace(before, failures_in_row=0)
+    more, before = _counted(before, attempted, rules)
+    if not more:
+        return before
+    in_row = before.failures_in_row + more
+    recent = windows.counted(remembered, at, rules, failures=more)
     after = msgspec.structs.replace(before, failures_in_row=in_row, recent=recent)
     if is_open(before, at):
         return after
@@ -184,6 +194,24 @@ def _after_failure(before: Breaker, attempted: Attempted, rules: BreakerRules) -
     return _opened(after, "failures", until, reason, at, strikes + 1)
 
 
+def _counted(before: Breaker, attempted: Attempted, rules: BreakerRules) -> tuple[int, Breaker]:
+    """How many failures one more adds, and the breaker that knows which requests have failed.
+
+    Where the backend did not answer it is to blame, and each failure counts. Where it answered, the request may be: each
+    distinct request counts once, and none as long as it is the only one that fails. With the second one both count.
+    """
+    at = attempted.at
+    known = before.suspects if at - before.suspected_at <= rules.window_seconds else ()
+    request = attempted.request or f"{attempted.tenant}/{attempted.job}"
+    after = msgspec.structs.replace(
+        before, suspects=(*(one for one in known if one != request), request)[-MOST_SUSPECTS:], suspected_at=at
+    )
+    held_back = len(known) == 1 and known[0] != request and before.failures_in_row == 0
+    if not answered(attempted.outcome, attempted.problem):
+        return 1 + held_back, after
+    return (0, after) if request in known or not known else (1 + held_back, after)
+
+
 def _after_limit(before: Breaker, attempted: Attempted, rules: BreakerRules) -> Breaker:
     """It asked to be left alone. Only where it did not say for how long is it an opening that doubles the next one."""
     if before.cause == "manual":
@@ -191,7 +219,7 @@ def _after_limit(before: Breaker, attempted: Attempted, rules: BreakerRules) -> 
     at = attempted.at
     asked = attempted.problem.retry_after_seconds if attempted.problem else None
     if asked is not None:
-        wait, strikes = min(max(asked, 0.0), rules.longest_wait_seconds), before.strikes
+        wait, strikes = min(max(asked, LEAST_LIMIT_SECONDS), rules.longest_wait_seconds), before.strikes
     elif is_open(before, at):
         wait, strikes = open_time(rules, max(0, before.strikes - 1), _salt(attempted)), before.strikes
     else:

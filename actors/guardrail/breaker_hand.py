@@ -1,4 +1,4 @@
-"""What a person does with a breaker, and what a new executor means for one. Pure."""
+"""What a person does with a breaker, and what a new executor or a good health check means for one. Pure."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def changed(breaker: Breaker, executors: Sequence[str], now: float) -> Breaker |
         return closed(breaker, now)
     left = tuple(one for one in breaker.executors if one in executors)
     return None if left == breaker.executors else msgspec.structs.replace(breaker, executors=left)
+
+
+def tried_early(breaker: Breaker, now: float) -> Breaker | None:
+    """The breaker after its backend has answered a health check again, having failed them while it was open: half-open, since
+    only a call can close it. None when nothing changes: what was no failure, or has opened before lately, keeps its time.
+    """
+    if breaker.cause != "failures" or breaker.strikes > 1 or not breaker.opened_at <= now < breaker.open_until:
+        return None
+    return msgspec.structs.replace(breaker, open_until=now)
 
 
 def opened_by_hand(breaker: Breaker, by: str, now: float) -> Breaker:

@@ -23,9 +23,9 @@ def kept(recent: tuple[Minute, ...], minute: int, rules: BreakerRules) -> tuple[
     return tuple(one for one in recent if one.minute > horizon)
 
 
-def counted(recent: tuple[Minute, ...], at: float, rules: BreakerRules, *, failed: bool) -> tuple[Minute, ...]:
-    """The buckets with one more call; one that is older than the window is not counted."""
-    return with_calls(recent, {minute_of(at): 1}, rules, failures=int(failed))
+def counted(recent: tuple[Minute, ...], at: float, rules: BreakerRules, *, failures: int) -> tuple[Minute, ...]:
+    """The buckets with one call that went well, or so many that failed; what is older than the window is not counted."""
+    return with_calls(recent, {minute_of(at): max(1, failures)}, rules, failures=failures)
 
 
 def with_calls(

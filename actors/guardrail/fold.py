@@ -10,7 +10,7 @@ import msgspec
 from actors.actor import Actor, Heard, Says, hears
 from actors.bounded import Bounded
 from actors.guardrail import breaker as breakers
-from actors.guardrail.breaker_hand import changed
+from actors.guardrail.breaker_hand import changed, tried_early
 from actors.guardrail.breaker_window import minute_of, with_calls
 from actors.settings import BreakerRules
 from messages import Attempted, Backend, Breaker, Message
@@ -54,6 +54,9 @@ class Fold(Actor):
         self._breakers: dict[Key, Breaker] = {}
         self._executors: dict[str, tuple[str, ...]] = {}
         self._ahead = Bounded[Key, Ahead](MOST_AHEAD)
+        self._last: dict[str, Backend] = {}
+        self._was_ill: dict[str, bool] = {}
+        """Whether a backend failed its health checks until its latest fact."""
         self._said: dict[Key, list[Said]] = {}
 
     @hears
@@ -66,10 +69,21 @@ class Fold(Actor):
 
     @hears
     def backend(self, backend: Backend, heard: Heard) -> Says[Breaker]:
-        """An executor that was not there when the account was closed off may have another key: it gets its chance."""
-        self._executors[backend.backend] = backend.executors
-        account = self._breakers.get((backend.backend, ALL_MODELS))
-        return self._changed(account, heard.now) if account is not None else []
+        """An executor that was not there when the account was closed off may have another key: it gets its chance. So does a
+        backend that answers its health checks again, if they failed while its breaker was open; where nobody asks, none fails.
+        """
+        name = backend.backend
+        self._executors[name] = backend.executors
+        if self._last.get(name) is not backend:  # Else it decides again, because another has written meanwhile.
+            before = self._last.get(name)
+            self._was_ill[name] = before is not None and not before.healthy and before.slots > 0
+            self._last[name] = backend
+        account = self._breakers.get((name, ALL_MODELS))
+        said = list(self._changed(account, heard.now)) if account is not None else []
+        if backend.healthy and self._was_ill[name]:
+            there = [breaker for (owner, _), breaker in self._breakers.items() if owner == name]
+            said += [after for breaker in there if (after := tried_early(breaker, heard.now)) is not None]
+        return said
 
     def forget(self, message: Message) -> None:
         """A fact is deleted: what is known of it goes too, unless that is newer."""
@@ -81,6 +95,8 @@ class Fold(Actor):
                 self._said.pop(key, None)
         elif isinstance(message, Backend):
             self._executors.pop(message.backend, None)
+            self._last.pop(message.backend, None)
+            self._was_ill.pop(message.backend, None)
 
     def _changed(self, breaker: Breaker, now: float) -> Says[Breaker]:
         executors = self._executors.get(breaker.backend)

@@ -8,11 +8,9 @@ from actors.guardrail import breaker as breakers
 from actors.guardrail.repeats import Repeats, is_repeat
 from actors.journal import Journal
 from actors.settings import BreakerRules
-from messages import Breaker, Candidate, Decided, Granted
+from messages import Awaited, Breaker, Candidate, Decided, Granted
 from messages.fleet import ALL_MODELS
 
-PROBED_SECONDS = 1.0
-"""Who meets another job's trial call asks again after this time."""
 FOLDED_SECONDS = 2.0
 """An attempt that ended so long ago is folded, or its breaker's room is down."""
 
@@ -24,6 +22,8 @@ class Look(NamedTuple):
     """Why it may not be called; empty: it may."""
     until: float = 0.0
     """It stays excluded until then; 0: for this round only."""
+    awaits: Awaited | None = None
+    """The breaker that must change first; None: time alone keeps it away."""
     lease: Breaker | None = None
     """The breaker with the lease that has to be taken first."""
 
@@ -57,15 +57,13 @@ class Gate:
             if breakers.holds_lease(fact, decided.tenant, decided.job, decided.n):
                 continue
             if breakers.is_open(fact, now):
-                if fact.cause in breakers.ONLY_CHANGED:
-                    return Look(f"its breaker is open: {fact.reason}")
-                if candidate.panic:
+                if candidate.panic and fact.cause not in breakers.ONLY_CHANGED:
                     continue
-                return Look(f"its breaker is open: {fact.reason}", fact.open_until)
+                return Look(f"its breaker is open: {fact.reason}", awaits=_awaits(fact))
             if not breakers.is_half_open(fact, now):
                 continue
             if await self._is_probed(fact, now):
-                return Look("its breaker is half-open and another job probes it", now + PROBED_SECONDS)
+                return Look("its breaker is half-open and another job probes it", awaits=_awaits(fact))
             if lease is None:
                 lease = breakers.with_lease(fact, self.rules, decided.tenant, decided.job, decided.n, now)
         if is_repeat(candidate, decided):
@@ -112,3 +110,7 @@ class Gate:
         if ended is not None:
             return now < ended.at + FOLDED_SECONDS
         return await self.journal.done(fact.probe_tenant, fact.probe_job) is None
+
+
+def _awaits(fact: Breaker) -> Awaited:
+    return Awaited(kind="breaker", name=fact.backend, model=fact.model)

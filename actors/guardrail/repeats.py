@@ -8,6 +8,9 @@ from actors.bounded import Bounded
 from actors.settings import BreakerRules
 from messages import Candidate, Decided
 
+NO_BURDEN = ("not_started", "executor_lost", "connection_error", "rate_limited")
+"""Outcomes after which one more call is no repeat: the backend has not worked on it, and breaker and health say when it may come
+again. Who waited for a backend that was away must not wait for this as well."""
 LONGEST_PACE_SECONDS = 5.0
 """A repeat that was refused may ask again after this time at the latest."""
 
@@ -64,6 +67,6 @@ class Repeats:
 def is_repeat(candidate: Candidate, decided: Decided) -> bool:
     """Whether the job was called there before, on this very model."""
     return any(
-        (one.backend, one.model) == (candidate.backend, candidate.model) and one.outcome != "not_started"
+        (one.backend, one.model) == (candidate.backend, candidate.model) and one.outcome not in NO_BURDEN
         for one in decided.attempts
     )

@@ -11,7 +11,7 @@ from actors.guardrail.budgets import Budgets
 from actors.guardrail.held import Over
 from actors.guardrail.ledger import Ledger, entry_of
 from actors.guardrail.limits import Hold, holds, name_of, softest, unbounded, unpriced
-from actors.guardrail.state import States
+from actors.guardrail.state import Place, States, fold, holder_at
 from actors.guardrail.words import over_in_words, unbounded_in_words
 from messages import Candidate, Decided, LedgerEntry, Reservation, Room
 
@@ -56,13 +56,14 @@ class Reserver:
         )
         for hold in wanted:
             if hold.reservation.amount > hold.budget.limit:
-                return self._refused(decided, candidate, hold, wanted, hold.budget.limit)
+                return self._refused(decided, candidate, hold, wanted, hold.budget.limit, settles=False)
         for again in range(TRIES):
             kept, refused, left = await self._take(decided, candidate, wanted, name_of(wanted, again))
             if refused is None:
                 return Tried(held=kept)
             if left < refused.reservation.amount or again + 1 == TRIES:
-                return self._refused(decided, candidate, refused, wanted, left)
+                settles = await self._settles(refused)
+                return self._refused(decided, candidate, refused, wanted, left, settles=settles)
         raise AssertionError(TRIES)
 
     async def _take(
@@ -83,11 +84,29 @@ class Reserver:
             return (), hold, left
         return tuple(held), None, 0
 
-    def _refused(self, decided: Decided, candidate: Candidate, hold: Hold, wanted: Sequence[Hold], left: int) -> Tried:
+    async def _settles(self, hold: Hold) -> bool:
+        """Whether what is spent leaves room, so that only what others hold is in the way.
+
+        What is spent never gets less, so what was told of it lately is enough to say no. Where nothing was told yet the
+        counter is read.
+        """
+        budget, counter = hold.budget, hold.reservation.subject
+        place = Place(budget, holder_at(counter), counter, hold.window)
+        state = self._states.known(place)
+        if state is None or state.counter != counter:
+            state = fold(None, place, await self._ledger.booked(counter, 0), self._ledger.now())
+        return state.spent + hold.reservation.amount <= budget.limit
+
+    def _refused(
+        self, decided: Decided, candidate: Candidate, hold: Hold, wanted: Sequence[Hold], left: int, *, settles: bool
+    ) -> Tried:
         budget = hold.budget
         hopeless = hold.reservation.amount > budget.limit
         softens = _may_soften(decided, candidate, hold, min(left, budget.limit))
-        over = Over(budget, hold.window.ends_at, hopeless, self._budgets.wish_of(budget), softens=softens)
+        amount, wish = hold.reservation.amount, self._budgets.wish_of(budget)
+        over = Over(
+            budget, hold.reservation.subject, amount, hold.window.ends_at, hopeless, wish, settles=settles, softens=softens
+        )  # fmt: skip
         rooms = [_room(hold, candidate, max(0, left))]
         rooms += [
             _room(other, candidate, other.budget.limit)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
-import msgspec
-
 from actors.guardrail.held import held
 from actors.guardrail.limits import longest_seconds
-from actors.rounds import OVER_BUDGET, STILL_WAITING, counts, extra_rounds
-from actors.succession import first_problem
+from actors.rounds import OVER_BUDGET, PACE_SECONDS, look_again, place
+from actors.succession import first_problem, in_force
 from messages import (
     Attempt,
+    Awaited,
     Candidate,
     Decided,
     Done,
@@ -26,9 +23,6 @@ from messages import (
     Work,
 )
 
-PATIENCE_SECONDS = 1.0
-"""Wait before the next round when every candidate was refused; doubles with each extra round."""
-LONGEST_PATIENCE_SECONDS = 30.0
 ROLLOVER_SECONDS = 0.25
 """So long after the beginning of a window a job looks again at the earliest: clocks differ a little."""
 LEAST_SPREAD_SECONDS = 6.0
@@ -90,32 +84,21 @@ def _differences(decided: Decided, last: Attempt, chosen: Candidate) -> tuple[st
 
 
 def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
-    """The next round after a refusal, or the end when the wait for it would outlast the deadline.
+    """The next round after a refusal, or the end when nothing that is in the way can change before the deadline.
 
-    No attempt was spent; who was refused for a time stays excluded for it. When budgets alone stood in the way, the job gets
-    a second look after a moment, since what others are just giving back counts as held; and one more when less may be asked for
-    by then, so that it fits (`softens`). Then the verdict's `when_over` holds.
-    Who waited for a window and is refused again waits for the next one.
+    No attempt was spent. The job is parked: the round begins when something changes that it waits for, and at `not_before` if
+    nobody notices any. When budgets alone stand in the way, the verdict's `when_over` holds, unless room will come once what
+    others hold is settled, or less may be asked for in another round, so that it fits (`softens`). Who waited for a window and is
+    refused again waits for the next one.
     """
-    excluded = decided.excluded + tuple(
-        Exclusion(backend=skip.backend, model=skip.model, until=skip.until, reason=skip.reason)
-        for skip in granted.skipped
-        if skip.until > granted.at
-    )
-    wait = decided.wait_seconds or _patience(decided)
+    deadline_at = decided.slip.deadline_at
     cause = _cause(granted, decided)
-    ends = False
-    if granted.when_over is not None:
-        second = decided.cause is not None and decided.cause.reason == OVER_BUDGET
-        final = second or granted.hopeless or granted.at + PATIENCE_SECONDS >= decided.slip.deadline_at
-        final = final and not granted.softens
-        if final and granted.when_over == "ask":
-            return held(decided, granted, cause)
-        ends = final and granted.when_over == "fail"
-        wait = _until_room(decided, granted) if final and not ends else PATIENCE_SECONDS
-        if granted.softens and granted.hopeless:
-            wait = 0.0  # What is asked for becomes less: nobody has to give anything back for that.
-    if ends or granted.at + wait >= decided.slip.deadline_at:
+    settled = granted.when_over is not None and not (granted.settling or granted.softens)
+    if settled and granted.when_over == "ask":
+        return held(decided, granted, cause)
+    awaiting = _awaiting(decided, granted)
+    begins = None if settled and granted.when_over == "fail" else _begins(decided, granted, awaiting)
+    if begins is None or (begins >= deadline_at and not awaiting):
         return Done(
             tenant=decided.tenant,
             job=decided.job,
@@ -126,17 +109,20 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
             submitted_at=decided.slip.submitted_at,
             at=granted.at,
         )
-    waited = not counts(decided.cause) and extra_rounds(decided.n, decided.attempts) > 1  # More than a second look.
-    if waited and counts(cause):
-        cause = msgspec.structs.replace(cause, reason=STILL_WAITING)
+    excluded = tuple(
+        Exclusion(backend=skip.backend, model=skip.model, until=skip.until, reason=skip.reason)
+        for skip in granted.skipped
+        if skip.until > granted.at and skip.awaits is None
+    )
     return Retry(
         tenant=decided.tenant,
         job=decided.job,
         n=decided.n + 1,
         slip=decided.slip,
         attempts=decided.attempts,
-        excluded=excluded,
-        not_before=granted.at + wait,
+        excluded=in_force((*decided.excluded, *excluded), granted.at),
+        not_before=min(begins, deadline_at),
+        awaiting=awaiting,
         cause=cause,
         rooms=_rooms(decided, granted),
         counted=decided.counted,
@@ -151,10 +137,29 @@ def _rooms(decided: Decided, granted: Granted) -> tuple[Room, ...]:
     return tuple(found.values())
 
 
-def _patience(decided: Decided) -> float:
-    """Seconds until the next look when something other than budgets stands in the way."""
-    rounds = min(extra_rounds(decided.n, decided.attempts), 10)
-    return min(PATIENCE_SECONDS * 2.0**rounds, LONGEST_PATIENCE_SECONDS)
+def _awaiting(decided: Decided, granted: Granted) -> tuple[Awaited, ...]:
+    """What the job waits for: all that kept candidates away for a time, in the decision or in the verdict."""
+    found = dict.fromkeys(decided.awaiting)
+    found.update(dict.fromkeys(skip.awaits for skip in granted.skipped if skip.awaits is not None))
+    return tuple(found)
+
+
+def _begins(decided: Decided, granted: Granted, awaiting: tuple[Awaited, ...]) -> float | None:
+    """When the next round begins at the latest; None: nothing that is in the way ever ends."""
+    now = granted.at
+    if not decided.ranking:
+        return now + decided.wait_seconds
+    times = [skip.until for skip in granted.skipped if skip.awaits is None and skip.until > now]
+    if granted.room_at:
+        times.append(now + _until_room(decided, granted))
+    if (
+        granted.softens
+    ):  # What is asked for becomes less: where that alone is in the way, nobody has to give anything back.
+        times.append(now if granted.hopeless else now + PACE_SECONDS)
+    if awaiting and (granted.when_over != "wait" or granted.settling):
+        at = place(decided.tenant, decided.job, decided.n)
+        times.append(now + look_again(now, decided.slip.deadline_at, at))
+    return min(times, default=None)
 
 
 def _until_room(decided: Decided, granted: Granted) -> float:
@@ -166,9 +171,8 @@ def _until_room(decided: Decided, granted: Granted) -> float:
     begins = granted.room_at + ROLLOVER_SECONDS
     part = min(max((granted.room_at - granted.at) / 10, LEAST_SPREAD_SECONDS), MOST_SPREAD_SECONDS)
     part = max(0.0, min(part, (decided.slip.deadline_at - begins) / 2))
-    told = f"{decided.tenant}\0{decided.job}\0{decided.n}".encode()
-    place = int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "big") / 2**64
-    return max(begins + part * place - granted.at, PATIENCE_SECONDS)
+    at = place(decided.tenant, decided.job, decided.n)
+    return max(begins + part * at - granted.at, PACE_SECONDS)
 
 
 def _cause(granted: Granted, decided: Decided) -> Problem:

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
 
-from actors.rounds import counts, extra_rounds
+from actors.rounds import LAST_LOOK_SECONDS, look_again, place
 from actors.router.case import Case, Row, Scored, Strategy
-from actors.router.filters import TEMPORARY, UNTIL_CHANGED, sift
+from actors.router.filters import TEMPORARY, UNTIL_CHANGED, excluded_by, sift
 from actors.router.fit import fit
 from actors.router.order import Failures, arrange, failures_of, groups, outside
 from actors.router.second import second_opinions, with_larger
@@ -21,14 +21,13 @@ from actors.router.strategies import STRATEGIES, StrategyError
 from actors.router.survey import survey
 from actors.router.view import View
 from actors.router.words import exhausted, reason_of
-from actors.succession import NEVER_SPENT, NOT_AGAIN, first_problem, needed, spent, unheard
-from messages import Attempt, Candidate, Counted, Decided, Exclusion, Failover, Plan, Problem, Room, Slip
+from actors.succession import NEVER_SPENT, NOT_AGAIN, answered, first_problem, needed, spent, unheard
+from messages import Attempt, Awaited, Candidate, Counted, Decided, Exclusion, Failover, Plan, Problem, Room, Slip
 
-WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 30.0)
-"""Seconds to wait when nothing may run now, but something may soon: by number of extra rounds."""
-AFTER_BREAKER_SECONDS = 0.05
-LONGEST_WAIT_SECONDS = 60.0
-"""A breaker may close earlier than it says: nobody waits longer for one without looking."""
+AFTER_SECONDS = 0.05
+"""So long after the end of what kept it away a job looks again."""
+MOST_AWAITED = 64
+"""So many names a job waits for at most."""
 MOST_CANDIDATES = 16
 """So many candidates stand in the event; when there are more, all of them are kept beside it."""
 _BY_POINTS = STRATEGIES["weighted_score"]
@@ -125,8 +124,6 @@ def choose(
         elif not permitted:
             permitted = _last_resort(rows, attempts)
     used = spent(attempts)
-    extra = extra_rounds(n, attempts)
-    most = failover.max_extra_rounds if counts(cause) else math.inf  # The deadline bounds waits for budgets and people.
     strategy, complaint = strategies.get(plan.strategy), ""
     if strategy is None:
         strategy, complaint = _BY_POINTS, f"the strategy {plan.strategy} is not known here, so points decide: "
@@ -137,19 +134,16 @@ def choose(
     why = ""
     if now >= slip.deadline_at:
         gave_up = first_problem(attempts) or cause or _LATE
-    elif used >= failover.max_attempts or extra > most:
-        rounds = Problem(reason="no_backend", message=f"no attempt could be made in {n - 1} rounds")
-        # What the last look found says more than that it was to be repeated.
-        nobody = exhausted(rows, plan, needs) if cause is not None and not permitted else None
-        gave_up = first_problem(attempts) or nobody or cause or rounds
+    elif used >= failover.max_attempts:
+        gave_up = first_problem(attempts) or cause or exhausted(rows, plan, needs)
     elif refusal is not None and not permitted:
         nobody = exhausted(rows, plan, needs)
         gave_up, why = first_problem(attempts) or nobody, "no other backend may be asked whether the request is wrong"
     else:
         if not permitted:
-            wait = _wait(rows, extra, now)
-            if now + wait >= slip.deadline_at or extra >= most:
-                permitted = _in_panic(rows)
+            wait = _wait(rows, case, excluded)
+            if not wait or slip.deadline_at - now <= LAST_LOOK_SECONDS:
+                permitted = _in_panic(rows, case)
         if permitted:
             wait, began = 0.0, _row_of(rows, _first_failed(attempts))
             try:
@@ -157,9 +151,11 @@ def choose(
             except StrategyError as error:  # A user's; a job must not wait for its mending.
                 strategy, complaint = _BY_POINTS, f"{error}, so points decide: "
                 ranking, scored = _rank(permitted, case, failures, strategy, began)
-        elif now + wait >= slip.deadline_at or (rows and not any(_may_pass(row) for row in rows)):
+        else:
             nobody = exhausted(rows, plan, needs)
-            gave_up, why, wait = first_problem(attempts) or nobody, nobody.message, 0.0
+            why = nobody.message
+            if not wait:
+                gave_up = first_problem(attempts) or nobody
     if gave_up:
         for row in permitted:
             row.reason = "may run it, but the job is given up"
@@ -171,7 +167,7 @@ def choose(
         reason = complaint + reason_of(ranking, strategy, case, explored=explored)
     else:
         others = rows
-        reason = f"nothing may run now, looking again in {wait:g} s"
+        reason = f"nothing may run now, waiting for a change: {why}"
     shown = ranking[:MOST_CANDIDATES]
     beside = others[: MOST_CANDIDATES - len(shown)]
     decided = Decided(
@@ -196,6 +192,7 @@ def choose(
         failover=failover,
         reason=reason,
         wait_seconds=wait,
+        awaiting=() if gave_up else _awaiting(rows),
         gave_up=gave_up,
         at=now,
     )
@@ -207,19 +204,63 @@ def _may_pass(row: Row) -> bool:
     return row.barred in TEMPORARY and row.features.open_cause not in UNTIL_CHANGED
 
 
-def _wait(rows: Sequence[Row], extra: int, now: float) -> float:
-    """Seconds until looking again may help: longer with each round, and not before the first of nothing but breakers ends."""
-    wait = WAITS[min(max(extra, 0), len(WAITS) - 1)]
+def _wait(rows: Sequence[Row], case: Case, excluded: tuple[Exclusion, ...]) -> float:
+    """Seconds until the job looks again by itself; 0: nothing that keeps it waiting can end before its deadline."""
     may_pass = [row for row in rows if _may_pass(row)]
-    if may_pass and all(row.barred == "breaker" for row in may_pass):
-        soonest = min(row.features.open_until for row in may_pass) - now
-        wait = max(wait, min(soonest + AFTER_BREAKER_SECONDS, LONGEST_WAIT_SECONDS))
-    return wait
+    if rows and not may_pass:
+        return 0.0
+    now, deadline_at = case.now, case.deadline_at
+    ends = [_ends_at(row, excluded, now) for row in may_pass]
+    if ends and all(end > 0.0 and end + AFTER_SECONDS >= deadline_at for end in ends):
+        return 0.0
+    known = [end for end in ends if end]
+    at = place(case.tenant, case.job, case.n)
+    wait = look_again(now, deadline_at, at, ends_at=min(known) if known and len(known) == len(ends) else 0.0)
+    times = [
+        end for row, end in zip(may_pass, ends, strict=True) if row.barred == "excluded"
+    ]  # Nobody wakes for these.
+    return max(AFTER_SECONDS, min([wait, *(end - now + AFTER_SECONDS for end in times)]))
 
 
-def _in_panic(rows: Sequence[Row]) -> list[Row]:
-    """The least bad of those that only an open breaker keeps away: it is used rather than that the job fails unheard."""
-    shut = [row for row in rows if row.barred == "breaker" and row.features.open_cause not in UNTIL_CHANGED]
+def _ends_at(row: Row, excluded: tuple[Exclusion, ...], now: float) -> float:
+    """When what keeps the row away ends by itself; 0: nobody knows."""
+    if row.barred == "breaker":
+        return row.features.open_until
+    if row.barred == "excluded":
+        found = excluded_by(excluded, row.backend, row.model, now)
+        return found.until if found is not None else 0.0
+    return 0.0
+
+
+def _awaiting(rows: Sequence[Row]) -> tuple[Awaited, ...]:
+    """What keeps rows away for a time, by name, each once; without any row, any backend. What only a person can change is
+    among it.
+    """
+    found: dict[Awaited, None] = {} if rows else {Awaited(kind="backend"): None}
+    for row in rows:
+        if row.barred not in TEMPORARY or row.barred == "excluded":
+            continue
+        if row.barred == "breaker":
+            found[Awaited(kind="breaker", name=row.backend, model=row.model)] = None
+        else:
+            found[Awaited(kind="backend", name=row.backend)] = None
+    return tuple(found)[:MOST_AWAITED]
+
+
+def _in_panic(rows: Sequence[Row], case: Case) -> list[Row]:
+    """The least bad of those that only an open breaker keeps away: it is used rather than that the job fails unheard.
+
+    Not one whose time ends before the deadline, nor one that has told this very job to come later.
+    """
+    told = {(a.backend, a.model) for a in case.attempts if a.outcome == "rate_limited"}
+    shut = [
+        row
+        for row in rows
+        if row.barred == "breaker"
+        and row.features.open_cause not in UNTIL_CHANGED
+        and row.features.open_until + AFTER_SECONDS >= case.deadline_at
+        and (row.backend, row.model) not in told
+    ]
     if not shut:
         return []
     least = min(shut, key=lambda row: row.features.open_until)
@@ -265,8 +306,13 @@ def _note(rows: Sequence[Row], scored: Scored) -> None:
 
 
 def _last_resort(rows: list[Row], attempts: tuple[Attempt, ...]) -> list[Row]:
-    """Those that failed this job before, when nobody else is left and they can serve it at all."""
+    """Those that failed this job before, when nobody else is left and they can serve it at all.
+
+    What answered it with the same failure twice is not asked a third time: it is the request's fault.
+    """
     never = {(a.backend, "" if a.outcome == "account" else a.model) for a in attempts if a.outcome in NOT_AGAIN}
+    same = Counter((a.backend, a.model, a.outcome) for a in attempts if answered(a.outcome, a.problem))
+    never |= {(backend, model) for (backend, model, _), times in same.items() if times > 1}
     again: list[Row] = []
     for row in rows:
         if row.barred == "failed" and not never & {(row.backend, ""), (row.backend, row.model)}:

@@ -1,24 +1,42 @@
-"""Waits for budgets and people cost no rounds; everything else does."""
+"""When a job looks again though nothing woke it: seldom, never together with all others, and never behind its deadline."""
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.guardrail.verdict import refusal
-from actors.rounds import OVER_BUDGET, RESUMED, STILL_WAITING, counts, extra_rounds
-from actors.router.decide import decide
-from actors.router.verify import check
-from messages import Attempt, Decided, Exclusion, FailoverRules, Granted, Policy, Problem, Retry, Skipped
-from tests.actors.router.fleets import view_of
-from tests.messages.samples import T0, backend, slip
+from actors.rounds import LAST_LOOK_SECONDS, LATE_SECONDS, LONGEST_LOOK_SECONDS, look_again, pace, place
+from messages import Attempt
+from tests.messages.samples import T0
 
-MOST = 3
-VIEW = view_of(backend("a"), Policy(policy="mine", failover=FailoverRules(max_extra_rounds=MOST, max_attempts=3)))
-LONG = slip(deadline_at=T0 + 80_000)
-GONE = (Exclusion(backend="a", until=T0 + 90_000, reason="elsewhere"),)
+PLACES = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.floats(-5, 400_000), PLACES, st.floats(-100, 400_000))
+def test_a_look_is_neither_at_once_nor_behind_the_deadline(left: float, at: float, rest: float) -> None:
+    wait = look_again(T0, T0 + left, at, ends_at=T0 + rest)
+    assert 0.0 <= wait <= max(0.0, left) + 1e-6
+    if left > LAST_LOOK_SECONDS:
+        assert wait >= min(0.4 * LAST_LOOK_SECONDS, left)
+        assert wait >= min(rest + LATE_SECONDS, left) - 1e-6, "not before what it waits for can end"
+
+
+@given(st.floats(1, 400_000), st.lists(PLACES, min_size=1, max_size=9))
+def test_the_looks_until_a_deadline_are_few_and_the_last_of_them_is_there(left: float, places: list[float]) -> None:
+    now, looks = T0, 0
+    while now < T0 + left - 1e-3:
+        now += look_again(now, T0 + left, places[looks % len(places)])
+        looks += 1
+    assert looks <= 14 + left / (0.8 * LONGEST_LOOK_SECONDS)
+    assert now == pytest.approx(T0 + left)
+
+
+def test_places_are_spread_and_change_with_each_round() -> None:
+    found = sorted(place("acme", f"j-{i}", 2) for i in range(1000))
+    assert found[0] < 0.01
+    assert found[-1] > 0.99
+    assert place("acme", "j", 2) == place("acme", "j", 2) != place("acme", "j", 3)
 
 
 def attempt(n: int, outcome: str = "timeout") -> Attempt:
@@ -26,83 +44,10 @@ def attempt(n: int, outcome: str = "timeout") -> Attempt:
 
 
 @pytest.mark.parametrize(
-    ("n", "attempts", "extra"),
-    [
-        (1, (), 0),
-        (5, (), 4),
-        (2, (attempt(1),), 0),
-        (4, (attempt(1), attempt(2)), 1),
-        (31, (attempt(30),), 0),
-        (2, (attempt(1, "not_started"),), 1),
-        (9, (attempt(3, "not_started"), attempt(5), attempt(7, "not_started")), 3),
-    ],
+    ("n", "attempts", "seconds"),
+    [(1, (), 1.0), (2, (), 2.0), (4, (), 8.0), (5000, (), 30.0), (3, (attempt(2),), 1.0), (5, (attempt(2),), 4.0)],
 )
-def test_rounds_count_from_the_last_attempt_on(n: int, attempts: tuple[Attempt, ...], extra: int) -> None:
-    assert extra_rounds(n, attempts) == extra
-
-
-def test_which_causes_count() -> None:
-    reasons = (OVER_BUDGET, RESUMED, STILL_WAITING, "refused", "no_backend", "timeout", "not_started")
-    assert [counts(Problem(reason=reason, message="x")) for reason in reasons] == [False] * 3 + [True] * 4
-    assert counts(None)
-
-
-def decision(n: int, reason: str, attempts: tuple[Attempt, ...] = (), *, gone: bool = False) -> Decided:
-    made = decide(
-        LONG, n=n, attempts=attempts, excluded=GONE if gone else (), view=VIEW, now=T0 + 10 * n,
-        cause=Problem(reason=reason, message="x"),
-    ).decided  # fmt: skip
-    assert check(made) == "", "it derives from its event alone"
-    return made
-
-
-@pytest.mark.parametrize("reason", [OVER_BUDGET, RESUMED, STILL_WAITING])
-def test_a_round_after_a_wait_is_decided_however_many_there_were(reason: str) -> None:
-    assert [c.backend for c in decision(500, reason).ranking] == ["a"]
-    waiting = decision(500, reason, gone=True)
-    assert (waiting.gave_up, waiting.wait_seconds) == (None, 30.0)
-    assert decision(501, "timeout", (attempt(500),)).gave_up is None, "nor are they held against it after an attempt"
-
-
-@pytest.mark.parametrize("reason", ["refused", "no_backend", "not_started"])
-def test_other_rounds_still_end_it(reason: str) -> None:
-    assert decision(MOST + 1, reason).gave_up is None
-    assert decision(MOST + 2, reason).gave_up == Problem(reason=reason, message="x")
-    nobody = tuple(attempt(n, "not_started") for n in range(500, 500 + MOST + 1))
-    assert decision(500 + MOST + 1, "not_started", nobody).gave_up is not None
-
-
-@given(st.lists(st.sampled_from(("budget", "breaker", "nobody", "resume", "not_started", "fails")), max_size=60))
-def test_a_job_gives_up_only_for_rounds_that_were_no_waits(walk: list[str]) -> None:
-    """Played through guardrail and router, step by step. A single look that led to no wait counts as any other round."""
-    n, cause, attempts, plain, waits, now = 1, None, (), 0, 0, T0
-    for step in walk:
-        made = decide(
-            LONG, n=n, attempts=attempts, excluded=GONE if step == "nobody" else (), view=VIEW, now=now, cause=cause
-        ).decided  # fmt: skip
-        assert check(made) == ""
-        unmade = sum(one.outcome == "not_started" for one in attempts)
-        if made.gave_up is not None:
-            assert plain + unmade + min(waits, 1) > MOST or len(attempts) - unmade >= 3
-            return
-        assert len(attempts) - unmade < 3
-        skip = Skipped(backend="a", model="m", reason=step)
-        verdict = Granted(tenant="acme", job="j-1", n=n, verdict="refused", skipped=(skip,), at=now)
-        if step in ("not_started", "fails"):
-            outcome = "timeout" if step == "fails" else step
-            attempts = (*attempts, attempt(n, outcome))
-            cause, plain, waits = Problem(reason=outcome, message="x"), 0, 0
-        elif step == "resume":
-            cause = Problem(reason=RESUMED, message="x")
-            waits += 1
-        else:
-            if step == "budget":
-                verdict = msgspec.structs.replace(verdict, when_over="wait", room_at=now + 60)
-            follows = refusal(made, verdict)
-            assert isinstance(follows, Retry)
-            assert follows.not_before >= now + 0.5
-            cause, now = follows.cause, follows.not_before
-            plain += step != "budget"
-            waits += step == "budget"
-        n += 1
-        now += 1.0
+def test_the_pace_slows_down_with_each_round_since_the_last_attempt(
+    n: int, attempts: tuple[Attempt, ...], seconds: float
+) -> None:
+    assert pace(n, attempts) == seconds

@@ -8,13 +8,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from actors.succession import (
+    LEAST_WAIT_SECONDS,
+    MOST_ATTEMPTS,
     NEVER_SPENT,
     NOT_AGAIN,
+    NOT_COUNTED,
     REFUSED,
     WHOLE_BACKEND,
     exclusion,
     first_problem,
     history,
+    in_force,
     is_final,
     needed,
     spent,
@@ -69,7 +73,7 @@ def test_exactly_one_thing_follows_and_it_carries_the_whole_history(end: tuple[W
         return
     assert isinstance(follows, Done | Retry)
     assert (follows.tenant, follows.job, follows.at) == (item.tenant, item.job, ended.at)
-    assert follows.attempts == (*item.attempts, history(item, ended)[-1])
+    assert follows.attempts == (*item.attempts, history(item, ended)[-1])  # So few are all kept.
     assert successor(item, ended) == follows
 
 
@@ -120,14 +124,17 @@ def test_what_never_started_is_not_spent_and_excludes_nobody(end: tuple[Work, At
     if ended.outcome == "not_started":
         assert spent(history(item, ended)) == spent(item.attempts)
         if isinstance(follows, Retry):
-            assert follows.not_before == 0.0
+            again = bool(item.attempts) and item.attempts[-1].outcome == "not_started"
+            assert (follows.not_before > ended.at) == again, "at once the first time; then there is a wait"
             assert follows.excluded == item.excluded
+    elif isinstance(follows, Retry) and ended.outcome == "rate_limited":
+        assert follows.excluded == item.excluded, "its breaker keeps it away"
     elif isinstance(follows, Retry):
         assert follows.excluded == (*item.excluded, exclusion(ended))
 
 
 MODELS_FAULT: list[Outcome] = [
-    "server_error", "timeout", "overloaded", "rate_limited", "invalid_structure", "missing_field", "empty",
+    "server_error", "timeout", "overloaded", "invalid_structure", "missing_field", "empty",
     "unknown_model", "validator_hard_fail", "over_gpu_time",
 ]  # fmt: skip
 
@@ -147,7 +154,7 @@ def test_what_a_backend_did_is_held_against_all_its_models(outcome: Outcome) -> 
 
 
 def test_every_failure_that_is_tried_again_tells_against_somebody() -> None:
-    assert {*MODELS_FAULT, *WHOLE_BACKEND} == set(FAILURES) - {*NEVER_SPENT, "expired"}
+    assert {*MODELS_FAULT, *WHOLE_BACKEND} == set(FAILURES) - {*NOT_COUNTED, "expired"}
 
 
 def test_what_we_found_wrong_ourselves_is_tried_nowhere_else() -> None:
@@ -209,7 +216,7 @@ def test_who_can_not_serve_it_is_not_asked_again() -> None:
     assert {*NOT_AGAIN} == {*NOT_TRIED_AGAIN, REFUSED}
 
 
-@pytest.mark.parametrize("outcome", [*NOT_TRIED_AGAIN, "timeout", "empty", "executor_lost"])
+@pytest.mark.parametrize("outcome", [*NOT_TRIED_AGAIN, "timeout", "empty"])
 def test_waits_are_one_and_three_seconds(outcome: Outcome) -> None:
     first = attempted(outcome=outcome, at=T0 + 2)
     second = successor(work(), first)
@@ -222,6 +229,12 @@ def test_waits_are_one_and_three_seconds(outcome: Outcome) -> None:
     last = successor(work(n=3, attempts=third.attempts), attempted(n=3, outcome=outcome, at=T0 + 20))
     assert isinstance(last, Done)
     assert len(last.attempts) == 3
+
+
+def test_the_death_of_an_executor_is_not_waited_for() -> None:
+    follows = successor(work(), attempted(outcome="executor_lost", at=T0 + 2))
+    assert isinstance(follows, Retry)
+    assert follows.not_before == 0.0
 
 
 def test_a_wait_that_cannot_end_in_time_fails_at_once() -> None:
@@ -247,3 +260,46 @@ def test_the_first_problem_is_of_an_attempt_that_was_made(past: tuple[Attempt, .
     found = first_problem(past)
     made = [a.problem for a in past if a.outcome != "not_started" and a.problem]
     assert found == (made[0] if made else None)
+
+
+# ------------------------------------------------------------------------------ what is bounded by the deadline alone
+
+LIMITED = Problem(reason="rate_limited", message="cloud: too many requests", status=429, retry_after_seconds=0.0)
+
+
+@pytest.mark.parametrize("outcome", NOT_COUNTED)
+@pytest.mark.parametrize("waits", [(), (1.0, 3.0)])
+def test_what_does_not_count_goes_on_until_the_deadline_with_a_wait_between_and_fits_an_event(
+    outcome: Outcome, waits: tuple[float, ...]
+) -> None:
+    item = work(
+        slip=slip(deadline_at=T0 + 86_400), failover=Failover(max_attempts=3, waits_seconds=waits),
+        attempts=(Attempt(n=1, backend="b", model="m", outcome="timeout", billed_microdollars=7, problem=FIRST),), n=2,
+    )  # fmt: skip
+    at = T0
+    for n in range(2, 200):
+        follows = successor(item, attempted(n=n, outcome=outcome, problem=LIMITED, at=at))
+        assert isinstance(follows, Retry)
+        assert n == 2 or follows.not_before >= at + LEAST_WAIT_SECONDS
+        assert len(follows.attempts) <= MOST_ATTEMPTS
+        assert follows.attempts[0].problem == FIRST, "the first error and what was billed are never left out"
+        assert len(follows.excluded) <= 1
+        at = max(at, follows.not_before) + 0.1
+        item = work(
+            n=n + 1, slip=item.slip, failover=item.failover, attempts=follows.attempts, excluded=follows.excluded
+        )
+    assert spent(item.attempts) == 1
+    late = successor(item, attempted(n=200, outcome=outcome, problem=LIMITED, at=T0 + 86_399.9))
+    assert isinstance(late, Done)
+
+
+FIRST = Problem(reason="timeout", message="b: silent for 20 s")
+
+
+def test_exclusions_that_are_over_are_left_out_and_of_one_model_the_longest_holds() -> None:
+    def away(model: str, until: float) -> Exclusion:
+        return Exclusion(backend="a", model=model, until=until, reason=f"until {until}")
+
+    given = [away("m", T0 - 1), away("n", T0 + 5), away("n", T0 + 9), away("o", 0.0), away("o", T0 + 99), away("p", T0)]
+    assert in_force(tuple(given), T0) == (given[2], given[3])
+    assert in_force(tuple(given * 50), T0) == in_force(tuple(given), T0)

@@ -13,6 +13,7 @@ from messages import (
     Artifact,
     Attempt,
     Attempted,
+    Awaited,
     BackendRule,
     Bound,
     Candidate,
@@ -114,7 +115,7 @@ NEEDS = Needs(
 )  # fmt: skip
 SLIP = Slip(
     tenant="acme", job="j-1", submitted_at=T0, deadline_at=T0 + 600, input_seq=17,
-    input=msgspec.Raw(b'{"prompt":"Write a haiku"}'), needs=NEEDS,
+    input=msgspec.Raw(b'{"prompt":"Write a haiku"}'), needs=NEEDS, request="0e784467ca171a4f",
 )  # fmt: skip
 ATTEMPT = Attempt(
     n=1, backend="cloud", model="gpt-small", outcome="rate_limited", billed_microdollars=12, latency_seconds=0.8,
@@ -129,7 +130,7 @@ RESERVATION = Reservation(
     budget="tenant:acme/microdollars/day", subject="ledger.tenant.acme.microdollars.day-20260101",
     amount=1_236, unit="microdollars", hold="9f3c",
 )  # fmt: skip
-FAILOVER = Failover(max_attempts=4, waits_seconds=(0.5, 2.0), max_extra_rounds=6, stall_seconds=15.0)
+FAILOVER = Failover(max_attempts=4, waits_seconds=(0.5, 2.0), stall_seconds=15.0)
 
 WEIGHTS = Weights(
     priority=30.0, cost=40.0, speed=15.0, queue=15.0, speed_mode_cost=5.0, speed_mode_speed=50.0, priorities=4.0,
@@ -159,7 +160,7 @@ RULE = Rule(
 POLICY = Policy(
     policy="thrifty", version=3, order=5, source="thrifty.toml", applied_at=T0, applied_by="ada", removed=True,
     enabled=False, fixed_order=("gpu-1",), strategy="cost_first",
-    failover=FailoverRules(max_attempts=4, waits_seconds=(0.5, 2.0), max_extra_rounds=6, stall_seconds=15.0),
+    failover=FailoverRules(max_attempts=4, waits_seconds=(0.5, 2.0), stall_seconds=15.0),
     weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,
     analysis=AnalysisRules(
         characters_per_token=3.5, image_tokens=1_000.0, simple_below=40.0, complex_above=120.0, long_above=2_000.0,
@@ -243,28 +244,25 @@ SUBMIT = JobSubmit(
 )  # fmt: skip
 JOB: dict[str, Any] = {"tenant": "acme", "job": "j-1"}
 ROUND: dict[str, Any] = {**JOB, "n": 2}
-RETRY = Retry(
-    **ROUND,
-    slip=SLIP,
-    attempts=(ATTEMPT,),
-    excluded=(EXCLUSION,),
-    not_before=T0 + 5,
-    cause=PROBLEM,
-    rooms=(ROOM,),
-    counted=(COUNTED,),
-    at=T0 + 4,
+AWAITED = Awaited(
+    kind="settlement", name="ledger.global.all.tokens.total", model="*", budget="global/tokens/total", amount=1_224
 )
+RETRY = Retry(
+    **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), not_before=T0 + 5, awaiting=(AWAITED,), cause=PROBLEM,
+    rooms=(ROOM,), counted=(COUNTED,), at=T0 + 4,
+)  # fmt: skip
 DECIDED = Decided(
     **ROUND, slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,), cause=PROBLEM, rooms=(ROOM,),
     counted=(COUNTED,), ranking=(CANDIDATE,),
     others=(CANDIDATE,), omitted=3, everything=OBJECT, strategy="weighted_score",
     parts=("priority", "cost", "speed", "queue"), plan=PLAN, policy="thrifty@3 landing-writer", number=0.31,
-    explored=True, failover=FAILOVER, reason="gpu-1 is the only one", wait_seconds=0.5, gave_up=PROBLEM, at=T0 + 2,
+    explored=True, failover=FAILOVER, reason="gpu-1 is the only one", wait_seconds=0.5, awaiting=(AWAITED,),
+    gave_up=PROBLEM, at=T0 + 2,
 )  # fmt: skip
 ATTEMPTED = Attempted(
     **ROUND, backend="gpu-1", model="llama3.1:8b", task="code", workflow="site", step="hero", input_estimate=36,
-    switched=True, outcome="ok", result=RESULT, partial="A hai", problem=PROBLEM, usage=USAGE, billed_microdollars=78,
-    begun=False, counted_tokens=340, counted_gpu_milliseconds=2_400,
+    switched=True, request="0e784467ca171a4f", outcome="ok", result=RESULT, partial="A hai", problem=PROBLEM, usage=USAGE,
+    billed_microdollars=78, begun=False, counted_tokens=340, counted_gpu_milliseconds=2_400,
     reserved=(RESERVATION,), probe=True, instance="exec-a", started_at=T0 + 6, first_token_seconds=0.3,
     latency_seconds=2.5, at=T0 + 9,
 )  # fmt: skip

@@ -79,6 +79,7 @@ from messages import (
 from tests.messages.parts import (
     ATTEMPT,
     ATTEMPTED,
+    AWAITED,
     CHECKS,
     COUNTED,
     DECIDED,
@@ -130,7 +131,7 @@ EXAMPLES: tuple[Message, ...] = (
     ),
     Expired(**JOB, at=T0 + 600),
     RETRY,
-    Due(**ROUND, retry=RETRY),
+    Due(**ROUND, retry=RETRY, woken_by=AWAITED),
     DECIDED,
     Rerouted(
         **ROUND, from_backend="cloud", to_backend="gpu-1", cause=PROBLEM, changes=("model a -> b",), at=T0 + 2
@@ -147,9 +148,12 @@ EXAMPLES: tuple[Message, ...] = (
     NeedsAre(needs=NEEDS, problem=PROBLEM),
     Granted(
         **ROUND, verdict="candidate", backend="gpu-1", model="llama3.1:8b", reserved=(RESERVATION,),
-        skipped=(Skipped(backend="cloud", model="gpt-small", reason="over budget", until=T0 + 60, rooms=(ROOM,)),),
-        probe=True, when_over="wait",
-        room_at=T0 + 60, over=("global/tokens/day",), hopeless=True, softens=True, at=T0 + 3,
+        skipped=(
+            Skipped(
+                backend="cloud", model="gpt-small", reason="over budget", until=T0 + 60, awaits=AWAITED, rooms=(ROOM,)
+            ),
+        ), probe=True, when_over="wait", room_at=T0 + 60, over=("global/tokens/day",), hopeless=True, settling=True,
+        softens=True, at=T0 + 3,
     ),
     Held(
         **ROUND, user="ada", workflow="site", problem=PROBLEM, budgets=("global/tokens/day",), cost_microdollars=1_236,
@@ -190,7 +194,8 @@ EXAMPLES: tuple[Message, ...] = (
     ),
     Breaker(
         backend="gpu-1", model="llama3.1:8b", through_seq=99, failures_in_row=3, times_opened=1, open_until=T0 + 30,
-        opened_at=T0, strikes=2, quiet_since=T0 - 900, cause="failures", by="ada", executors=("exec-a",),
+        opened_at=T0, strikes=2, quiet_since=T0 - 900, cause="failures", by="ada", suspects=("0e784467ca171a4f",),
+        suspected_at=T0 - 1, executors=("exec-a",),
         recent=(Minute(minute=29_453_760, calls=5, failures=3),),
         reason="3 failures in a row, last: timeout", probe_tenant="acme", probe_job="j-1", probe_n=2,
         probe_until=T0 + 120,

@@ -6,14 +6,14 @@ Each story passes with the rules as they are; `test_mutations` switches one rule
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from actors.settings import BreakerRules, Budget, JobSettings, Settings
 from bus import simloop
 from bus.memory import Faults
-from messages import Attempted, Granted, Started
+from messages import Attempted, Due, Granted, Started
 from scenarios.backends import Call, Playwright, Script
 from scenarios.invariants import Log, broken, unfinished
 from scenarios.world import FOREVER, Moment, Spec, World, offer
@@ -462,3 +462,60 @@ def cancel_in_wait() -> Tale:
 def budget(unit: Any, limit: int) -> dict[str, Any]:
     """Settings with one budget."""
     return {"budgets": (Budget(scope="global", unit=unit, window="total", limit=limit),)}
+
+
+# ------------------------------------------------------------------------------------------------------ who waits
+
+SOON_SECONDS = 5.0
+
+
+def late(world: World, jobs: Sequence[str], seconds: float, since: float) -> list[str]:
+    """Those who had not begun so many seconds after something was there for them."""
+    begun = {call.job: call.began_at for call in world.stage.calls}
+    return [f"{job} did not go on" for job in jobs if begun.get(job, since + 1e9) - since > seconds]
+
+
+def comes_back(jobs: int = 1, *, away: float = 300.0) -> Tale:
+    """The only backend is away for long, and jobs wait for it with nothing but their deadline to end that."""
+
+    async def tell(world: World) -> list[str]:
+        world.processes["x1"].stays_down = True
+        world.crash("x1", down_seconds=FOREVER)
+        await asyncio.sleep(10.0)
+        names = [f"j{number}" for number in range(jobs)]
+        for name in names:
+            await world.submit(name)
+        await asyncio.sleep(away)
+        if any(world.done(name) for name in names):
+            return ["a job ended while its only backend was away"]
+        world.processes["x1"].stays_down = False
+        back = world.server.now()
+        await world.again("x1")
+        await asyncio.sleep(40.0)
+        return late(world, names[:1], SOON_SECONDS, back) + late(world, names, 40.0, back)
+
+    return Tale(tell, ALONE | {"x1": Spec(("executor",), (offer("X", slots=1),))}, write=seconds(0.4))
+
+
+def one_tries() -> Tale:
+    """A breaker opens, several jobs wait for it, and the trial call takes long: nobody is woken beside it."""
+    rules = BreakerRules(failures_in_row=1, open_seconds=6.0, lease_seconds=60.0, jitter=0.0)
+
+    async def tell(world: World) -> list[str]:
+        await world.submit("bad")
+        await world.until(lambda: bool(Log(world.story()).of(Attempted)), 10.0, 0.1)
+        for number in range(6):
+            await world.submit(f"j{number}")
+        await asyncio.sleep(9.0)
+        woken = [due for due, *_ in Log(world.story()).of(Due).values() if due.message.woken_by is not None]
+        return [f"{len(woken)} were woken beside a trial call"] if len(woken) != 1 else []
+
+    def write() -> Playwright:
+        def script(call: Call) -> Script:
+            if call.job == "bad" and call.n == 1:
+                return Script(fate="connection_error", seconds=0.3)
+            return Script(seconds=20.0)
+
+        return script
+
+    return Tale(tell, ALONE, {"breaker": rules}, write=write)

@@ -26,7 +26,10 @@ from actors.guardrail.settling import settle
 from actors.guardrail.sweeper import Sweeper
 from actors.heads import Heads
 from actors.host import Host
+from actors.parking.actor import Parking
+from actors.parking.gauge import Gauge
 from actors.roster import Roster
+from actors.router import decide
 from actors.router.actor import Router
 from actors.succession import successor
 from actors.voice import Voice
@@ -409,3 +412,50 @@ def time_goes_by_the_wall_clock(patch: Patch) -> None:
         return self.server.now() + self.wall_ahead
 
     patch.setattr(MemoryBus, "now", now)
+
+
+# -------------------------------------------------------------------------------------------------------- parking
+
+
+def nobody_is_woken(patch: Patch) -> None:
+    async def look(self: Parking, heard: Any) -> list[Any]:
+        return []
+
+    patch.setattr(Parking, "look", look)
+
+
+def all_are_woken_at_once(patch: Patch) -> None:
+    patch.setattr(Gauge, "free", lambda self, backend: 1_000)
+
+
+def others_go_beside_a_trial_call(patch: Patch) -> None:
+    original = Gauge.passes
+
+    def passes(self: Gauge, backend: str, model: str, now: float) -> str:
+        fact = self._breakers.get((backend, model))
+        return "closed" if fact is not None and fact.open_until <= now else original(self, backend, model, now)
+
+    patch.setattr(Gauge, "passes", passes)
+
+
+def waits_are_not_scheduled(patch: Patch) -> None:
+    original = Router.retry
+
+    @functools.wraps(original)
+    async def retry(self: Router, retry: Retry, heard: Any) -> Any:
+        return [] if retry.awaiting else await original(self, retry, heard)
+
+    patch.setattr(Router, "retry", retry)
+
+
+def waits_for_the_absent_are_counted(patch: Patch) -> None:
+    original = decide.choose
+
+    def choose(slip: Any, *, n: int, **more: Any) -> Any:
+        made = original(slip, n=n, **more)
+        if n < 2 or made.decided.ranking:
+            return made
+        gave_up = msgspec.structs.replace(made.decided, gave_up=made.decided.cause, wait_seconds=0.0)
+        return msgspec.structs.replace(made, decided=gave_up)
+
+    patch.setattr(decide, "choose", choose)

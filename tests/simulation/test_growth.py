@@ -49,7 +49,7 @@ from tests.actors.rig import Rig, play
 from tests.messages.samples import PROBLEM, T0, attempted, backend
 
 ROOMS = (
-    "analyzer", "router", "guardrail", "breaker", "sweeper", "monitor", "registry", "drainer", "executor", "sensor",
+    "analyzer", "router", "parking", "guardrail", "breaker", "sweeper", "monitor", "registry", "drainer", "executor", "sensor",
     "telemetry", "explainer", "notifier",
 )  # fmt: skip
 NAMES = 120

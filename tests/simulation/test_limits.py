@@ -15,6 +15,7 @@ from actors.guardrail.actor import Guardrail
 from actors.guardrail.ledger import Ledger
 from actors.guardrail.reserve import Reserver, entry_for
 from actors.guardrail.sweeper import Sweeper
+from actors.rounds import PACE_SECONDS
 from actors.router.verify import check
 from bus import codec, simloop
 from messages import Decided, Granted, Held, Retry
@@ -122,7 +123,7 @@ def a_refused_try_keeps_what_it_held(patch: pytest.MonkeyPatch) -> None:
 
 
 def who_waits_looks_every_second(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(verdict, "_until_room", lambda decided, granted: verdict.PATIENCE_SECONDS)
+    patch.setattr(verdict, "_until_room", lambda decided, granted: PACE_SECONDS)
 
 
 def nobody_resumes(patch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,20 @@ from actors.settings import BreakerRules, Budget
 from bus import codec
 from bus.memory import Faults
 from bus.topology import FOLD, GUARDRAIL_DECIDED, SETTLE
-from messages import Attempt, Breaker, Candidate, Decided, Done, Granted, Price, Reservation, Retry, Usage, Work
+from messages import (
+    Attempt,
+    Awaited,
+    Breaker,
+    Candidate,
+    Decided,
+    Done,
+    Granted,
+    Price,
+    Reservation,
+    Retry,
+    Usage,
+    Work,
+)
 from tests.actors.rig import Rig, play, room_of
 from tests.messages.samples import PROBLEM, T0, attempted, candidate, decided, slip
 
@@ -100,7 +113,8 @@ def test_two_models_of_one_backend_hold_their_own_amounts() -> None:
         ranking = (costs("a", 500, model="big"), costs("a", 60, model="small"))
         verdict = await judged(rig, decided(ranking=ranking))
         assert (verdict.model, [held.amount for held in verdict.reserved]) == ("small", [60])
-        assert [(skip.backend, skip.model, skip.until) for skip in verdict.skipped] == [("a", "big", T0 + 60)]
+        awaits = Awaited(kind="breaker", name="a", model="big")
+        assert [(skip.backend, skip.model, skip.awaits) for skip in verdict.skipped] == [("a", "big", awaits)]
         assert total(rig) == 60
 
     spoken(story)
@@ -109,13 +123,31 @@ def test_two_models_of_one_backend_hold_their_own_amounts() -> None:
 def test_over_budget_everywhere_is_a_refusal_without_an_attempt() -> None:
     async def story(rig: Rig) -> None:
         await guardrail(rig, DAILY)
-        await judged(rig, decided(job="j-0", slip=slip(job="j-0"), ranking=(costs("a", 100),)))
+        first = await judged(rig, decided(job="j-0", slip=slip(job="j-0"), ranking=(costs("a", 100),)))
         verdict = await judged(rig, decided(ranking=(costs("a"), costs("b"))))
-        assert (verdict.verdict, verdict.when_over, verdict.over) == ("refused", "fail", (DAILY.name,))
+        assert (verdict.verdict, verdict.over, verdict.settling) == ("refused", (DAILY.name,), True)
         (retry,) = rig.stored(Retry)
         assert (retry.n, retry.attempts, retry.cause.reason) == (2, (), "over_budget")
+        counter = first.reserved[0].subject
+        assert retry.awaiting == (Awaited(kind="settlement", name=counter, budget=DAILY.name, amount=60),)
+        assert rig.stored(Done) == [], "what is held may leave room"
         assert [item.job for item in rig.stored(Work)] == ["j-0"]
         assert total(rig) == 100
+
+    spoken(story)
+
+
+@pytest.mark.parametrize(("used", "runs"), [(40, True), (41, False)])
+def test_once_what_others_held_is_settled_there_is_room_or_an_end(used: int, runs: bool) -> None:
+    async def story(rig: Rig) -> None:
+        await guardrail(rig, DAILY)
+        first = await judged(rig, decided(job="j-0", slip=slip(job="j-0"), ranking=(costs("a", 100),)))
+        await rig.publish(attempted(job="j-0", reserved=first.reserved, billed_microdollars=used))
+        await rig.settle(3.0)
+        verdict = await judged(rig, decided(ranking=(costs("a"),)))
+        assert (verdict.verdict == "candidate", verdict.settling) == (runs, False)
+        assert [done.ending for done in rig.stored(Done)] == ([] if runs else ["failed"])
+        assert rig.stored(Retry) == []
 
     spoken(story)
 
@@ -239,7 +271,7 @@ def test_an_open_breaker_sends_the_work_elsewhere() -> None:
         assert (breaker.failures_in_row, breaker.times_opened) == (3, 1)
         verdict = await judged(rig, decided(ranking=(costs("a"), costs("b"))))
         assert verdict.backend == "b"
-        assert [(skip.backend, skip.until) for skip in verdict.skipped] == [("a", breaker.open_until)]
+        assert [skip.awaits for skip in verdict.skipped] == [Awaited(kind="breaker", name="a", model="m")]
         assert total(rig) == 60
 
     spoken(story)
@@ -307,7 +339,7 @@ def test_an_unusable_account_sends_the_work_elsewhere_whatever_the_model_and_eve
         ranking = (costs("a", model="other", panic=True), costs("b"))
         verdict = await judged(rig, decided(ranking=ranking))
         assert verdict.backend == "b"
-        assert [(skip.backend, skip.until) for skip in verdict.skipped] == [("a", 0.0)]
+        assert [skip.awaits for skip in verdict.skipped] == [Awaited(kind="breaker", name="a", model="*")]
 
     spoken(story)
 

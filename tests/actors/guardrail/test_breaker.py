@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from actors.guardrail.breaker import (
     COUNTED,
+    MOST_SUSPECTS,
     closed,
     fold,
     fold_account,
@@ -66,7 +67,9 @@ def test_a_success_between_begins_the_count_anew() -> None:
 
 
 def test_it_opens_when_half_of_the_calls_of_ten_minutes_failed() -> None:
-    mixed = [attempted(outcome=outcome, at=T0 + 100 * n) for n, outcome in enumerate(("timeout", "ok", "empty", "ok"))]
+    mixed = [
+        attempted(outcome=outcome, at=T0 + 100 * n) for n, outcome in enumerate(("timeout", "ok", "timeout", "ok"))
+    ]
     assert not is_open(after(*mixed), T0 + 300)
     breaker = after(*mixed, attempted(outcome="timeout", at=T0 + 400))
     assert (breaker.reason, breaker.cause) == ("3 failures in 5 calls, last: timeout", "failures")
@@ -120,7 +123,74 @@ def test_what_is_not_the_backends_fault_changes_nothing(outcome: Outcome) -> Non
 
 @pytest.mark.parametrize("outcome", COUNTED)
 def test_what_is_the_backends_fault_counts(outcome: Outcome) -> None:
-    assert after(attempted(outcome=outcome)).failures_in_row == 1
+    assert after(attempted(outcome=outcome), attempted(job="j-2", outcome=outcome)).failures_in_row == 2
+
+
+def answers(*jobs: str, outcome: Outcome = "server_error", request: str = "", **changes: Any) -> list[Attempted]:
+    return [attempted(job=job, outcome=outcome, request=request, **changes) for job in jobs]
+
+
+@pytest.mark.parametrize("outcome", ["server_error", "invalid_structure", "missing_field", "empty"])
+def test_one_request_that_fails_is_its_own_fault_however_often_it_comes(outcome: Outcome) -> None:
+    breaker = after(*answers(*(f"j-{n}" for n in range(50)), outcome=outcome, request="graph"))
+    assert (breaker.failures_in_row, breaker.recent, is_open(breaker, T0 + 2)) == (0, (), False)
+    assert breaker.suspects == ("graph",)
+
+
+def test_with_a_second_request_both_count_and_a_third_opens() -> None:
+    one, two, three = (answers("j", request=name)[0] for name in ("a", "b", "c"))
+    breaker = after(one, one, two)
+    assert (breaker.failures_in_row, breaker.recent[0].failures, breaker.recent[0].calls) == (2, 2, 2)
+    assert after(one, two, one, two, one).failures_in_row == 2
+    assert is_open(after(one, one, two, two, three), T0 + 2)
+
+
+def test_a_request_without_a_fingerprint_is_known_by_its_job() -> None:
+    assert after(*answers("j-1", "j-1", "j-1")).failures_in_row == 0
+    assert is_open(after(*answers("j-1", "j-2", "j-3")), T0 + 2)
+
+
+@pytest.mark.parametrize("outcome", ["timeout", "connection_error", "overloaded"])
+def test_where_nobody_answered_every_failure_counts(outcome: Outcome) -> None:
+    assert is_open(after(*answers("j-1", "j-1", "j-1", outcome=outcome)), T0 + 2)
+    assert after(*answers("j-1"), attempted(job="j-2", outcome=outcome)).failures_in_row == 2
+
+
+@pytest.mark.parametrize(("status", "counts"), [(500, False), (None, False), (502, True), (503, True), (504, True)])
+def test_what_stands_before_a_backend_does_not_answer_for_it(status: int | None, counts: bool) -> None:
+    problem = Problem(reason="server_error", message="x", status=status)
+    assert is_open(after(*answers("j", "j", "j", problem=problem)), T0 + 2) is counts
+
+
+def test_a_success_clears_what_is_suspected() -> None:
+    one, two = (answers("j", request=name)[0] for name in ("a", "b"))
+    assert after(one, attempted(), two).failures_in_row == 0
+    assert after(one, answers("j", request="b", at=T0 + 601)[0]).failures_in_row == 2
+    assert after(one, answers("j", request="b", at=T0 + 603)[0]).failures_in_row == 0, "forgotten with the window"
+
+
+def test_a_trial_call_with_a_request_that_is_suspected_decides_nothing() -> None:
+    opened = after(*answers("j-1", "j-2", "j-3"))
+    at = opened.open_until + 1
+    leased = with_lease(opened, PLAIN, tenant="acme", job="j-2", n=1, now=at - 1)
+    stays = fold(leased, attempted(job="j-2", outcome="server_error", at=at), 9, PLAIN)
+    assert stays is not None
+    assert state(stays, at) == "half-open", "another one may try at once"
+    again = fold(stays, attempted(job="j-9", outcome="server_error", at=at), 10, PLAIN)
+    assert again is not None
+    assert is_open(again, at)
+
+
+@given(st.lists(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=60))
+def test_no_more_counts_than_there_are_requests(requests: list[str]) -> None:
+    breaker = after(
+        *(answers("j", request=name)[0] for name in requests), rules=BreakerRules(failures_in_row=99, window_calls=99)
+    )
+    distinct = len(set(requests))
+    assert breaker.failures_in_row <= len(requests)
+    if distinct <= MOST_SUSPECTS:
+        assert breaker.failures_in_row == (distinct if distinct > 1 else 0)
+    assert len(breaker.suspects) <= MOST_SUSPECTS
 
 
 def test_a_rate_limit_opens_it_at_once_for_as_long_as_asked() -> None:
@@ -142,15 +212,16 @@ def test_a_rate_limit_with_a_time_is_no_strike_and_one_without_is() -> None:
     assert again.open_until == T0 + 3 + PLAIN.open_seconds
 
 
-def test_a_rate_limit_of_no_time_leaves_it_half_open() -> None:
+def test_a_rate_limit_of_no_time_holds_for_a_second() -> None:
     breaker = after(limited(0.0))
-    assert state(breaker, T0 + 2) == "half-open"
+    assert state(breaker, T0 + 2.9) == "open"
+    assert state(breaker, T0 + 3) == "half-open"
 
 
 @given(st.lists(st.tuples(st.floats(0, 5000), st.floats(0, 100)), min_size=1, max_size=6))
 def test_of_overlapping_reasons_the_longest_deadline_wins(waits: list[tuple[float, float]]) -> None:
     breaker = after(*(limited(wait, at=T0 + at) for wait, at in waits))
-    assert breaker.open_until == max(T0 + at + min(wait, PLAIN.account_seconds) for wait, at in waits)
+    assert breaker.open_until == max(T0 + at + min(max(wait, 1.0), PLAIN.account_seconds) for wait, at in waits)
 
 
 def test_the_time_doubles_and_has_an_end() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from actors.guardrail.breaker import fold, fold_account, is_open, state, with_lease
-from actors.guardrail.breaker_hand import changed, closed_by_hand, opened_by_hand
+from actors.guardrail.breaker_hand import changed, closed_by_hand, opened_by_hand, tried_early
 from actors.settings import BreakerRules
 from messages import Breaker
 from messages.fleet import ALL_MODELS
@@ -85,3 +86,34 @@ def test_the_same_executors_change_nothing(executors: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("breaker", [CLOSED, opened_by_hand(CLOSED, "ada", T0)])
 def test_executors_matter_for_accounts_that_errors_closed_off(breaker: Breaker) -> None:
     assert changed(breaker, ("new",), T0) is None
+
+
+FAILED = Breaker(
+    backend="a", model="m", cause="failures", times_opened=1, strikes=1, opened_at=T0, open_until=T0 + 30, suspects=("x",)
+)  # fmt: skip
+
+
+def test_a_good_health_check_makes_it_half_open_and_never_closes_it() -> None:
+    early = tried_early(FAILED, T0 + 9)
+    assert early is not None
+    assert early == msgspec.structs.replace(FAILED, open_until=T0 + 9)
+    assert state(early, T0 + 9) == "half-open"
+    closes = fold(early, attempted(outcome="ok", at=T0 + 11, started_at=T0 + 10), 9, RULES)
+    assert closes is not None
+    assert state(closes, T0 + 11) == "closed"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"strikes": 2},
+        {"cause": "rate_limited"},
+        {"cause": "account"},
+        {"cause": "manual"},
+        {"open_until": T0 + 9},
+        {"opened_at": T0 + 10},
+        {"times_opened": 0, "open_until": 0.0, "cause": ""},
+    ],
+)
+def test_what_is_no_first_failure_keeps_its_time(changes: dict[str, Any]) -> None:
+    assert tried_early(msgspec.structs.replace(FAILED, **changes), T0 + 9) is None

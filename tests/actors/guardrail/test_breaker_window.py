@@ -18,7 +18,7 @@ def test_it_counts_what_a_list_of_the_calls_of_ten_minutes_counts(calls: list[tu
     recent: tuple[Minute, ...] = ()
     listed: list[tuple[int, bool]] = []
     for at, failed in calls:
-        recent = counted(recent, at, RULES, failed=failed)
+        recent = counted(recent, at, RULES, failures=int(failed))
         listed.append((minute_of(at), failed))
         newest = max(minute for minute, _ in listed)
         listed = [one for one in listed if one[0] > newest - 10]
@@ -30,7 +30,7 @@ def test_it_counts_what_a_list_of_the_calls_of_ten_minutes_counts(calls: list[tu
 def test_it_stays_small(calls: list[tuple[float, bool]]) -> None:
     recent: tuple[Minute, ...] = ()
     for at, failed in calls:
-        recent = counted(recent, at, RULES, failed=failed)
+        recent = counted(recent, at, RULES, failures=int(failed))
         assert len(recent) <= RULES.window_seconds / 60
 
 
@@ -40,14 +40,14 @@ def test_many_calls_at_once_are_those_calls_one_after_the_other(calls: dict[int,
     one_by_one: tuple[Minute, ...] = ()
     for minute, number in sorted(calls.items()):
         for _ in range(number):
-            one_by_one = counted(one_by_one, 60.0 * minute, RULES, failed=False)
+            one_by_one = counted(one_by_one, 60.0 * minute, RULES, failures=0)
     assert at_once == one_by_one
 
 
 def test_a_clock_that_goes_back_forgets_nothing_and_one_that_goes_on_forgets() -> None:
-    recent = counted((), 6_000.0, RULES, failed=True)
+    recent = counted((), 6_000.0, RULES, failures=1)
     assert kept(recent, 3, RULES) == recent
-    assert counted(recent, 60.0, RULES, failed=True) == recent, "older than the window"
+    assert counted(recent, 60.0, RULES, failures=1) == recent, "older than the window"
     assert kept(recent, 109, RULES) == recent
     assert kept(recent, 110, RULES) == ()
 
@@ -57,3 +57,7 @@ def test_the_share_counts_from_five_calls_on() -> None:
     assert too_many((Minute(minute=1, calls=4, failures=2), Minute(minute=2, calls=1, failures=1)), RULES)
     assert not too_many((Minute(minute=1, calls=5, failures=2),), RULES)
     assert too_many((Minute(minute=1, calls=6, failures=3),), RULES)
+
+
+def test_several_failures_may_be_told_at_once() -> None:
+    assert counted((), 6_000.0, RULES, failures=2) == (Minute(minute=100, calls=2, failures=2),)

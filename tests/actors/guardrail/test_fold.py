@@ -206,3 +206,58 @@ def test_many_at_once_are_folded_in_stream_order(seed: int) -> None:
         assert breaker(rig) == alone._breakers["a", "m"]
 
     play(story, seed=seed, faults=Faults(delay_seconds=(0.0, 0.01)))
+
+
+def test_health_checks_that_failed_while_it_was_open_and_go_well_again_let_one_try() -> None:
+    async def story(rig: Rig) -> None:
+        await fold(rig)
+        await fold(rig, "second")
+        await know(rig, backend("a"))
+        for _ in range(3):  # One by one: of two who fold at once each may miss one.
+            await say(rig, "timeout")
+            await rig.settle()
+        assert breaker(rig).open_until > rig.bus.now() + 20
+        await know(rig, backend("a", version="2"))
+        assert breaker(rig).open_until > rig.bus.now() + 20, "no check has failed: a good one says nothing"
+        await know(rig, backend("a", healthy=False))
+        await know(rig, backend("a"))
+        await rig.settle()
+        early = breaker(rig)
+        assert (early.cause, early.times_opened, early.strikes) == ("failures", 1, 1)
+        assert early.open_until <= rig.bus.now()
+        await say(rig, "timeout", started_at=rig.bus.now())
+        await rig.settle()
+        await know(rig, backend("a", healthy=False))
+        await know(rig, backend("a"))
+        assert breaker(rig).open_until > rig.bus.now() + 50, "from the second opening on its time holds"
+
+    play(story)
+
+
+def test_an_executor_that_comes_back_is_no_health_check_that_goes_well() -> None:
+    async def story(rig: Rig) -> None:
+        await fold(rig)
+        await know(rig, backend("a"))
+        await say(rig, "timeout", number=3)
+        await rig.settle()
+        until = breaker(rig).open_until
+        await know(rig, backend("a", healthy=False, slots=0))
+        await know(rig, backend("a"))
+        await rig.settle()
+        assert breaker(rig).open_until == until
+
+    play(story)
+
+
+def test_a_request_that_fails_and_fails_takes_the_backend_from_nobody() -> None:
+    async def story(rig: Rig) -> None:
+        await fold(rig)
+        await say(rig, "server_error", number=20, request="bad graph")
+        await rig.settle()
+        assert all(one.open_until == 0.0 for one in rig.stored(Breaker))
+        await say(rig, "server_error", request="another")
+        await say(rig, "server_error", request="a third one")
+        await rig.settle()
+        assert breaker(rig).open_until > rig.bus.now()
+
+    play(story)

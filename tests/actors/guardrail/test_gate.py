@@ -9,7 +9,7 @@ import pytest
 from actors.guardrail.gate import FOLDED_SECONDS, Gate, Look
 from actors.journal import Journal
 from actors.settings import BreakerRules
-from messages import Attempt, Breaker, Done, Granted
+from messages import Attempt, Awaited, Breaker, Done, Granted
 from messages.fleet import ALL_MODELS
 from tests.actors.rig import Rig, play
 from tests.messages.samples import T0, attempted, candidate, decided
@@ -24,6 +24,7 @@ PROBED = Breaker(
     backend="a", model="m", times_opened=1, opened_at=T0, open_until=NOW - 1, cause="failures", probe_tenant="acme",
     probe_job="probe", probe_n=1, probe_until=NOW + 30,
 )  # fmt: skip
+MODEL = Awaited(kind="breaker", name="a", model="m")
 VERDICT: dict[str, Any] = {"tenant": "acme", "job": "probe", "n": 1, "at": T0}
 
 
@@ -58,11 +59,12 @@ def test_a_closed_breaker_lets_everybody_through() -> None:
 
 
 def test_an_open_one_lets_nobody_through_until_its_time_is_over() -> None:
-    assert looked(OPEN)[0] == Look("its breaker is open: 3 failures", NOW + 30)
+    assert looked(OPEN)[0] == Look("its breaker is open: 3 failures", awaits=MODEL)
 
 
-def test_an_account_that_is_unusable_holds_for_all_models_for_this_round() -> None:
-    assert looked(account())[0] == Look("its breaker is open: pay first")
+def test_an_account_that_is_unusable_holds_for_all_models() -> None:
+    awaits = Awaited(kind="breaker", name="a", model=ALL_MODELS)
+    assert looked(account())[0] == Look("its breaker is open: pay first", awaits=awaits)
 
 
 @pytest.mark.parametrize("cause", ["failures", "rate_limited"])
@@ -110,7 +112,7 @@ def test_the_account_is_probed_before_the_model() -> None:
 )
 def test_while_another_job_probes_it_has_to_wait(stored: tuple[Any, ...]) -> None:
     look, _ = looked(PROBED, stored=stored)
-    assert look == Look("its breaker is half-open and another job probes it", NOW + 1)
+    assert look == Look("its breaker is half-open and another job probes it", awaits=MODEL)
 
 
 def test_a_trial_call_that_runs_on_keeps_its_lease_longer_than_its_time() -> None:

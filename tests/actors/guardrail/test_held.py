@@ -6,14 +6,19 @@ import pytest
 
 from actors.guardrail.held import Over, held, resumed, standing
 from actors.settings import Budget
-from messages import Granted, Problem
+from messages import Awaited, Granted, Problem
 from tests.messages.samples import T0, decided
 
 PROBLEM = Problem(reason="over_budget", message="a: over budget (x)")
 
 
-def over(wants: Any, ends_at: float = T0 + 60, *, name: str = "x", hopeless: bool = False) -> Over:
-    return Over(Budget(name=name, limit=5), ends_at, hopeless, wants)
+COUNTER = "ledger.global.all.tokens.total"
+
+
+def over(
+    wants: Any, ends_at: float = T0 + 60, *, name: str = "x", hopeless: bool = False, settles: bool = False
+) -> Over:
+    return Over(Budget(name=name, limit=5), COUNTER, 3, ends_at, hopeless, wants, settles=settles)
 
 
 @pytest.mark.parametrize(
@@ -30,10 +35,48 @@ def over(wants: Any, ends_at: float = T0 + 60, *, name: str = "x", hopeless: boo
     ],
 )
 def test_the_gentlest_wish_holds(overs: list[Over], when: str, room_at: float, hopeless: bool) -> None:
-    assert standing(overs) == {
-        "when_over": when, "room_at": room_at, "over": ("x",), "hopeless": hopeless, "softens": False,
-    }  # fmt: skip
+    found = {
+        "when_over": when,
+        "room_at": room_at,
+        "over": ("x",),
+        "hopeless": hopeless,
+        "settling": False,
+        "softens": False,
+    }
+    assert standing(overs) == found
     assert standing([*overs, overs[0]._replace(softens=True)])["softens"]
+
+
+@pytest.mark.parametrize("wants", ["fail", "wait", "ask"])
+def test_what_others_hold_is_waited_for_whatever_the_budget_wants(wants: str) -> None:
+    found = standing([over(wants, settles=True), over("fail", 0.0, hopeless=True)])
+    assert (found["settling"], found["room_at"]) == (True, T0 + 60)
+    assert over(wants, 0.0, settles=True).awaits(T0 + 600) == Awaited(
+        kind="settlement", name=COUNTER, budget="x", amount=3
+    )
+
+
+def test_beside_another_obstacle_budgets_do_not_say_what_follows() -> None:
+    found = standing([over("wait"), over("fail", T0 + 10)], alone=False)
+    assert (found["when_over"], found["over"], found["room_at"], found["hopeless"]) == (None, (), T0 + 60, False)
+
+
+@pytest.mark.parametrize(
+    ("wants", "ends_at", "hopeless", "waits"),
+    [
+        ("wait", T0 + 60, False, True),
+        ("wait", T0 + 600, False, False),
+        ("wait", 0.0, False, False),
+        ("wait", T0 + 60, True, False),
+        ("fail", T0 + 60, False, False),
+        ("ask", T0 + 60, False, False),
+    ],
+)
+def test_a_counter_is_worth_waiting_for_when_its_window_ends_in_time(
+    wants: str, ends_at: float, hopeless: bool, waits: bool
+) -> None:
+    found = over(wants, ends_at, hopeless=hopeless).awaits(T0 + 600)
+    assert found == (Awaited(kind="budget", name=COUNTER, budget="x", amount=3) if waits else None)
 
 
 def test_every_budget_in_the_way_is_named_once() -> None:

@@ -8,16 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.guardrail.verdict import (
-    LONGEST_PATIENCE_SECONDS,
-    PATIENCE_SECONDS,
-    ROLLOVER_SECONDS,
-    refusal,
-    rerouted,
-    work_of,
-)
+from actors.guardrail.verdict import ROLLOVER_SECONDS, refusal, rerouted, work_of
+from actors.rounds import PACE_SECONDS
 from messages import (
     Attempt,
+    Awaited,
     Candidate,
     Counted,
     Done,
@@ -75,30 +70,74 @@ def again(*given: Any) -> Retry:
     return follows
 
 
+BREAKER = Awaited(kind="breaker", name="b0", model="m")
+COUNTER = Awaited(kind="budget", name="ledger.global.all.tokens.minute-1", budget="x", amount=5)
+HELD_BY_OTHERS = msgspec.structs.replace(COUNTER, kind="settlement")
+AWAY = Awaited(kind="backend", name="c")
+
+
+def shut(awaits: Awaited | None = BREAKER, until: float = 0.0) -> Skipped:
+    return Skipped(backend="b0", model="m", reason="its breaker is open: x", until=until, awaits=awaits)
+
+
 def test_a_refusal_is_the_next_round_without_an_attempt() -> None:
-    made = decided(n=1)
-    follows = again(made, granted(verdict="refused", skipped=skipped(("its breaker is open: x", T0 + 30))))
-    assert (follows.n, follows.attempts, follows.not_before) == (2, (), T0 + 2)
-    assert follows.excluded == (Exclusion(backend="b0", until=T0 + 30, reason="its breaker is open: x"),)
-    assert (follows.cause.reason, follows.cause.message) == ("refused", "b0: its breaker is open: x")
+    follows = again(decided(n=1), granted(verdict="refused", skipped=skipped(("its repeats are used up", T0 + 4))))
+    assert (follows.n, follows.attempts, follows.not_before) == (2, (), T0 + 4), (
+        "as long as the gate asks for, no longer"
+    )
+    assert follows.excluded == (Exclusion(backend="b0", until=T0 + 4, reason="its repeats are used up"),)
+    assert (follows.cause.reason, follows.cause.message) == ("refused", "b0: its repeats are used up")
 
 
-def test_a_model_that_was_refused_leaves_the_others_of_its_backend_in() -> None:
-    skip = Skipped(backend="b0", model="m", reason="its breaker is open: x", until=T0 + 30)
-    follows = again(decided(), granted(verdict="refused", skipped=(skip,)))
-    assert follows.excluded == (Exclusion(backend="b0", model="m", until=T0 + 30, reason="its breaker is open: x"),)
+def test_who_meets_a_breaker_is_parked_and_may_go_on_as_soon_as_that_changes() -> None:
+    follows = again(decided(n=7), granted(n=7, verdict="refused", skipped=(shut(),)))
+    assert (follows.awaiting, follows.excluded) == ((BREAKER,), ())
+    assert T0 + 200 < follows.not_before < T0 + 600, "it is there for what nobody notices"
     assert follows.cause.message == "b0/m: its breaker is open: x"
 
 
-def test_who_was_refused_for_this_round_only_stays_in() -> None:
-    follows = again(decided(), granted(verdict="refused", skipped=skipped(("over budget (x)", 0.0), ("y", T0 - 1))))
-    assert follows.excluded == ()
+def test_what_the_decision_named_is_awaited_too_and_each_name_once() -> None:
+    made = decided(awaiting=(AWAY, BREAKER))
+    follows = again(made, granted(verdict="refused", skipped=(shut(), shut(COUNTER), shut(BREAKER))))
+    assert follows.awaiting == (AWAY, BREAKER, COUNTER)
+
+
+def test_the_earliest_of_all_times_holds() -> None:
+    busy = Skipped(backend="b1", model="m", reason="its repeats are used up", until=T0 + 4)
+    follows = again(decided(), granted(verdict="refused", skipped=(shut(), busy)))
+    assert (follows.not_before, follows.awaiting) == (T0 + 4, (BREAKER,))
+
+
+def test_exclusions_do_not_pile_up() -> None:
+    old = tuple(Exclusion(backend=f"b{i}", model="m", until=T0 + i / 10, reason="x") for i in range(40))
+    made = decided(excluded=(*old, Exclusion(backend="z", until=0.0, reason="timeout")))
+    follows = again(made, granted(verdict="refused", skipped=(shut(None, T0 + 4), shut(None, T0 + 3))))
+    kept = [(e.backend, e.until) for e in follows.excluded]
+    assert kept == [*((f"b{i}", T0 + i / 10) for i in range(11, 40)), ("z", 0.0), ("b0", T0 + 4)]
+
+
+def test_what_nothing_can_change_fails_at_once() -> None:
+    follows = refusal(decided(), granted(verdict="refused", skipped=skipped(("its price is unknown", 0.0), ("y", T0))))
+    assert isinstance(follows, Done)
+    assert (follows.ending, follows.problem) == (
+        "failed",
+        Problem(reason="refused", message="b0: its price is unknown; b1: y"),
+    )
+    beside = again(
+        decided(awaiting=(AWAY,)), granted(verdict="refused", skipped=skipped(("its price is unknown", 0.0)))
+    )
+    assert beside.awaiting == (AWAY,)
+
+
+def test_a_wait_for_what_changes_ends_with_the_deadline_and_no_earlier() -> None:
+    made = decided(n=900, slip=slip(deadline_at=T0 + 8))
+    assert again(made, granted(n=900, verdict="refused", skipped=(shut(),))).not_before == T0 + 8
 
 
 @pytest.mark.parametrize(
     ("when_over", "reasons", "reason"),
     [
-        ("fail", ("over budget (a)", "over budget (b)"), "over_budget"),
+        ("wait", ("over budget (a)", "over budget (b)"), "over_budget"),
         (None, ("over budget (a)", "its breaker is open"), "refused"),
         (None, (), "no_backend"),
     ],
@@ -106,8 +145,10 @@ def test_who_was_refused_for_this_round_only_stays_in() -> None:
 def test_the_cause_says_whether_money_alone_stood_in_the_way(
     when_over: Any, reasons: tuple[str, ...], reason: str
 ) -> None:
-    verdict = granted(verdict="refused", skipped=skipped(*((text, 0.0) for text in reasons)), when_over=when_over)
-    assert again(decided(), verdict).cause.reason == reason
+    left_out = skipped(*((text, 0.0) for text in reasons))
+    made = decided(awaiting=(AWAY,), **({} if reasons else {"ranking": (), "wait_seconds": 5.0}))
+    verdict = granted(verdict="refused", skipped=left_out, when_over=when_over, room_at=T0 + 60 if when_over else 0.0)
+    assert again(made, verdict).cause.reason == reason
 
 
 # When everybody is over budget.
@@ -121,13 +162,17 @@ def over(when: str, **changes: Any) -> Granted:
 
 
 @pytest.mark.parametrize("when", ["fail", "wait", "ask"])
-def test_a_job_over_budget_gets_a_second_look_first(when: str) -> None:
-    follows = again(decided(), over(when, room_at=T0 + 60))
-    assert (follows.n, follows.not_before, follows.cause.reason) == (2, T0 + 2, "over_budget")
+def test_a_job_over_budget_waits_for_what_others_hold(when: str) -> None:
+    waits = (Skipped(backend="b0", model="m", reason="over budget (x)", awaits=HELD_BY_OTHERS),)
+    follows = again(decided(n=40), over(when, n=40, settling=True, skipped=waits))
+    assert (follows.n, follows.awaiting, follows.cause.reason) == (41, (HELD_BY_OTHERS,), "over_budget")
+    assert T0 + 200 < follows.not_before < T0 + 600
+    rolls = again(decided(n=40), over(when, n=40, settling=True, skipped=waits, room_at=T0 + 60))
+    assert T0 + 60 < rolls.not_before < T0 + 70, "or for the next window, when that comes first"
 
 
-def test_then_it_fails_with_the_first_problem() -> None:
-    follows = refusal(decided(n=2, cause=OVER), over("fail", n=2))
+def test_when_all_of_it_is_spent_it_fails_with_the_first_problem() -> None:
+    follows = refusal(decided(), over("fail"))
     assert isinstance(follows, Done)
     assert follows.problem == Problem(reason="over_budget", message="b0: over budget (x)")
     past = (Attempt(n=1, backend="x", model="m", outcome="timeout", billed_microdollars=5, problem=FIRST),)
@@ -171,24 +216,11 @@ def test_a_wait_for_a_window_is_never_shorter_than_a_second_nor_behind_the_deadl
     verdict = over("wait", n=n, room_at=T0 + room)
     follows = refusal(made, verdict)
     if isinstance(follows, Retry):
-        assert verdict.at + PATIENCE_SECONDS <= follows.not_before < T0 + left
-        if reason == "over_budget":
-            assert follows.not_before >= T0 + room
+        assert verdict.at + PACE_SECONDS <= follows.not_before < T0 + left
+        assert follows.not_before >= T0 + room
     else:
         assert isinstance(follows, Done)
-        assert verdict.at + PATIENCE_SECONDS >= T0 + left or T0 + room + ROLLOVER_SECONDS >= T0 + left
-
-
-def test_what_follows_a_long_wait_does_not_count_until_an_attempt_is_made() -> None:
-    busy = granted(n=30, verdict="refused", skipped=skipped(("its breaker is open", 0.0)))
-    for reason in ("over_budget", "resumed", "still_waiting"):
-        cause = Problem(reason=reason, message="x")
-        follows = again(decided(n=30, cause=cause), busy)
-        assert (follows.cause.reason, follows.cause.message) == ("still_waiting", "b0: its breaker is open")
-        assert follows.not_before - busy.at == LONGEST_PATIENCE_SECONDS
-        assert again(decided(n=2, cause=cause), busy).cause.reason == "refused", "a second look is no wait"
-    assert again(decided(n=30, cause=Problem(reason="timeout", message="x")), busy).cause.reason == "refused"
-    assert again(decided(n=3000), busy).not_before - busy.at == LONGEST_PATIENCE_SECONDS
+        assert verdict.at + PACE_SECONDS >= T0 + left or T0 + room + ROLLOVER_SECONDS >= T0 + left
 
 
 def test_it_does_not_wait_for_a_window_behind_its_deadline() -> None:
@@ -212,12 +244,10 @@ def test_it_is_held_for_a_person() -> None:
         assert follows.problem.reason == "over_budget"
 
 
-def test_the_wait_is_the_decisions_or_doubles_with_each_refusal() -> None:
-    verdict = granted(verdict="refused")
-    assert again(decided(ranking=(), wait_seconds=0.5), verdict).not_before == T0 + 1.5
-    waits = [again(decided(n=n), verdict).not_before - verdict.at for n in range(1, 9)]
-    assert waits[:4] == [1.0, 2.0, 4.0, 8.0]
-    assert waits[-1] == LONGEST_PATIENCE_SECONDS
+def test_without_a_ranking_the_wait_is_the_decisions() -> None:
+    made = decided(ranking=(), wait_seconds=0.5, awaiting=(AWAY,))
+    follows = again(made, granted(verdict="refused"))
+    assert (follows.not_before, follows.awaiting) == (T0 + 1.5, (AWAY,))
 
 
 def test_a_wait_that_would_outlast_the_deadline_is_an_end() -> None:
@@ -292,4 +322,4 @@ def test_who_may_fit_with_less_gets_another_round(hopeless: bool, second: bool, 
     assert follows.not_before == verdict.at + wait
     assert (follows.rooms, follows.counted) == ((ROOM, other), COUNTED)
     hard = refusal(made, msgspec.structs.replace(verdict, softens=False))
-    assert isinstance(hard, Done) == (hopeless or second)
+    assert isinstance(hard, Done)

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.rounds import LAST_LOOK_SECONDS, LATE_SECONDS, LONGEST_LOOK_SECONDS, MOST_SPREAD_SECONDS
 from actors.router.case import Case, Row, Strategy
-from actors.router.decide import MOST_CANDIDATES, WAITS, decide
+from actors.router.decide import MOST_CANDIDATES, decide
 from actors.router.strategies import STRATEGIES, StrategyError
 from actors.router.view import View
 from bus import codec
-from messages import Breaker, Decided, FailoverRules, Message, Model, Policy, Price, Problem, Slip
+from messages import Awaited, Breaker, Decided, Exclusion, FailoverRules, Message, Model, Policy, Price, Problem, Slip
 from tests.actors.router.fleets import FIRST, Job, choice, decision, facts, failed, gone_from, jobs, view_of
 from tests.messages.samples import T0, backend, slip
 
@@ -83,19 +84,33 @@ def test_why_the_second_comes_second() -> None:
 # ------------------------------------------------------------------------------------------- giving up, waiting
 
 
-def test_without_any_backend_a_job_waits_and_then_gives_up() -> None:
-    view = view_of()
-    waits = [decision(view, n=n).wait_seconds for n in range(1, 10)]
-    assert waits == [*WAITS, WAITS[-1]]
-    last = decision(view, n=10)
-    assert last.gave_up is not None
-    assert (last.gave_up.reason, last.wait_seconds) == ("no_backend", 0.0)
+GPU = Awaited(kind="backend", name="a")
+MODEL = Awaited(kind="breaker", name="a", model="m")
+
+
+def test_without_any_backend_a_job_waits_for_one_until_its_deadline() -> None:
+    looks, now, n = 0, T0, 1
+    while now < T0 + 600:
+        made = decision(view_of(), n=n, now=now)
+        assert (made.gave_up, made.ranking, made.awaiting) == (None, (), (Awaited(kind="backend"),))
+        assert 0.0 < made.wait_seconds <= LONGEST_LOOK_SECONDS
+        looks, now, n = looks + 1, now + made.wait_seconds, n + 1
+    assert now == pytest.approx(T0 + 600)
+    assert looks < 10, "who waits is woken; it hardly looks by itself"
+    assert decision(view_of(), n=n, now=T0 + 600, cause=OVER).gave_up == OVER
+
+
+@pytest.mark.parametrize("fault", [{"healthy": False}, {"slots": 0}])
+def test_an_absent_backend_is_waited_for_however_little_time_is_left(fault: dict[str, Any]) -> None:
+    made = decision(view_of(backend(**fault)), n=500, deadline_at=T0 + 0.4)
+    assert (made.gave_up, made.awaiting) == (None, (GPU,))
+    assert made.wait_seconds == pytest.approx(0.4)
 
 
 def test_a_wait_that_cannot_end_in_time_gives_up_at_once() -> None:
-    made = decision(view_of(backend(healthy=False)), deadline_at=T0 + 0.4)
-    assert made.gave_up is not None
-    assert made.gave_up.message.startswith("no backend may run this job: a/m is unhealthy")
+    told = failed(1, "a", "rate_limited")
+    made = decision(view_of(backend("a"), shut(30.0, cause="rate_limited")), n=2, attempts=(told,), deadline_at=T0 + 20)
+    assert (made.gave_up, made.ranking) == (FIRST, ()), "in panic nobody is asked who has said to come later"
 
 
 def test_what_will_not_pass_is_not_waited_for() -> None:
@@ -114,20 +129,45 @@ def test_of_a_large_fleet_one_reason_is_told_once() -> None:
 def test_what_may_pass_is_waited_for() -> None:
     facts_ = (backend("a", healthy=False), backend("b", models=(Model(name="x"),)))
     made = decision(view_of(*facts_), needs={"model": "m"})
-    assert (made.gave_up, made.wait_seconds) == (None, WAITS[0])
-    assert "looking again in 0.5 s" in made.reason
+    assert (made.gave_up, made.awaiting) == (None, (GPU,))
+    assert made.reason.startswith(
+        "nothing may run now, waiting for a change: no backend may run this job: a/m is unhealthy"
+    )
     assert [c.barred for c in made.others] == ["unhealthy", "model"]
+
+
+def test_whoever_is_away_for_a_time_is_named_beside_a_ranking_too() -> None:
+    made = decision(view_of(backend("a"), backend("b"), backend("c", healthy=False), shut(30.0)))
+    assert [c.backend for c in made.ranking] == ["b"]
+    assert made.awaiting == (MODEL, Awaited(kind="backend", name="c"))
+
+
+def test_an_exclusion_is_waited_out() -> None:
+    away = (Exclusion(backend="a", model="m", until=T0 + 4, reason="its repeats are used up"),)
+    made = decision(view_of(backend("a")), excluded=away)
+    assert (made.awaiting, made.wait_seconds) == ((), pytest.approx(4.05))
 
 
 def shut(seconds: float, model: str = "m", cause: Any = "failures") -> Breaker:
     return Breaker(backend="a", model=model, open_until=T0 + seconds, cause=cause, reason="3 failures in a row")
 
 
-@pytest.mark.parametrize(("seconds", "waits"), [(5.0, 5.05), (300.0, 60.0), (0.2, WAITS[0])])
-def test_nothing_but_an_open_breaker_is_waited_for_until_it_ends(seconds: float, waits: float) -> None:
-    made = decision(view_of(backend("a"), shut(seconds)))
-    assert (made.gave_up, made.wait_seconds) == (None, pytest.approx(waits))
-    assert [c.barred for c in made.others] == ["breaker"]
+@pytest.mark.parametrize("seconds", [0.2, 5.0, 300.0, 590.0])
+def test_for_a_breaker_a_job_looks_by_itself_a_little_after_its_time_and_not_with_all_others(seconds: float) -> None:
+    view = view_of(backend("a"), shut(seconds))
+    made = [decision(view, job=f"j-{i}") for i in range(50)]
+    assert all((one.gave_up, one.awaiting) == (None, (MODEL,)) for one in made)
+    assert [c.barred for c in made[0].others] == ["breaker"]
+    waits = sorted(one.wait_seconds for one in made)
+    assert seconds + LATE_SECONDS <= waits[0]
+    assert waits[-1] <= min(600.0, max(300.0, seconds + LATE_SECONDS + MOST_SPREAD_SECONDS))
+    assert waits[-1] - waits[0] > 2.0
+
+
+def test_a_breaker_opened_by_hand_is_waited_for_beside_what_may_pass() -> None:
+    hand = Breaker(backend="b", model="m", open_until=T0 + 1e9, cause="manual", reason="by hand")
+    made = decision(view_of(backend("a", healthy=False), backend("b"), hand))
+    assert made.awaiting == (GPU, Awaited(kind="breaker", name="b", model="m"))
 
 
 def test_the_breaker_of_an_account_holds_for_every_model() -> None:
@@ -139,15 +179,21 @@ def test_the_breaker_of_an_account_holds_for_every_model() -> None:
     assert alone.gave_up.message.endswith("a/m has an open breaker until somebody acts: 3 failures in a row")
 
 
-@pytest.mark.parametrize("given", [{"deadline_at": T0 + 4}, {"n": 9}])
-def test_in_panic_the_least_bad_one_is_used_rather_than_none(given: dict[str, Any]) -> None:
+def test_in_panic_the_least_bad_one_is_used_rather_than_none() -> None:
     better = Breaker(backend="b", model="m", open_until=T0 + 5, cause="rate_limited", reason="rate limited")
     manual = Breaker(backend="c", model="m", open_until=T0 + 1e9, cause="manual", reason="by hand")
     view = view_of(backend("a"), backend("b"), backend("c"), shut(9.0), better, manual)
-    made = decision(view, **given)
+    made = decision(view, deadline_at=T0 + 4)
     assert [(c.backend, c.panic) for c in made.ranking] == [("b", True)]
     assert made.ranking[0].reason == "is the least bad, since all who could run it have open breakers"
     assert [c.barred for c in made.others] == ["breaker", "breaker"]
+    assert decision(view, n=99).ranking == (), "there is no panic while a breaker's time may end before the deadline"
+
+
+@pytest.mark.parametrize(("left", "panics"), [(LAST_LOOK_SECONDS + 1, False), (LAST_LOOK_SECONDS, True)])
+def test_beside_an_absent_backend_panic_comes_last(left: float, panics: bool) -> None:
+    made = decision(view_of(backend("a"), backend("b", healthy=False), shut(60.0)), deadline_at=T0 + left)
+    assert bool(made.ranking) == panics
 
 
 def test_the_deadline_ends_it() -> None:
@@ -165,17 +211,10 @@ def test_spent_attempts_end_it_with_the_first_error() -> None:
 
 
 def test_what_never_started_is_not_spent() -> None:
-    view = view_of(backend(), failover(max_attempts=1, max_extra_rounds=3))
-    rounds = tuple(failed(n, "a", "not_started") for n in range(1, 4))
-    assert decision(view, n=4, attempts=rounds).gave_up is None
-    last = decision(view, n=5, attempts=rounds).gave_up
-    assert last == Problem(reason="no_backend", message="no attempt could be made in 4 rounds")
-
-
-def test_who_gives_up_says_what_stood_in_the_way_and_not_that_it_would_look_again() -> None:
-    again = Problem(reason="no_backend", message="nothing may run now, looking again in 30 s")
-    last = decision(view_of(failover(max_extra_rounds=3)), n=5, cause=again).gave_up
-    assert last == Problem(reason="no_backend", message="no backend is known; start one, or see `turnout doctor`")
+    view = view_of(backend(), failover(max_attempts=1))
+    for outcome in ("not_started", "rate_limited"):
+        rounds = tuple(failed(n, "a", outcome) for n in range(1, 30))
+        assert decision(view, n=30, attempts=rounds).gave_up is None
 
 
 def test_over_budget_everywhere_is_for_the_guardrail_to_end() -> None:
@@ -216,6 +255,20 @@ def test_the_last_resort_takes_who_failed_least_often() -> None:
     made = decision(view, n=4, attempts=past, excluded=gone_from("a", "b", "a"))
     assert [c.backend for c in made.ranking] == ["b", "a"]
     assert made.ranking[1].reason == "failed this job 2 times"
+
+
+@pytest.mark.parametrize("outcome", ["server_error", "empty", "invalid_structure", "missing_field"])
+def test_what_answered_with_the_same_failure_twice_is_not_asked_again(outcome: str) -> None:
+    view = view_of(backend("a", models=(Model(name="m"), Model(name="n"))), failover(max_attempts=9))
+    twice = (failed(1, "a", outcome), failed(2, "a", outcome))
+    away = (Exclusion(backend="a", model="m", until=0.0, reason=outcome),)
+    assert [c.model for c in decision(view, n=2, attempts=twice[:1], excluded=away).ranking] == ["n"], "elsewhere first"
+    assert [c.model for c in decision(view, n=3, attempts=twice, excluded=away).ranking] == ["n"]
+    alone = view_of(backend("a"), failover(max_attempts=9))
+    assert [c.model for c in decision(alone, n=2, attempts=twice[:1], excluded=away).ranking] == ["m"]
+    assert decision(alone, n=3, attempts=twice, excluded=away).gave_up == FIRST
+    other = (twice[0], failed(2, "a", "timeout"))
+    assert [c.model for c in decision(alone, n=3, attempts=other, excluded=away).ranking] == ["m"]
 
 
 @pytest.mark.parametrize("outcome", ["account", "unknown_model"])
