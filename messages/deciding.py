@@ -49,6 +49,8 @@ class Known(Value):
     """Roles it must not take."""
     loras: tuple[str, ...] | None = None
     """LoRAs it has; absent: unknown."""
+    lacks: tuple[str, ...] = ()
+    """What the job's own graph names and its server does not have, in words."""
     vram_mb: int = 0
     """GPU memory the model needs; 0: unknown."""
     vram_total_mb: int = 0

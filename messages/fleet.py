@@ -41,6 +41,9 @@ class Model(Value):
     """Stated time to load it in place of another; replaced by measurements."""
     loras: tuple[str, ...] | None = None
     """LoRAs it can be run with; absent: unknown."""
+    has: str = ""
+    """Of a model that stands for jobs' own graphs: node classes and files of its server, each three bytes of a digest, in
+    base64; empty: nobody knows."""
     retires: str = ""
     """The day it is shut down, `2026-12-11`; empty: none is known."""
     framing: Framing | None = None

@@ -6,23 +6,24 @@ another node's output.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
 
+from actors.graph_names import CHECKPOINT_INPUTS
 from messages.values import Asset, Media
 
 Node = Mapping[str, Any]
 
-_VIDEO = (
-    "video", "vhs_", "animatediff", "img2vid", "svd_", "ltxv", "mochi", "cosmos", "wan", "saveanimated", "savewebm",
-    "framepack",
-)  # fmt: skip
-_AUDIO = ("saveaudio", "latentaudio", "audiosampler")
+_VIDEO_WORDS = frozenset({"video", "webm", "wan", "ltxv", "mochi"})
+_VIDEO_PREFIXES = ("SaveAnimated", "AnimateDiff", "ADE_", "VHS_", "SVD_", "FramePack")
+"""What a node class that works on moving pictures has in its name: as a whole word, or at its beginning."""
+_PICTURES = ("SaveImage", "PreviewImage")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _FRAMES = ("length", "num_frames", "video_frames", "frame_count")
 _RATES = ("fps", "frame_rate")
-_CHECKPOINTS = ("ckpt_name", "unet_name", "gguf_name")
 
 
 class GraphAsks(msgspec.Struct, frozen=True):
@@ -40,27 +41,35 @@ def asks_of(graph: Mapping[str, Any]) -> GraphAsks:
     """What a graph asks for. It has been checked: every node has a `class_type`."""
     nodes = [cast("Node", node) for node in graph.values() if isinstance(node, dict)]
     classes = sorted({str(node.get("class_type", "")) for node in nodes})
-    lowered = [name.lower() for name in classes]
     size = max(_sizes(graph, nodes), key=lambda pair: pair[0] * pair[1], default=(0, 0))
     media = Media(
-        images=_most(graph, _of_class(nodes, "latent"), ("batch_size",)),
+        images=_most(graph, _of_words(nodes, "latent"), ("batch_size",)),
         width=size[0],
         height=size[1],
-        steps=_most(graph, _of_class(nodes, "sampler", "scheduler"), ("steps",)),
+        steps=_most(graph, _of_words(nodes, "sampler", "scheduler"), ("steps",)),
         frames=_most(graph, nodes, _FRAMES),
         fps=max((_number(graph, inputs.get(key)) for inputs in _inputs(nodes) for key in _RATES), default=0.0),
-        checkpoints=_names(inputs.get(key) for inputs in _inputs(nodes) for key in _CHECKPOINTS),
+        checkpoints=_names(inputs.get(key) for inputs in _inputs(nodes) for key in CHECKPOINT_INPUTS),
         loras=_loras(nodes),
         node_types=tuple(classes),
     )
-    return GraphAsks(_asset(lowered), media, sum("controlnetapply" in str(n.get("class_type")).lower() for n in nodes))
+    applied = sum({"control", "net", "apply"} <= words_of(str(node.get("class_type"))) for node in nodes)
+    return GraphAsks(_asset(classes, media.frames), media, applied)
 
 
-def _asset(classes: Iterable[str]) -> Asset:
+def words_of(name: str) -> frozenset[str]:
+    """The words of a node class's name, in small letters: `PreviewAny` is `preview` and `any`, and no `wan`."""
+    return frozenset(word.lower() for word in _WORDS.findall(name.replace("LoRA", "Lora")))
+
+
+def _asset(classes: Iterable[str], frames: int) -> Asset:
+    """What it makes, as far as names tell; a graph of nobody's classes, or that makes a text, counts as work on an image."""
     names = list(classes)
-    if any(mark in name for name in names for mark in _VIDEO):
+    pictures = any(name.startswith(_PICTURES) for name in names)
+    moving = [name for name in names if words_of(name) & _VIDEO_WORDS or name.startswith(_VIDEO_PREFIXES)]
+    if moving and not (pictures and frames == 1 and not any(name.startswith(("Save", "VHS_")) for name in moving)):
         return "video"
-    return "audio" if any(mark in name for name in names for mark in _AUDIO) else "image"
+    return "audio" if not pictures and any("audio" in words_of(name) for name in names) else "image"
 
 
 def _inputs(nodes: Iterable[Node]) -> Iterable[Mapping[str, Any]]:
@@ -70,8 +79,8 @@ def _inputs(nodes: Iterable[Node]) -> Iterable[Mapping[str, Any]]:
             yield cast("Mapping[str, Any]", inputs)
 
 
-def _of_class(nodes: Iterable[Node], *marks: str) -> list[Node]:
-    return [node for node in nodes if any(mark in str(node.get("class_type")).lower() for mark in marks)]
+def _of_words(nodes: Iterable[Node], *words: str) -> list[Node]:
+    return [node for node in nodes if words_of(str(node.get("class_type"))) & {*words}]
 
 
 def _number(graph: Mapping[str, Any], value: Any) -> float:
@@ -92,7 +101,7 @@ def _most(graph: Mapping[str, Any], nodes: Iterable[Node], keys: Iterable[str]) 
 
 def _sizes(graph: Mapping[str, Any], nodes: Iterable[Node]) -> Iterable[tuple[int, int]]:
     """Widths and heights of what is sampled; images that are only scaled or cropped do not count."""
-    for inputs in _inputs(_of_class(nodes, "latent", "video")):
+    for inputs in _inputs(_of_words(nodes, "latent", "video")):
         width, height = int(_number(graph, inputs.get("width"))), int(_number(graph, inputs.get("height")))
         if width and height:
             yield width, height
@@ -105,7 +114,7 @@ def _names(values: Iterable[Any]) -> tuple[str, ...]:
 def _loras(nodes: Iterable[Node]) -> tuple[str, ...]:
     """LoRAs of loaders: `lora_name`, `lora`, and the numbered inputs of loaders that stack several."""
     found: list[Any] = []
-    for inputs in _inputs(_of_class(nodes, "lora")):
+    for inputs in _inputs(_of_words(nodes, "lora")):
         for key, value in inputs.items():
             if not key.startswith("lora"):
                 continue

@@ -14,6 +14,7 @@ from actors.analyzer.media import Asked
 from actors.analyzer.preferences import Preferences, Wishes
 from actors.analyzer.rules import OUTPUT_CAPS, Rules
 from actors.analyzer.tokens import Reading, read
+from actors.graph_names import GRAPH
 from messages import JobSubmit, Needs, Preset
 from messages.values import Asset, Task
 
@@ -134,11 +135,11 @@ def _capabilities(submit: JobSubmit, reading: Reading, asked: Asked) -> tuple[tu
         used.add("json")
     if submit.loras:  # A graph of the job's own loads its LoRAs itself.
         used.add("lora")
-    if asked.controlnets:
-        used.add("controlnet")
     preferred = set(submit.preferred_capabilities)
     required = {*submit.capabilities, *(used - preferred)}
-    if asked.asset != "text":
+    if submit.graph:  # Its nodes say what is made, so that whoever has them can run it.
+        required = {*required - {*media.MEDIA}, GRAPH}
+    elif asked.asset != "text":
         required.add(asked.asset)
     if submit.recipe:
         required.add(f"recipe:{submit.recipe}")

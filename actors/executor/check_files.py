@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from messages import Artifact, Check, Problem, Work, adjusted
+from actors.executor.backends import port
+from messages import Artifact, Check, JobSubmit, Problem, Work
 from messages.values import Asset
 
 SLACK_PIXELS: Final = 64
@@ -40,8 +41,12 @@ def is_of(asset: Asset, media_type: str) -> bool:
     return media_type.startswith(_KINDS.get(asset, ()))
 
 
-def files_fault(made: Sequence[Made], work: Work, finish_reason: str) -> Problem | None:
-    """What is wrong in earnest: nothing of the kind was made, or it is no such file at all."""
+def files_fault(made: Sequence[Made], work: Work, submit: JobSubmit, answer: port.Answer) -> Problem | None:
+    """What is wrong in earnest: nothing of the kind was made, or it is no such file at all.
+
+    A graph of the job's own makes what its nodes make: another kind than the job's own word is the graph's fault everywhere,
+    and where the job says nothing of it there is no other kind.
+    """
     asset = work.slip.needs.asset
     for one in made:
         if why := _is_no_file(one):
@@ -50,8 +55,15 @@ def files_fault(made: Sequence[Made], work: Work, finish_reason: str) -> Problem
             return Problem(reason="invalid_structure", field=one.artifact.name[:200], message=text, body=body)
     if any(is_of(asset, one.artifact.ref.media_type) for one in made):
         return None
-    others = ", ".join(sorted({one.artifact.ref.media_type for one in made})[:5])
-    ended = f" (finish reason {finish_reason!r})" if finish_reason else ""
+    kinds = sorted({one.artifact.ref.media_type for one in made})
+    if submit.graph is not None and (made or answer.text.strip()):
+        if not submit.asset:
+            return None
+        there = ", ".join(kinds[:5]) or "a text"
+        text = f"the graph makes {there}, not the {asset} that was asked for; leave asset out, or save {asset} in the graph"
+        return Problem(reason="bad_request", field="asset", message=text)
+    others = ", ".join(kinds[:5])
+    ended = f" (finish reason {answer.finish_reason!r})" if answer.finish_reason else ""
     text = f"{work.backend} made no {asset}" + (f", but {others}" if others else "") + ended
     return Problem(reason="empty", message=text)
 
@@ -73,24 +85,39 @@ def _is_text(head: bytes) -> bool:
     return start.startswith((b"{", b"[", b"<")) and not start.startswith((b"<svg", b"<?xml"))
 
 
-def files_remarks(made: Sequence[Made], work: Work) -> Iterator[Check]:
-    """What differs from what was asked and can be used all the same."""
+def files_remarks(made: Sequence[Made], work: Work, submit: JobSubmit) -> Iterator[Check]:
+    """What differs from what the job itself asked for and can be used all the same, each once however many files it is true of.
+
+    Sizes and numbers that a quality level, a recipe or a graph brought along are nobody's word.
+    """
     needs = work.slip.needs
     if needs.asset in ("text", "embedding"):
         return
-    asked = adjusted(needs.media, work.parameters)
     own = [one for one in made if is_of(needs.asset, one.artifact.ref.media_type)]
-    if needs.asset == "image" and len(own) < asked.images:
-        yield _told("count", f"{len(own)} of the {asked.images} images that were asked for")
+    if needs.asset == "image" and len(own) < (submit.count or 0):
+        yield _told("count", f"{len(own)} of the {submit.count} images that were asked for")
+    called: dict[tuple[str, str], list[Made]] = {}
+    sized: dict[tuple[int, int], list[Made]] = {}
     for one in own:
-        it = one.artifact
         if one.sniffed and one.declared != one.sniffed and not _alike(one.declared, one.sniffed):
-            yield _told("media_type", f"{it.name} was called {one.declared or 'nothing'}, and is {one.sniffed}")
-        if not (it.width and it.height and asked.width and asked.height):
-            continue
-        if max(abs(it.width - asked.width), abs(it.height - asked.height)) >= SLACK_PIXELS:
-            wanted = f"{asked.width} x {asked.height}"
-            yield _told("size", f"{it.name} is {it.width} x {it.height}; {wanted} was asked for")
+            called.setdefault((one.declared, one.sniffed), []).append(one)
+        if _is_other_size(one.artifact, submit):
+            sized.setdefault((one.artifact.width, one.artifact.height), []).append(one)
+    for (declared, sniffed), several in called.items():
+        yield _told("media_type", f"{_named(several, own)} called {declared or 'nothing'}, but {sniffed} by the bytes")
+    wanted = f"{submit.width or 'any width'} x {submit.height or 'any height'}"
+    for (width, height), several in sized.items():
+        yield _told("size", f"{_named(several, own)} {width} x {height}; {wanted} was asked for")
+
+
+def _is_other_size(it: Artifact, submit: JobSubmit) -> bool:
+    sides = ((it.width, submit.width), (it.height, submit.height))
+    return any(there and asked and abs(there - asked) >= SLACK_PIXELS for there, asked in sides)
+
+
+def _named(several: Sequence[Made], of: Sequence[Made]) -> str:
+    first = several[0].artifact.name
+    return f"{first} is" if len(several) == 1 else f"{len(several)} of {len(of)} files ({first} first) are"
 
 
 def _alike(declared: str, sniffed: str) -> bool:

@@ -40,7 +40,7 @@ def examined(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobS
     if problem:
         return Found(problem)
     told = [Check(name=remark.name, verdict="soft_fail", message=remark.message[:1000]) for remark in answer.remarks]
-    told += files_remarks(made, work)
+    told += files_remarks(made, work, submit)
     for name, message, certain in broken_rules(answer, work):
         if certain and not work.checks.soft:
             text = f"{work.backend}: the answer breaks the policy's rule {name!r}: {message}"
@@ -71,7 +71,7 @@ def fault(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobSubm
     if asset == "embedding":
         return _embeddings_fault(answer, work, submit)
     if asset != "text":
-        return files_fault(made, work, answer.finish_reason)
+        return files_fault(made, work, submit, answer)
     if not answer.text.strip() and not answer.tool_calls and not made:
         if answer.refusal:
             text = f"{work.backend}: the model refused: {answer.refusal[:300]}"

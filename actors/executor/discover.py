@@ -43,14 +43,17 @@ from actors.executor.places import (
 from actors.executor.recognise import Unrecognised, recognise
 from actors.executor.served import Served, why_not
 from actors.executor.stock import News, Stock
+from actors.graph_names import GRAPH
 from actors.prices import PriceBook
 from actors.settings import BackendSettings, Settings, SettingsError
-from messages import Offer
+from messages import Model, Offer
 
 PROBE_SECONDS: Final = 2.0
 """A local server that needs longer to take a connection is asked again at the next look."""
 LIST_SECONDS: Final = 10.0
 """A list of models that takes longer is asked for again at the next look."""
+MADE: Final = frozenset({"image", "video", "audio"})
+"""What graphs make."""
 LONGEST_PAUSE: Final = 16
 """Looks at most for which a server that is none of ours is left alone."""
 
@@ -188,7 +191,7 @@ class Discovery(Stock):
         adapter, reason = self._open(backend, served)
         if served is not None and served.adapter is not adapter:
             served.turn_to(adapter)  # It could not be opened before.
-        models = as_stated(backend.models)
+        models = _with_graphs(as_stated(backend.models), backend.protocol)
         listed: tuple[port.Offer, ...] | None = None
         if not models and not reason:
             try:
@@ -233,6 +236,21 @@ class Discovery(Stock):
             if served is not None and isinstance(served.adapter, Broken) and served.adapter.reason == reason:
                 return served.adapter, reason
             return Broken(reason), reason
+
+
+def _with_graphs(models: tuple[Model, ...], protocol: str) -> tuple[Model, ...]:
+    """The stated models, and beside those that make media the one that stands for any graph, at the price of the first."""
+    able = [model for model in models if MADE.intersection(model.capabilities)]
+    if not able or any(GRAPH in model.capabilities for model in models) or not _runs_graphs(protocol):
+        return models
+    return (*models, Model(name=GRAPH, capabilities=(GRAPH,), price=able[0].price))
+
+
+def _runs_graphs(protocol: str) -> bool:
+    try:
+        return kind_of(protocol).graphs
+    except ValueError:
+        return False  # It can't be called anyway.
 
 
 def _usual_slots(protocol: str) -> int:

@@ -108,6 +108,7 @@ def model_of(offer: port.Offer, *, local: bool) -> Model:
         parameters_billion=offer.parameters_billion,
         vram_mb=offer.vram_mb,
         loras=offer.loras,
+        has=offer.has,
         retires=offer.retires,
     )
 

@@ -28,7 +28,9 @@ def sift(rows: list[Row], case: Case, exclusions: tuple[Exclusion, ...], *, spen
     Fitted rows are expected: `max_output_tokens`, `worst_case_microdollars` and `parameters` are set.
     """
     needs, plan, now = case.needs, case.plan, case.now
-    required = frozenset((*needs.capabilities, *plan.requires, needs.asset))
+    required = frozenset((*needs.capabilities, *plan.requires))
+    if not needs.media.node_types:  # What a graph makes depends on its nodes, not on a model.
+        required |= {needs.asset}
     limit = needs.max_cost_microdollars
     left = None if limit is None else limit - spent_microdollars
     excluded = {e.backend for e in exclusions}
@@ -43,6 +45,8 @@ def sift(rows: list[Row], case: Case, exclusions: tuple[Exclusion, ...], *, spen
             continue
         if not required.issubset(known.capabilities):
             row.barred, row.reason = "capability", f"lacks {', '.join(sorted(required - set(known.capabilities)))}"
+        elif known.lacks:
+            row.barred, row.reason = "graph", f"lacks {', '.join(known.lacks)}"
         elif known.context_tokens is not None and needs.input_tokens + row.max_output_tokens > known.context_tokens:
             wanted = needs.input_tokens + row.max_output_tokens
             row.barred = "context"
@@ -86,9 +90,10 @@ def _unsuited(row: Row, case: Case, *, strict: bool) -> bool:
 
 
 def _missing_loras(media: Media, there: tuple[str, ...]) -> list[str]:
-    """Those that nothing there is named by. A graph of the job's own names files as the server does."""
-    graph = bool(media.node_types)
-    return sorted(name for name in media.loras if name not in there and (graph or lora_named(name, there) is None))
+    """Those that nothing there is named by. What a graph of the job's own loads is looked for among all files of the server."""
+    if media.node_types:
+        return []
+    return sorted(name for name in media.loras if name not in there and lora_named(name, there) is None)
 
 
 def _open(row: Row, now: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors.framing import framing_of
+from actors.graph_names import GRAPH
 from actors.prices import in_force
 from actors.router.rulebook import Rulebook, spellings
 from messages import Backend, BackendRule, CatalogueEntry, Framing, Known, Model, ModelPrice, Price
@@ -105,7 +106,7 @@ def _framing(backend: Backend, model: Model, ceiling: int | None) -> Framing:
 def _capabilities(model: Model, entries: list[CatalogueEntry]) -> tuple[str, ...]:
     """What the model can do, by its backend and the catalogue; who makes nothing else makes text."""
     found = {*model.capabilities, *(name for entry in entries for name in entry.capabilities)}
-    return tuple(sorted(found if found & ASSETS else {*found, "text"}))
+    return tuple(sorted(found if found & (ASSETS | {GRAPH}) else {*found, "text"}))
 
 
 def _unfit(backend: Backend) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
+
+from actors.graph_names import GRAPH, lacking
 from actors.router.case import Row
 from actors.router.fit import sizes
-from actors.router.view import View
+from actors.router.view import Entry, View
 from messages import Features, Media, Needs, Parameters, Preset, Stats, adjusted
 from messages.fleet import task_key, workflow_key
 
@@ -45,7 +48,7 @@ def survey(
     task = task_key(needs.task) if view.scoped else ""
     exp, log, ceil = math.exp, math.log, math.ceil
     rows: list[Row] = []
-    for entry in view.entries:
+    for entry in graph_entries(needs, view.entries) if needs.media.node_types else view.entries:
         known, there, stats, log_latency = entry.known, entry.there, entry.stats, entry.log_latency
         rating = ratings = runs = spread = measured_at = failure_rate = switch = own = used = queue = wait = (
             open_until
@@ -134,8 +137,31 @@ def survey(
             open_cause=open_cause,
             open_reason=open_reason,
         )
+        if there.has and needs.media.node_types and (lacks := lacking(there.has, needs.media)):
+            known = msgspec.structs.replace(known, lacks=lacks)
         rows.append(Row(entry.backend, entry.model, known, features))
     return rows
+
+
+def graph_entries(needs: Needs, entries: list[Entry]) -> list[Entry]:
+    """Who may stand for a backend where the job brings its own graph: the first of its models that the graph loads, else the
+    one that the job names, else the one for any graph. A model that the graph does not use is no candidate.
+    """
+    checkpoints, least = needs.media.checkpoints, dict[str, int]()
+    ranks: list[int] = []
+    for entry in entries:
+        rank = -1  # It runs no graphs, and is told so.
+        if GRAPH in entry.known.capabilities:
+            rank = len(checkpoints) + 2
+            if entry.model in checkpoints:
+                rank = checkpoints.index(entry.model)
+            elif needs.model and (needs.model == entry.model or needs.model in entry.known.names):
+                rank -= 2
+            elif entry.model == GRAPH:
+                rank -= 1
+            least[entry.backend] = min(rank, least.get(entry.backend, rank))
+        ranks.append(rank)
+    return [entry for entry, rank in zip(entries, ranks, strict=True) if rank in (-1, least.get(entry.backend))]
 
 
 def _made(needs: Needs, preset: Preset, backend: str) -> Media:

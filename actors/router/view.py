@@ -26,7 +26,7 @@ MOST_RULINGS = 4_096
 class There:
     """One backend as it stands: shared by all its models."""
 
-    __slots__ = ("ahead", "breaker", "load", "loaded", "name", "saturated", "sent", "slots", "vram_free_mb")
+    __slots__ = ("ahead", "breaker", "has", "load", "loaded", "name", "saturated", "sent", "slots", "vram_free_mb")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,6 +36,8 @@ class There:
         """That of its account: holds for every model."""
         self.loaded: tuple[str, ...] | None = None
         self.vram_free_mb = -1
+        self.has = ""
+        """Node classes and files of its server, as `actors.graph_names` packs them; empty: unknown."""
         self.ahead = 0
         self.saturated = False
         self.sent: list[float] = []  # Own decisions, by time.
@@ -242,6 +244,7 @@ class View:
     def _enter(self, backend: Backend) -> None:
         there = self._there.setdefault(backend.backend, There(backend.backend))
         there.slots = backend.slots
+        there.has = next((model.has for model in backend.models if model.has), "")
         self._saturate(there)
         before = {entry.model: entry for entry in self._of.get(backend.backend, ())}
         entries: list[Entry] = []

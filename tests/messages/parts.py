@@ -190,6 +190,7 @@ CANDIDATE = Candidate(
         capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE, framing=FRAMING,
         quality_tier=3,
         parameters_billion=8.0, roles=("writer",), roles_denied=("validator",), loras=("ink",), vram_mb=6_000,
+        lacks=("the LoRA ink",),
         vram_total_mb=24_000, swap_seconds=12.0, multiplier=1.2, routing_weight=0.7, chain=("gpt-small",),
     ),
     features=Features(
@@ -218,7 +219,7 @@ SHARE = Share(backend="gpu-1", model="llama3.1:8b", jobs=60, cost_microdollars=4
 MODEL = Model(
     name="llama3.1:8b", capabilities=("text", "json"), context_tokens=8_192, max_output_tokens=4_096, price=PRICE,
     quality_tier=3, tokens_per_second=55.0, first_token_seconds=0.2, seconds_per_job=6.0, parameters_billion=8.0,
-    vram_mb=6_000, swap_seconds=12.0, loras=("ink",), retires="2026-12-11",
+    vram_mb=6_000, swap_seconds=12.0, loras=("ink",), has="cbkl", retires="2026-12-11",
     framing=FRAMING,
 )  # fmt: skip
 OFFER = Offer(

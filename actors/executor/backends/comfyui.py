@@ -13,7 +13,7 @@ import msgspec
 from actors.executor.backends.address import http_address
 from actors.executor.backends.artifacts import artifact_of
 from actors.executor.backends.comfyui_files import gpu_seconds, outputs_of, texts_of
-from actors.executor.backends.comfyui_offers import choice, device_of, mb, offer_of, with_files
+from actors.executor.backends.comfyui_offers import choice, device_of, mb, offers_of, packed_of, with_files
 from actors.executor.backends.comfyui_prompt import Prompt, queue_remaining
 from actors.executor.backends.comfyui_transfer import artifact, upload
 from actors.executor.backends.connection import Connection
@@ -39,6 +39,7 @@ from actors.executor.recipes.filling import Missing, Unfit, fill
 from actors.executor.recipes.fitting import Fitted, fit
 from actors.executor.recipes.nodes import classes_of
 from actors.executor.recipes.recipe import Literals, Recipe
+from actors.graph_names import GRAPH
 
 _BROKEN: Final = frozenset({"connection_error", "cut_stream", "timeout"})
 LOOK_SECONDS: Final = 15.0
@@ -80,6 +81,7 @@ class ComfyBackend:
         self._recipes = recipes
         self._options = options
         self._fitted: tuple[Fitted, ...] | None = None
+        self._has = ""
         self._looked = 0.0
         self._looking = asyncio.Lock()
         self._loaded: tuple[str, ...] | None = None  # As far as our own calls tell.
@@ -172,18 +174,12 @@ class ComfyBackend:
         )
 
     async def discover(self) -> tuple[Offer, ...]:
-        """The models that some recipe can run here. Raises BackendError that says why, when there is none."""
-        fitted = await self._look()
-        usable = [one for one in fitted if not one.problems]
-        models = dict.fromkeys(model for one in usable for model in one.models)
-        if not models:
-            reason = next(iter(self.problems), "there are no recipes")
-            raise BackendError("unknown_model", f"{self._wire.name}: no recipe can run here: {reason}")
-        return tuple(offer_of(model, usable, self._loaded) for model in models)
+        """The models that some recipe can run here, and one that stands for any graph of a job's own. Raises BackendError."""
+        return offers_of(await self._look(), self._loaded, self._has)
 
     async def load(self, model: str) -> None:
         """Make room for the model: it is loaded by the first call to it, which ComfyUI gives no other way to do."""
-        if self._loaded != (model,):
+        if model != GRAPH and self._loaded != (model,):
             await self._free()
 
     async def unload(self, model: str) -> None:
@@ -209,6 +205,7 @@ class ComfyBackend:
             raise BackendError("invalid_structure", f"{self._wire.base_url}/object_info: no node classes", status=200)
         classes = classes_of(info)
         self._looked = asyncio.get_running_loop().time()
+        self._has = packed_of(classes)
         self._fitted = tuple(fit(recipe, classes) for recipe in self._recipes)
         return self._fitted
 
@@ -270,5 +267,5 @@ def _open(connection: Connection, options: Options) -> ComfyBackend:
 
 KIND: Final = Kind(
     name="comfyui", title="ComfyUI", open=_open, address=address, options=Options, recognise=recognise, ports=(8188,),
-    slots=1,
+    slots=1, graphs=True,
 )  # fmt: skip

@@ -9,6 +9,8 @@ from actors.executor.backends.errors import as_object
 from actors.executor.backends.port import BackendError, Call, Offer
 from actors.executor.recipes.filling import suits
 from actors.executor.recipes.fitting import Fitted
+from actors.executor.recipes.nodes import NodeClass
+from actors.graph_names import CHECKPOINT_INPUTS, GRAPH, LORA_INPUTS, packed
 
 
 def choice(fitted: Iterable[Fitted], call: Call) -> Fitted:
@@ -56,12 +58,33 @@ def with_files(graph: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
     return found
 
 
+def offers_of(fitted: Iterable[Fitted], loaded: tuple[str, ...] | None, has: str) -> tuple[Offer, ...]:
+    """All that a server offers: each model that a recipe can be run with, and any graph of a job's own."""
+    usable = [one for one in fitted if not one.problems]
+    models = dict.fromkeys(model for one in usable for model in one.models)
+    found = [offer_of(model, usable, loaded) for model in models]
+    return (*found, Offer(model=GRAPH, capabilities=(GRAPH,), has=has))
+
+
+def packed_of(classes: Mapping[str, NodeClass]) -> str:
+    """What a graph may name on a server: its node classes, and the files that their inputs list."""
+    checkpoints: set[str] | None = set()
+    loras: set[str] = set()
+    for spec, name in ((spec, name) for known in classes.values() for name, spec in known.inputs.items()):
+        names = None if spec.choices is None else {choice for choice in spec.choices if isinstance(choice, str)}
+        if name in CHECKPOINT_INPUTS:
+            checkpoints = None if checkpoints is None or names is None else checkpoints | names
+        elif name.startswith(LORA_INPUTS) and names is not None:
+            loras |= names
+    return packed(classes, checkpoints, loras or None)
+
+
 def offer_of(model: str, usable: Iterable[Fitted], loaded: tuple[str, ...] | None) -> Offer:
     """A model, with all that the usable recipes can do with it; one that names no model goes with any that makes the same."""
     mine = [one for one in usable if model in one.models]
     assets = {one.recipe.asset for one in mine}
     able = mine + [one for one in usable if not one.names_model and one.recipe.asset in assets]
-    words = {*assets, *(f"recipe:{one.recipe.name}" for one in able)}
+    words = {GRAPH, *assets, *(f"recipe:{one.recipe.name}" for one in able)}
     words |= {word for one in mine for word in one.recipe.capabilities}
     loras = dict.fromkeys(lora for one in mine for lora in one.loras)
     if loras:

@@ -53,6 +53,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """Who sells it; empty: it is run by oneself."""
     slots: int = 4
     """Attempts at once, where nobody says otherwise."""
+    graphs: bool = False
+    """A server that makes media runs any graph of a job's own, whatever models the settings name."""
 
 
 # In the order in which a server is asked what it is: who can be told apart for certain comes first.

@@ -267,6 +267,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """GPU memory it takes, in MiB; None: unknown."""
     loras: tuple[str, ...] | None = None
     """LoRAs it can be run with; None: unknown."""
+    has: str = ""
+    """Of the model `graph`: node classes and files of the server, as `actors.graph_names` packs them; empty: unknown."""
     cloud: bool = False
     """Runs elsewhere although the server is here: costs money, and its data leave (Ollama's `-cloud` models)."""
     retires: str = ""

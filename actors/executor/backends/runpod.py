@@ -45,6 +45,7 @@ from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
 from actors.executor.recipes.choosing import capabilities_of, chosen, filled, known, seed_for
 from actors.executor.recipes.fitting import Fitted
 from actors.executor.recipes.recipe import Recipe
+from actors.graph_names import GRAPH
 
 Worker = Literal["vllm", "comfyui", "handler"]
 """What runs on the endpoint: vLLM's worker, worker-comfyui, or a handler of one's own."""
@@ -151,7 +152,7 @@ class RunpodBackend:
             return (Offer(model=self._endpoint, capabilities=("text", "json")),)
         # Where LoRAs go into a graph is told by the server's node classes, which nobody can ask for.
         made = {one for recipe in self._recipes for one in capabilities_of(recipe)} - {"lora"}
-        return (Offer(model=self._endpoint, capabilities=tuple(sorted(made))),)
+        return (Offer(model=self._endpoint, capabilities=tuple(sorted({*made, GRAPH}))),)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -277,6 +278,7 @@ async def _recognise(wire: Wire) -> str | None:
 KIND: Final = Kind(
     name="runpod",
     title="a RunPod serverless endpoint",
+    graphs=True,
     open=_open,
     address=_address,
     options=Options,

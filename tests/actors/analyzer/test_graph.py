@@ -63,6 +63,28 @@ def test_a_sound_graph() -> None:
 
 
 @pytest.mark.parametrize(
+    ("classes", "asset"),
+    [
+        (("PreviewAny",), "image"), (("SwanLoader", "WanderingNode", "PreviewAny"), "image"), (("VideoLess", "Any"), "video"),
+        (("LoadImage", "SaveWEBM"), "video"), (("SaveAnimatedWEBP",), "video"), (("VHS_VideoCombine",), "video"),
+        (("WanImageToVideo", "SaveImage"), "video"), (("ADE_Loader", "SaveImage"), "video"), (("MyOwnNode",), "image"),
+        (("LoadAudio", "PreviewImage"), "image"), (("PreviewAudio",), "audio"), (("Explorer", "Sunlit"), "image"),
+    ],
+)  # fmt: skip
+def test_classes_are_known_by_whole_words_or_their_beginning(classes: tuple[str, ...], asset: str) -> None:
+    assert asks_of({str(at): node(name) for at, name in enumerate(classes)}).asset == asset
+
+
+def test_one_frame_of_a_video_model_is_a_picture() -> None:
+    def graph(frames: int, save: str) -> dict[str, Any]:
+        return {"1": node("EmptyHunyuanLatentVideo", length=frames), "2": node(save)}
+
+    assert asks_of(graph(1, "SaveImage")).asset == "image"
+    assert asks_of(graph(81, "SaveImage")).asset == "video"
+    assert asks_of(graph(1, "SaveWEBM")).asset == "video"
+
+
+@pytest.mark.parametrize(
     ("inputs", "names"),
     [
         ({"lora_name": "a"}, ("a",)),

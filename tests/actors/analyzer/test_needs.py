@@ -175,7 +175,7 @@ def test_an_image_job() -> None:
 
 def test_a_graph_becomes_needs() -> None:
     found = needs(graph=SDXL, quality="standard")
-    assert found.capabilities == ("controlnet", "image")
+    assert found.capabilities == ("graph",)
     assert found.media.node_types[0] == "CLIPTextEncode"
     assert found.media.checkpoints == ("sd_xl_base_1.0.safetensors",)
     assert found.stated == ("steps", "width", "height")

@@ -399,6 +399,29 @@ def test_a_configured_backend_of_that_name_is_left_alone() -> None:
     asyncio.run(story())
 
 
+@pytest.mark.parametrize(
+    ("protocol", "capabilities", "runs"),
+    [("comfyui", ("image",), True), ("comfyui", ("text",), False), ("ollama", ("image",), False)],
+)
+def test_models_that_are_stated_do_not_keep_graphs_away(
+    protocol: str, capabilities: tuple[str, ...], runs: bool
+) -> None:
+    model = Model(name="own", capabilities=capabilities, price=Price(per_second=7))
+    there = BackendSettings(name="box", protocol=protocol, url="http://127.0.0.1:1", models=(model,))
+
+    async def story() -> None:
+        looking = discovery(Settings(backends=(there,)))
+        await looking.look()
+        models = {model.name: model for model in looking.served["box"].offer.models}
+        assert list(models) == ["own", *(["graph"] if runs else [])]
+        if runs:
+            assert models["graph"].price == models["own"].price
+        for served in looking.served.values():
+            await served.adapter.close()
+
+    asyncio.run(story())
+
+
 def test_a_configured_backend_of_that_name_keeps_the_models_that_it_lists() -> None:
     async def story() -> None:
         backends = (

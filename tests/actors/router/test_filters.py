@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actors.graph_names import packed
 from actors.router.filters import TEMPORARY, excluded_by
 from messages import (
     Attempt,
@@ -25,6 +26,7 @@ from messages import (
 from tests.actors.router.fleets import Job, choice, view_of
 from tests.messages.samples import T0, backend, slip
 
+NODES = Media(checkpoints=("m",), loras=("ink",), node_types=("Mine", "SaveImage"))
 DEAR = Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)
 
 
@@ -62,8 +64,11 @@ FIGURES = (
          "lacks the LoRA ink"),
         ({"models": (Model(name="m", loras=("x/ink.pt", "y/ink.pt")),)}, {"media": Media(loras=("ink",))}, "lora",
          "lacks the LoRA ink"),
-        ({"models": (Model(name="m", loras=("ink.pt",)),)}, {"media": Media(loras=("ink",), node_types=("LoraLoader",))},
-         "lora", "lacks the LoRA ink"),
+        ({"models": (Model(name="m", capabilities=("image",)),)}, {"media": NODES, "capabilities": ("graph",)}, "capability",
+         "lacks graph"),
+        ({"models": (Model(name="graph", capabilities=("graph",), has=packed(["SaveImage"], ["x.pt"], [])),)},
+         {"media": NODES, "capabilities": ("graph",)}, "graph", "lacks the node class Mine, the model file m, the LoRA ink"),
+        ({"models": (Model(name="graph", capabilities=("graph",)),)}, {}, "capability", "lacks text"),
         ({"slots": 0}, {}, "executor", "has no live executor"),
         ({"exclusive_group": "g", "active": False}, {}, "inactive",
          "is inactive: another backend of the group g holds its hardware"),
@@ -96,8 +101,12 @@ def test_why_a_backend_may_not_run_a_job(
             {"media": Media(loras=("ink", "oil.pt"))},
         ),
         (
-            {"models": (Model(name="m", loras=("a/ink.pt",)),)},
-            {"media": Media(loras=("a/ink.pt",), node_types=("LoraLoader",))},
+            {
+                "models": (
+                    Model(name="graph", capabilities=("graph",), has=packed(["Mine", "SaveImage"], ["m"], ["ink"])),
+                )
+            },
+            {"media": NODES, "capabilities": ("graph",), "asset": "video"},
         ),
         ({"models": (Model(name="m", loras=None),)}, {"media": Media(loras=("ink",))}),
         ({"exclusive_group": "g"}, {}),

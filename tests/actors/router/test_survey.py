@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.graph_names import packed
 from actors.router.survey import DEFAULT_JOB_SECONDS, FRESH_SECONDS, PRIOR_RUNS, remembered, survey
 from actors.router.view import DEFAULT_FIRST_TOKEN_SECONDS, DEFAULT_TOKENS_PER_SECOND, View
 from messages import Breaker, Features, Load, Media, Message, Model, Price, Stats
@@ -44,6 +45,42 @@ def test_rows_stand_in_the_order_of_their_names() -> None:
     view = view_of(backend("b"), backend("a", models=(Model(name="n"), Model(name="m"))))
     rows = survey(needs(), "acme", view, output_share=0.5, now=T0)
     assert [(row.backend, row.model) for row in rows] == [("a", "m"), ("a", "n"), ("b", "m")]
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "model", "named"),
+    [
+        ((), "", [("comfy", "graph"), ("llm", "m")]),
+        (("none.pt",), "", [("comfy", "graph"), ("llm", "m")]),
+        (("sdxl.pt",), "", [("comfy", "sdxl.pt"), ("llm", "m")]),
+        (("none.pt", "sdxl.pt"), "", [("comfy", "sdxl.pt"), ("llm", "m")]),
+        (("sd15.pt", "sdxl.pt"), "", [("comfy", "sd15.pt"), ("llm", "m")]),
+        (("sdxl.pt",), "sd15.pt", [("comfy", "sdxl.pt"), ("llm", "m")]),
+        (("none.pt",), "sd15.pt", [("comfy", "sd15.pt"), ("llm", "m")]),
+    ],
+)
+def test_a_model_that_a_graph_does_not_load_is_no_candidate(
+    checkpoints: tuple[str, ...], model: str, named: list[tuple[str, str]]
+) -> None:
+    drawn = [Model(name=name, capabilities=("graph", "image")) for name in ("sd15.pt", "sdxl.pt")]
+    there = backend("comfy", models=(Model(name="graph", capabilities=("graph",)), *drawn))
+    view = view_of(there, backend("llm"))
+    wants = needs(media=Media(checkpoints=checkpoints, node_types=("SaveImage",)), model=model, asset="image")
+    assert [(row.backend, row.model) for row in survey(wants, "acme", view, output_share=0.5, now=T0)] == named
+
+
+def test_what_a_servers_nodes_and_files_lack_is_seen_at_each_of_its_models() -> None:
+    has = packed(["SaveImage"], ["sdxl.pt"], ["ink.pt"])
+    drawn = Model(name="sdxl.pt", capabilities=("graph", "image"))
+    view = view_of(backend("comfy", models=(Model(name="graph", capabilities=("graph",), has=has), drawn)))
+
+    def lacks(**media: Any) -> tuple[str, ...]:
+        wants = needs(media=Media(checkpoints=("sdxl.pt",), **media), asset="image")
+        (row,) = survey(wants, "acme", view, output_share=0.5, now=T0)
+        return row.known.lacks
+
+    assert lacks(node_types=("SaveImage",), loras=("ink.pt",)) == ()
+    assert lacks(node_types=("Mine", "SaveImage"), loras=("oil.pt",)) == ("the node class Mine", "the LoRA oil.pt")
 
 
 # ----------------------------------------------------------------------------------------------------- service

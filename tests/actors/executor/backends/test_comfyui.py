@@ -28,9 +28,11 @@ from actors.executor.backends.port import (
 )
 from actors.executor.backends.wire import Wire
 from actors.executor.recipes.choosing import seed_for
+from actors.graph_names import lacking
 from messages.values import Media
 from tests.actors.executor.backends.conformance import KINDS, Conformance, Fault, Rig
 from tests.fakes.comfyui import JPEG, Entry, FakeComfyui, picture
+from tests.fakes.comfyui_nodes import node
 
 MODEL = "sd_xl_base_1.0.safetensors"
 FLUX, WAN = "flux1-dev.safetensors", "wan2.2_ti2v_5B_fp16.safetensors"
@@ -605,15 +607,17 @@ def test_what_it_offers(run) -> None:
         async with comfyui_at() as (fake, backend):
             offers = {offer.model: offer for offer in await backend.discover()}
             assert list(offers) == [
-                FLUX, "SD1.5/dreamshaper_8.safetensors", MODEL, WAN, "wan2.1_t2v_1.3B_fp16.safetensors",
+                FLUX, "SD1.5/dreamshaper_8.safetensors", MODEL, WAN, "wan2.1_t2v_1.3B_fp16.safetensors", "graph",
             ]  # fmt: skip
             loras = ("ink.safetensors", "styles/film.safetensors")
             assert offers[FLUX] == Offer(
-                model=FLUX, capabilities=("image", "lora", "recipe:flux-text-to-image", "recipe:upscale"),
+                model=FLUX, capabilities=("graph", "image", "lora", "recipe:flux-text-to-image", "recipe:upscale"),
                 vram_mb=12_288, loras=loras,
             )  # fmt: skip
             assert {"controlnet", "recipe:inpaint", "recipe:upscale"} <= set(offers[MODEL].capabilities)
-            assert offers[WAN].capabilities == ("lora", "recipe:image-to-video", "recipe:text-to-video", "video")
+            assert offers[WAN].capabilities == (
+                "graph", "lora", "recipe:image-to-video", "recipe:text-to-video", "video",
+            )  # fmt: skip
             assert backend.problems == ()
             del fake.info["ControlNetLoader"]
             fake.info["VAELoader"]["input"]["required"]["vae_name"] = [["ae.safetensors"]]
@@ -621,8 +625,28 @@ def test_what_it_offers(run) -> None:
             assert any("node 17: this server has no node class ControlNetLoader" in text for text in backend.problems)
             assert any("'text-to-video'" in text and "*wan2.2*vae*" in text for text in backend.problems)
             fake.info = {"SaveImage": fake.info["SaveImage"]}
-            with pytest.raises(BackendError, match="no recipe can run here"):
-                await backend.discover()
+            (left,) = await backend.discover()
+            assert (left.model, left.capabilities) == ("graph", ("graph",))
+            assert lacking(left.has, Media(node_types=("KSampler", "SaveImage"))) == ("the node class KSampler",)
+
+    run(main())
+
+
+def test_it_tells_what_a_graph_may_name(run) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            has = {offer.model: offer for offer in await backend.discover()}["graph"].has
+            there = Media(
+                checkpoints=(MODEL, FLUX), loras=("styles/film.safetensors",), node_types=("KSampler", "PreviewAny")
+            )
+            assert lacking(has, there) == ()
+            wanted = Media(checkpoints=("x.safetensors",), loras=("film.safetensors",), node_types=("SaveWEBM",))
+            assert lacking(has, wanted) == (
+                "the node class SaveWEBM", "the model file x.safetensors", "the LoRA film.safetensors",
+            )  # fmt: skip
+            fake.info["TextLoader"] = node({"ckpt_name": ["STRING"]}, ("MODEL",))
+            has = (await backend.discover())[-1].has
+            assert lacking(has, Media(checkpoints=("x.safetensors",))) == ()  # Nobody lists what that one takes.
 
     run(main())
 
