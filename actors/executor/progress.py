@@ -10,7 +10,9 @@ from actors.executor.backends import port
 from messages import Progress, Work
 
 STEP_SECONDS: Final = 0.25
-"""Two steps of one stage are said at least so far apart."""
+"""Two steps of one stage are said at least so far apart, but for one that shows a picture: servers send it right after the step
+that it belongs to.
+"""
 PREVIEW_SECONDS: Final = 0.5
 """The same for two pictures."""
 PREVIEW_BYTES: Final = 100_000
@@ -44,7 +46,7 @@ class Course:
         preview = ""
         if 0 < len(step.preview) <= PREVIEW_BYTES and now - self._shown_at >= PREVIEW_SECONDS:
             preview = base64.b64encode(step.preview).decode()
-        if not changed and now - self._said_at < STEP_SECONDS:
+        if not changed and not preview and now - self._said_at < STEP_SECONDS:
             return None
         self._said_at = now
         if preview:

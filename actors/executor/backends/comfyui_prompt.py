@@ -22,10 +22,10 @@ POLL_SECONDS: Final = 10.0
 """After so long without a word the history is asked."""
 PLACE_SECONDS: Final = 2.0
 """The place in the queue is asked at most so often: the answer holds every graph in it."""
-PREVIEW_SECONDS: Final = 0.5
+PREVIEW_SECONDS: Final = 0.6
 STEP_SECONDS: Final = 0.3
-"""Steps come at most so often, those with another stage excepted. Longer than the pause for which the executor drops steps, or
-the last one before a long silence would be lost.
+"""Pictures and steps come at most so often, those with another stage excepted. Longer than the pauses for which the executor
+drops them, or the last one before a long silence would be lost.
 """
 _AGAIN_SECONDS: Final = 0.2
 _PAUSE_SECONDS: Final = 1.0

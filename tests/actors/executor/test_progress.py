@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,9 +42,20 @@ def test_steps_of_a_stage_and_pictures_are_never_said_too_often(steps: list[tupl
     assert [one.number for _, one in said] == list(range(len(said)))
     assert all(one.share is None or 0 <= one.share <= 1 for _, one in said)
     for (before, last), (after, one) in itertools.pairwise(said):
-        assert one.stage != last.stage or after - before >= STEP_SECONDS
+        assert one.stage != last.stage or one.preview or after - before >= STEP_SECONDS
     shown = [at for at, one in said if one.preview]
     assert all(after - before >= PREVIEW_SECONDS for before, after in itertools.pairwise(shown))
+
+
+def test_a_picture_in_the_same_millisecond_as_its_step_is_shown() -> None:
+    """As in the case `comfy_ws_progress_with_flags`: every 0.7 s a step's state, its picture, and the step once more."""
+    course, shown = Course(work()), 0
+    for number in range(1, 17):
+        step = Step(stage="working", share=number / 16)
+        for sent in (step, msgspec.structs.replace(step, preview=b"jpeg"), step):
+            said = course.step(sent, 0.7 * number)
+            shown += bool(said and said.preview)
+    assert shown == 16
 
 
 @given(st.lists(STAGES, min_size=1, max_size=20))
