@@ -21,6 +21,11 @@ PATIENCE: Final[dict[Asset, float]] = {"text": 1.0, "embedding": 3.0, "image": 6
 """How much longer than the policy's `stall_seconds` (20 s unless it says otherwise) a backend may be silent, by what it makes.
 Text streams. Embeddings of many texts come all at once. An image, and a sound, is seconds to two minutes of work that some
 servers do without a word; a video is minutes of it, and one step of it may take half of one."""
+_FIELDS: Final = {
+    "images": "count", "width": "width", "height": "height", "steps": "steps", "frames": "frames", "fps": "fps",
+    "seconds": "seconds",
+}  # fmt: skip
+"""Fields of a job's media, and the field of its submission that says them."""
 LOADING: Final = 6.0
 """The same while it says that it loads a model, starts a worker or has the call in its queue: two minutes."""
 
@@ -64,6 +69,7 @@ def call_of(work: Work, submit: JobSubmit, *, context_tokens: int | None = None)
         tools=submit.tools,
         context_tokens=needed(needs, work.attempts).input_tokens + work.max_output_tokens,
         media=adjusted(needs.media, work.parameters),
+        unsaid=tuple(name for name, field in _FIELDS.items() if getattr(submit, field) is None),
         negative_prompt=submit.negative_prompt,
         recipe=needs.recipe,
         graph=submit.graph,

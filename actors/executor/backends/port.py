@@ -117,6 +117,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What must not be in the picture."""
     recipe: str = ""
     """The workflow to run, by name; empty: the usual one for the asset."""
+    unsaid: tuple[str, ...] = ()
+    """Fields of `media` that are nobody's word: of the quality level, or reckoned. What a recipe has comes before them, and its
+    limits do not fail on them."""
     graph: dict[str, Any] | None = None
     """The job's own ComfyUI graph in API form; comes before a recipe."""
     inputs: tuple[Input, ...] = ()

@@ -53,17 +53,23 @@ _SAID: Final[Mapping[str, _Source]] = {
 def fill(fitted: Fitted, call: Call, *, seed: int, files: Mapping[str, str] | None = None) -> Filled:
     """The recipe with what the call says, `seed`, and `files` (name of the input: how the server calls the file).
 
+    The job's own word comes first and must be possible; then the recipe's default, then the quality level's, within limits.
     Length and rate of a video follow from each other: a job that says seconds gets seconds times rate frames. Raises Missing
     and Unfit with a sentence for people.
     """
     recipe, given = fitted.recipe, dict(files or {})
     values: dict[str, Literals] = {}
+    own = _own_words(call)
     for name, field in recipe.fields.items():
-        value: Literals | None = seed if name == "seed" else _said(name, call, recipe)
+        value: Literals | None = seed if name == "seed" else _said(name, own, recipe)
+        if name == "size" and not value and (own.media.width or own.media.height):
+            value = _whole_size(own, call, field)
         if value == "" or value is None or (value == 0 and name != "seed"):
-            if field.required:
-                raise Missing(f"{name}: the recipe {recipe.name!r} needs it")
             value = field.default
+            if field.required or value is None:
+                value = _within(name, field, _brought(name, call))
+            if field.required and value is None:
+                raise Missing(f"{name}: the recipe {recipe.name!r} needs it")
         if value is not None:
             values[name] = _fitting(recipe, name, field, value)
     _refuse(recipe, call)
@@ -89,6 +95,39 @@ def suits(recipe: Recipe, call: Call) -> bool:
     brought = {file.name for file in call.inputs}
     required = {name for name, place in recipe.inputs.items() if place.required}
     return recipe.asset == call.asset and not recipe.by_name and required <= brought <= recipe.inputs.keys()
+
+
+def _own_words(call: Call) -> Call:
+    nothing: dict[str, Any] = dict.fromkeys(call.unsaid, 0)
+    return msgspec.structs.replace(call, media=msgspec.structs.replace(call.media, **nothing))
+
+
+def _whole_size(own: Call, call: Call, field: Field) -> str:
+    """The size where a job says one side alone: the other one is the recipe's, else the quality level's."""
+    width, _, height = str(field.default or "").partition("x")
+    sides = (own.media.width or width or call.media.width, own.media.height or height or call.media.height)
+    return "x".join(map(str, sides)) if all(sides) else ""
+
+
+def _brought(name: str, call: Call) -> Literals | None:
+    """What the quality level says. A length of which it does not say the frames was reckoned for the estimate alone."""
+    if name in ("frames", "seconds"):
+        return getattr(call.media, name) if call.media.frames else None
+    return _SAID[name](call) if name in _SAID else None
+
+
+def _within(name: str, field: Field, value: Literals | None) -> Literals | None:
+    """What nobody said, within the field's limits; None: nothing."""
+    if not value:
+        return None
+    if name == "size":
+        return "x".join(str(int(_limited(field, float(side)))) for side in str(value).split("x"))
+    return _limited(field, value) if name in WHOLES | NUMBERS and not isinstance(value, str) else value
+
+
+def _limited(field: Field, value: float) -> float:
+    least = value if field.min is None else max(value, field.min)
+    return least if field.max is None else min(least, field.max)
 
 
 def _said(name: str, call: Call, recipe: Recipe) -> Literals | None:

@@ -55,6 +55,9 @@ def test_media_are_adjusted_for_the_backend_and_the_rest_is_as_submitted() -> No
     assert (call.media.width, call.media.height, call.media.frames, call.media.steps) == (416, 240, 41, 8)
     assert call.graph == submit.graph
     assert port.prompt_of(call) == "it runs"
+    assert call.unsaid == ("images", "width", "height", "steps", "frames", "fps", "seconds")
+    said = calls.call_of(work(slip=slip(needs=needs)), JobSubmit(prompt="it runs", count=2, width=832, seconds=5.0))
+    assert said.unsaid == ("height", "steps", "frames", "fps")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,65 @@ def test_what_the_job_says_and_what_it_does_not() -> None:
     assert fitted.recipe.graph == before
 
 
+SIZES = ("width", "height")
+
+
+def test_a_recipes_default_comes_before_what_nobody_said_and_that_before_nothing() -> None:
+    preset = but(media=Media(width=768, height=768, steps=12), unsaid=("images", "width", "height", "steps"))
+    fitted = FITTED["text-to-image"]
+    assert [fill(fitted, preset, seed=0).values[name] for name in SIZES] == [1024, 1024]
+    fields = {name: msgspec.structs.replace(fitted.recipe.fields[name], default=None) for name in (*SIZES, "steps")}
+    open_ = msgspec.structs.replace(
+        fitted, recipe=msgspec.structs.replace(fitted.recipe, fields={**fitted.recipe.fields, **fields})
+    )
+    filled = fill(open_, preset, seed=0).values
+    assert (filled["width"], filled["height"], filled["steps"]) == (768, 768, 12)
+    own = msgspec.structs.replace(preset, unsaid=("height", "steps"))
+    assert [fill(fitted, own, seed=0).values[name] for name in SIZES] == [768, 1024]
+
+
+@given(st.integers(1, 5000), st.integers(1, 64), st.integers(0, 4000))
+def test_only_the_jobs_own_words_are_enforced(width: int, least: int, more: int) -> None:
+    fitted = FITTED["text-to-image"]
+    field = Field(to=("5.inputs.width",), min=8 * least, max=8 * least + more)
+    fields = {**fitted.recipe.fields, "width": field}
+    bounded = msgspec.structs.replace(fitted, recipe=msgspec.structs.replace(fitted.recipe, fields=fields))
+    said = but(media=Media(width=width))
+    found = fill(bounded, msgspec.structs.replace(said, unsaid=("width",)), seed=0).values["width"]
+    assert 8 * least <= float(found) <= 8 * least + more
+    if 8 * least <= width <= 8 * least + more:
+        assert found == width == fill(bounded, said, seed=0).values["width"]
+    else:
+        with pytest.raises(Unfit, match=f"width: {width} is"):
+            fill(bounded, said, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("media", "unsaid", "resolution"),
+    [
+        (Media(width=640, height=352), ("width", "height"), "832x480"),
+        (Media(width=640, height=352), ("height",), "640x480"),
+        (Media(width=640, height=352), (), "640x352"),
+    ],
+)
+def test_one_side_that_is_said_keeps_the_recipes_other_one(
+    media: Media, unsaid: tuple[str, ...], resolution: str
+) -> None:
+    filled = fill(Fitted(recipe=WAN2GP), but(asset="video", media=media, unsaid=unsaid), seed=0)
+    assert filled.body["resolution"] == resolution
+
+
+def test_a_length_that_was_only_reckoned_is_no_wish() -> None:
+    video, unsaid = FITTED["text-to-video"], ("frames", "fps", "seconds")
+    assert fill(video, but(asset="video", media=Media(seconds=5.0), unsaid=unsaid), seed=0).values["frames"] == 121
+    settings = Fitted(recipe=WAN2GP)
+    assert "seconds" not in fill(settings, but(asset="video", media=Media(seconds=5.0), unsaid=unsaid), seed=0).values
+    preset = but(asset="video", media=Media(frames=48, seconds=3.0), unsaid=unsaid)
+    assert fill(settings, preset, seed=0).values["seconds"] == 3.0
+    said = but(asset="video", media=Media(frames=40, seconds=2.0), unsaid=("frames", "fps"))
+    assert fill(video, said, seed=0).values["frames"] == 49  # At the recipe's rate.
+
+
 @given(st.integers(64, 4096))
 def test_sizes_come_in_steps_within_the_limits(width: int) -> None:
     found = fill(FITTED["text-to-image"], but(media=Media(width=width)), seed=0).values["width"]
