@@ -16,6 +16,8 @@ from messages.values import Media
 
 GRAPH = "graph"
 """Capability of who runs a job's own graph, and the model that stands for one that loads none of the known models."""
+BY_NAME = "by_name"
+"""Capability of a model that only jobs may have that name one of its recipes."""
 CHECKPOINT_INPUTS = ("ckpt_name", "unet_name", "gguf_name")
 """Inputs of nodes that name a base model."""
 LORA_INPUTS = "lora"

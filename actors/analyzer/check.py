@@ -57,7 +57,7 @@ def _check_messages(submit: JobSubmit) -> Problem | None:
     if submit.prompt and submit.messages:
         return invalid("prompt", submit.prompt[:40], "give either prompt or messages, not both.")
     if not submit.messages:
-        instead = submit.graph or submit.texts or (submit.recipe and submit.inputs)
+        instead = submit.graph or submit.texts or submit.recipe  # A recipe says itself whether it needs one.
         if not submit.prompt.strip() and not instead:
             return invalid("prompt", submit.prompt, "write what should be generated, in prompt or in messages.")
         return None

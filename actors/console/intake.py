@@ -25,7 +25,7 @@ def job_of(fields: Mapping[str, Any]) -> JobSubmit:
         job = msgspec.convert(dict(fields), JobSubmit, strict=True)
     except msgspec.ValidationError as error:
         raise ValueError(in_words(str(error), fields)) from None
-    instead = job.messages or job.graph or job.texts or (job.recipe and job.inputs)
+    instead = job.messages or job.graph or job.texts or job.recipe
     if not job.prompt.strip() and not instead:
         raise ValueError("prompt: it is missing; write what should be generated, in prompt or in messages")
     if job.prompt and job.messages:

@@ -65,7 +65,9 @@ def files_fault(made: Sequence[Made], work: Work, submit: JobSubmit, answer: por
     others = ", ".join(kinds[:5])
     ended = f" (finish reason {answer.finish_reason!r})" if answer.finish_reason else ""
     text = f"{work.backend} made no {asset}" + (f", but {others}" if others else "") + ended
-    return Problem(reason="empty", message=text)
+    # A recipe that makes something else than it says does so for every job: nobody is ill.
+    other = bool(submit.recipe and (made or answer.text.strip()))
+    return Problem(reason="unknown_model" if other else "empty", message=text)
 
 
 def _is_no_file(one: Made) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.graph_names import BY_NAME
 from actors.lora_names import lora_named
 from actors.router.case import Case, Row
 from messages import Exclusion, Media, Needs
@@ -45,6 +46,8 @@ def sift(rows: list[Row], case: Case, exclusions: tuple[Exclusion, ...], *, spen
             continue
         if not required.issubset(known.capabilities):
             row.barred, row.reason = "capability", f"lacks {', '.join(sorted(required - set(known.capabilities)))}"
+        elif BY_NAME in known.capabilities and not (needs.recipe or needs.media.node_types):
+            row.barred, row.reason = "capability", "takes only jobs that name one of its recipes"
         elif known.lacks:
             row.barred, row.reason = "graph", f"lacks {', '.join(known.lacks)}"
         elif known.context_tokens is not None and needs.input_tokens + row.max_output_tokens > known.context_tokens:

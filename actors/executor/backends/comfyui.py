@@ -37,8 +37,9 @@ from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
 from actors.executor.recipes.choosing import known, seed_for
 from actors.executor.recipes.filling import Missing, Unfit, fill
 from actors.executor.recipes.fitting import Fitted, fit
+from actors.executor.recipes.loading import Collected
 from actors.executor.recipes.nodes import classes_of
-from actors.executor.recipes.recipe import Literals, Recipe
+from actors.executor.recipes.recipe import Literals
 from actors.graph_names import GRAPH
 
 _BROKEN: Final = frozenset({"connection_error", "cut_stream", "timeout"})
@@ -76,9 +77,9 @@ class ComfyBackend:
 
     tells_begun = True
 
-    def __init__(self, wire: Wire, recipes: tuple[Recipe, ...], options: Options) -> None:
+    def __init__(self, wire: Wire, with_recipes: Collected, options: Options) -> None:
         self._wire = wire
-        self._recipes = recipes
+        self._recipes, self._faults = with_recipes.recipes, with_recipes.faults
         self._options = options
         self._fitted: tuple[Fitted, ...] | None = None
         self._has = ""
@@ -91,9 +92,8 @@ class ComfyBackend:
     @property
     def problems(self) -> tuple[str, ...]:
         """Why recipes can't run here, a sentence each, as of the last discovery."""
-        return tuple(
-            f"recipe {fitted.recipe.name!r}: {problem}" for fitted in self._fitted or () for problem in fitted.problems
-        )
+        unfit = (f"recipe {one.recipe.name!r}: {problem}" for one in self._fitted or () for problem in one.problems)
+        return (*self._faults, *unfit)
 
     async def run(self, call: Call) -> AsyncGenerator[Item, None]:
         """Yield steps, the files that were made, and the answer.

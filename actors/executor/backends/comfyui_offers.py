@@ -10,7 +10,7 @@ from actors.executor.backends.port import BackendError, Call, Offer
 from actors.executor.recipes.filling import suits
 from actors.executor.recipes.fitting import Fitted
 from actors.executor.recipes.nodes import NodeClass
-from actors.graph_names import CHECKPOINT_INPUTS, GRAPH, LORA_INPUTS, packed
+from actors.graph_names import BY_NAME, CHECKPOINT_INPUTS, GRAPH, LORA_INPUTS, packed
 
 
 def choice(fitted: Iterable[Fitted], call: Call) -> Fitted:
@@ -34,12 +34,12 @@ def choice(fitted: Iterable[Fitted], call: Call) -> Fitted:
             )
         return one
     usable = [one for one in every if not one.problems]
-    found = next(
-        (one for one in usable if suits(one.recipe, call) and (call.model in one.models or not one.names_model)), None
-    )
+    own = [one for one in usable if not one.names_model and one.recipe.name == call.model]
+    able = own or [one for one in usable if call.model in one.models or not one.names_model]
+    found = next((one for one in able if suits(one.recipe, call)), None)
     if found is not None:
         return found
-    if not any(call.model in one.models for one in usable):
+    if not own and not any(call.model in one.models for one in usable):
         raise BackendError("unknown_model", f"no recipe can run {call.model!r} here, or the server does not have it")
     brought = ", ".join(file.name for file in call.inputs)
     what = f"with {brought}" if brought else "from a text alone"
@@ -63,6 +63,13 @@ def offers_of(fitted: Iterable[Fitted], loaded: tuple[str, ...] | None, has: str
     usable = [one for one in fitted if not one.problems]
     models = dict.fromkeys(model for one in usable for model in one.models)
     found = [offer_of(model, usable, loaded) for model in models]
+    shown = {word for offer in found for word in offer.capabilities}
+    # A recipe that names no model goes with those that make the same. Where there is none it is a model itself.
+    found += [
+        Offer(model=one.recipe.name, capabilities=tuple(sorted(words_of((one,)))))
+        for one in usable
+        if not one.names_model and f"recipe:{one.recipe.name}" not in shown
+    ]
     return (*found, Offer(model=GRAPH, capabilities=(GRAPH,), has=has))
 
 
@@ -84,8 +91,7 @@ def offer_of(model: str, usable: Iterable[Fitted], loaded: tuple[str, ...] | Non
     mine = [one for one in usable if model in one.models]
     assets = {one.recipe.asset for one in mine}
     able = mine + [one for one in usable if not one.names_model and one.recipe.asset in assets]
-    words = {GRAPH, *assets, *(f"recipe:{one.recipe.name}" for one in able)}
-    words |= {word for one in mine for word in one.recipe.capabilities}
+    words = {GRAPH, *words_of(able)}
     loras = dict.fromkeys(lora for one in mine for lora in one.loras)
     if loras:
         words.add("lora")
@@ -96,6 +102,13 @@ def offer_of(model: str, usable: Iterable[Fitted], loaded: tuple[str, ...] | Non
         vram_mb=max((one.recipe.vram_mb for one in mine if one.recipe.vram_mb is not None), default=None),
         loras=tuple(loras),
     )
+
+
+def words_of(able: Iterable[Fitted]) -> set[str]:
+    """What recipes make, and their names; that all of them are for jobs alone that name them."""
+    several = [one.recipe for one in able]
+    words = {word for recipe in several for word in (recipe.asset, f"recipe:{recipe.name}", *recipe.capabilities)}
+    return words | ({BY_NAME} if all(recipe.by_name for recipe in several) else set())
 
 
 def device_of(stats: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -44,9 +44,10 @@ from actors.executor.backends.runpod_vllm import VllmWorker
 from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
 from actors.executor.recipes.choosing import capabilities_of, chosen, filled, known, seed_for
 from actors.executor.recipes.fitting import Fitted
-from actors.executor.recipes.recipe import Recipe
+from actors.executor.recipes.loading import Collected
 from actors.graph_names import GRAPH
 
+NO_RECIPES: Final = Collected((), ())
 Worker = Literal["vllm", "comfyui", "handler"]
 """What runs on the endpoint: vLLM's worker, worker-comfyui, or a handler of one's own."""
 
@@ -83,8 +84,9 @@ class RunpodBackend:
 
     tells_begun = True
 
-    def __init__(self, wire: Wire, options: Options, with_recipes: Sequence[Recipe] = ()) -> None:
-        self._wire, self._options, self._recipes = wire, options, tuple(with_recipes)
+    def __init__(self, wire: Wire, options: Options, with_recipes: Collected = NO_RECIPES) -> None:
+        self._wire, self._options = wire, options
+        self._recipes, self._faults = with_recipes.recipes, with_recipes.faults
         self._endpoint = wire.base_url.rpartition("/")[2]
         self._parting = Parting()
 
@@ -144,7 +146,9 @@ class RunpodBackend:
             )
         if not usable and not coming and number(workers, "throttled"):
             raise BackendError("overloaded", f"{self._wire.name}: no worker can be had where it runs", status=200)
-        return Vitals(waiting=number(jobs, "inQueue"), running=number(jobs, "inProgress"), cold=not usable)
+        return Vitals(
+            waiting=number(jobs, "inQueue"), running=number(jobs, "inProgress"), cold=not usable, notes=self._faults
+        )
 
     async def discover(self) -> tuple[Offer, ...]:
         """What the worker makes, under the endpoint's own name: RunPod does not tell which model it holds."""
@@ -260,9 +264,8 @@ def _address(url: str) -> str:
 
 
 def _open(connection: Connection, options: Options) -> Backend:
-    queue = RunpodBackend(
-        Wire(connection), options, known("comfyui", options.recipes) if options.worker == "comfyui" else ()
-    )
+    given = known("comfyui", options.recipes) if options.worker == "comfyui" else NO_RECIPES
+    queue = RunpodBackend(Wire(connection), options, given)
     if options.worker != "vllm":
         return queue
     beside = msgspec.structs.replace(connection, url=f"{connection.url}/openai/v1", options={})

@@ -28,7 +28,7 @@ from actors.executor.backends.wan2gp_form import failure_of, models_in, step_in,
 from actors.executor.backends.wire import Wire
 from actors.executor.recipes.choosing import capabilities_of, chosen, filled, known, seed_for
 from actors.executor.recipes.fitting import Fitted, matches
-from actors.executor.recipes.recipe import Recipe
+from actors.executor.recipes.loading import Collected
 
 _PAGE: Final = 10
 """Models that one call of the tool lists at most."""
@@ -56,8 +56,9 @@ class Wan2gpBackend:
 
     tells_begun = True
 
-    def __init__(self, wire: Wire, options: Options, with_recipes: tuple[Recipe, ...]) -> None:
-        self._wire, self._poll_seconds, self._recipes = wire, options.poll_seconds, with_recipes
+    def __init__(self, wire: Wire, options: Options, with_recipes: Collected) -> None:
+        self._wire, self._poll_seconds = wire, options.poll_seconds
+        self._recipes, self._faults = with_recipes.recipes, with_recipes.faults
         self._mcp = Mcp(wire)
         self._parting = Parting()
 
@@ -93,7 +94,7 @@ class Wan2gpBackend:
     async def health(self) -> Vitals:
         """How it is, when its MCP server answers. It tells nothing of its queue or its memory."""
         await self._mcp.ask("ping")
-        return Vitals(slots=1)
+        return Vitals(slots=1, notes=self._faults)
 
     async def discover(self) -> tuple[Offer, ...]:
         """The models that some recipe is for and whose files are there; what would first be downloaded is left out."""

@@ -41,7 +41,7 @@ from actors.executor.backends.port import (
 from actors.executor.backends.sniff import ENDINGS
 from actors.executor.recipes.choosing import capabilities_of, chosen, filled, known, seed_for
 from actors.executor.recipes.fitting import Fitted, matches
-from actors.executor.recipes.recipe import Recipe
+from actors.executor.recipes.loading import Collected
 
 _STATUS: Final = re.compile(r"\[(\d+)/(\d+)\]\s*(?:Prompt \d+/\d+ - )?([^|\r\n]*)")
 _SECRET: Final = re.compile(r"(?i)key|token|secret|passw|credential|webhook")
@@ -68,8 +68,9 @@ class Wan2gpBatch:
 
     tells_begun = True
 
-    def __init__(self, root: Path, options: Options, with_recipes: tuple[Recipe, ...]) -> None:
-        self._root, self._options, self._recipes = root, options, with_recipes
+    def __init__(self, root: Path, options: Options, with_recipes: Collected) -> None:
+        self._root, self._options = root, options
+        self._recipes, self._faults = with_recipes.recipes, with_recipes.faults
         self._turn = asyncio.Lock()
 
     async def run(self, call: Call) -> AsyncGenerator[Item, None]:
@@ -104,7 +105,7 @@ class Wan2gpBatch:
             raise BackendError("connection_error", f"there is no wgp.py in {self._root}")
         if shutil.which(self._options.python, path=os.environ.get("PATH")) is None:
             raise BackendError("connection_error", f"options.python: {self._options.python!r} can't be run")
-        return Vitals(slots=1)
+        return Vitals(slots=1, notes=self._faults)
 
     async def discover(self) -> tuple[Offer, ...]:
         """The models that the settings name, each with what its recipes make."""

@@ -10,14 +10,14 @@ from typing import Any
 from actors.executor.backends.port import BackendError, Call
 from actors.executor.recipes.filling import Missing, Unfit, fill, suits
 from actors.executor.recipes.fitting import Fitted
-from actors.executor.recipes.loading import recipes
+from actors.executor.recipes.loading import Collected, collected
 from actors.executor.recipes.recipe import Recipe, RecipeError, Server
 
 
-def known(server: Server, folders: Sequence[str]) -> tuple[Recipe, ...]:
+def known(server: Server, folders: Sequence[str]) -> Collected:
     """Our recipes for a kind of server and those in `folders`. Raises ValueError that names the option `recipes`."""
     try:
-        return recipes(server, [Path(folder) for folder in folders])
+        return collected(server, [Path(folder) for folder in folders])
     except RecipeError as error:
         raise ValueError(f"options.recipes: {error}") from error
 

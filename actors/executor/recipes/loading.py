@@ -32,13 +32,28 @@ def shipped() -> tuple[Recipe, ...]:
     return tuple(sorted(found, key=lambda recipe: recipe.name))
 
 
-def recipes(server: Server, folders: Sequence[Path] = ()) -> tuple[Recipe, ...]:
-    """The recipes for a kind of server: the shipped ones, then those in `folders`, where a later one replaces an earlier one of
-    the same name. In the order in which they are tried. Raises RecipeError.
+class Collected(msgspec.Struct, frozen=True):
+    """The recipes for a kind of server."""
 
-    Kinds of servers have their names apart: a job may name a recipe that several have.
+    recipes: tuple[Recipe, ...]
+    """In the order in which they are tried."""
+    faults: tuple[str, ...]
+    """What is wrong with those that are left out, a sentence each."""
+
+
+def recipes(server: Server) -> tuple[Recipe, ...]:
+    """The recipes for a kind of server that come with us."""
+    return collected(server, ()).recipes
+
+
+def collected(server: Server, folders: Sequence[Path]) -> Collected:
+    """Our recipes for a kind of server and those in `folders`, where a later one replaces an earlier one of the same name.
+
+    A recipe that is wrong is left out, and takes no other with it. Raises RecipeError for a folder that does not exist. Kinds of
+    servers have their names apart: a job may name a recipe that several have.
     """
     found = {(recipe.server, recipe.name): recipe for recipe in shipped()}
+    faults: list[str] = []
     for folder in folders:
         if not folder.is_dir():
             raise RecipeError(f"recipes: there is no folder {str(folder)!r}")
@@ -46,16 +61,21 @@ def recipes(server: Server, folders: Sequence[Path] = ()) -> tuple[Recipe, ...]:
         for path in sorted(folder.iterdir()):
             if path.suffix not in _ENDINGS or not path.is_file():
                 continue
-            recipe = read_file(path)
+            try:
+                recipe = read_file(path)
+            except RecipeError as error:
+                faults.append(f"recipe left out: {error}")
+                continue
             if recipe is None:
                 continue
             key = (recipe.server, recipe.name)
             if key in seen:
-                raise RecipeError(f"{path}: name: {recipe.name!r} is the name of {seen[key]} as well")
+                faults.append(f"recipe left out: {path}: name: {recipe.name!r} is the name of {seen[key]} as well")
+                continue
             seen[key] = str(path)
             found[key] = recipe
     ours = (recipe for recipe in found.values() if recipe.server == server)
-    return tuple(sorted(ours, key=lambda recipe: (recipe.order, recipe.name)))
+    return Collected(tuple(sorted(ours, key=lambda recipe: (recipe.order, recipe.name))), tuple(faults))
 
 
 def read_file(path: Path) -> Recipe | None:

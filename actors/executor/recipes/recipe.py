@@ -73,7 +73,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     name: str
     """Lower-case words with hyphens; a user's recipe replaces a shipped one of the same name."""
-    title: str
+    title: str = ""
     """What it does, for people."""
     asset: Asset
     """What it makes."""

@@ -151,10 +151,10 @@ def test_texts_are_lines_or_a_list(tmp_path: Path, written: str, texts: list[str
 @pytest.mark.parametrize(
     "fields",
     [
-        {"texts": ["a"]}, {"recipe": "upscale", "inputs": [{"name": "image", "media_type": "image/png", "data": "eA=="}]},
+        {"texts": ["a"]}, {"recipe": "upscale"},
     ],
 )  # fmt: skip
 def test_some_jobs_need_no_prompt(fields: dict[str, object]) -> None:
     assert job_of(fields).prompt == ""
     with pytest.raises(ValueError, match="prompt: it is missing"):
-        job_of({"recipe": "upscale"})
+        job_of({"model": "upscale"})

@@ -90,6 +90,16 @@ def test_a_graph_makes_what_its_nodes_make(files: list[Made], text: str, asset: 
     assert (found.reason if found else "") == reason
 
 
+def test_a_recipe_that_makes_something_else_is_no_illness_of_the_backend() -> None:
+    submit = JobSubmit(prompt="a fox", recipe="mine")
+    reasons = [
+        found.reason
+        for files in ([made("video/mp4", MP4)], [])
+        if (found := files_fault(files, wanting("image"), submit, ended("stop")))
+    ]
+    assert reasons == ["unknown_model", "empty"]
+
+
 def test_a_graph_that_makes_something_else_is_told_what() -> None:
     submit = JobSubmit(graph={"1": {"class_type": "SaveWEBM"}}, asset="image")
     found = files_fault([made("video/mp4", MP4)], wanting("image"), submit, ended("stop"))

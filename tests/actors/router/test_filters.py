@@ -69,6 +69,8 @@ FIGURES = (
         ({"models": (Model(name="graph", capabilities=("graph",), has=packed(["SaveImage"], ["x.pt"], [])),)},
          {"media": NODES, "capabilities": ("graph",)}, "graph", "lacks the node class Mine, the model file m, the LoRA ink"),
         ({"models": (Model(name="graph", capabilities=("graph",)),)}, {}, "capability", "lacks text"),
+        ({"models": (Model(name="m", capabilities=("text", "by_name", "recipe:r")),)}, {}, "capability",
+         "takes only jobs that name one of its recipes"),
         ({"slots": 0}, {}, "executor", "has no live executor"),
         ({"exclusive_group": "g", "active": False}, {}, "inactive",
          "is inactive: another backend of the group g holds its hardware"),
@@ -96,6 +98,10 @@ def test_why_a_backend_may_not_run_a_job(
         ({"models": (Model(name="m", vram_mb=7_000),), "vram_total_mb": 8_000}, {"vram_mb": 1_000}),
         ({"models": (Model(name="m", vram_mb=7_000),)}, {"vram_mb": 9_000}),
         ({"models": (Model(name="m", loras=("ink",)),)}, {"media": Media(loras=("ink",))}),
+        (
+            {"models": (Model(name="m", capabilities=("text", "by_name", "recipe:r")),)},
+            {"recipe": "r", "capabilities": ("recipe:r",)},
+        ),
         (
             {"models": (Model(name="m", loras=("ink.safetensors", "styles\\oil.pt")),)},
             {"media": Media(loras=("ink", "oil.pt"))},

@@ -713,10 +713,48 @@ def test_recipes_of_ones_own(run, tmp_path: Path) -> None:
     run(main())
 
 
-def test_wrong_options_name_the_field(tmp_path: Path) -> None:
+def test_a_wrong_recipe_is_told_and_makes_nothing_ill(run, tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("name = 5", encoding="utf-8")
+
+    async def main() -> None:
+        async with comfyui_at(recipes=[str(tmp_path)]) as (_, backend):
+            (note,) = (await backend.health()).notes
+            assert "x.toml: name: Expected `str`" in note
+            assert len(await backend.discover()) > 1
+            assert artifacts(await all_of(backend))
+
+    run(main())
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_recipe_without_a_model_is_offered_where_no_model_makes_the_same(
+    run, tmp_path: Path, *, by_name: bool
+) -> None:
+    recipe = f"""
+        name = "sing"
+        asset = "audio"
+        server = "comfyui"
+        by_name = {str(by_name).lower()}
+        graph = {{ 1 = {{ class_type = "PreviewAny", inputs = {{ source = "la" }} }} }}
+    """
+    (tmp_path / "sing.toml").write_text(recipe, encoding="utf-8")
+
+    async def main() -> None:
+        async with comfyui_at(recipes=[str(tmp_path)]) as (_, backend):
+            (found,) = [offer for offer in await backend.discover() if "recipe:sing" in offer.capabilities]
+            assert found.model == "sing"
+            assert found.capabilities == ("audio", *(("by_name",) if by_name else ()), "recipe:sing")
+            call = but(model="sing", asset="audio", messages=(), media=Media(), recipe="sing" if by_name else "")
+            assert (await all_of(backend, call))[-1].text == "la"  # type: ignore[union-attr]  # Its answer.
+            if by_name:
+                generic = await failure_of(backend, but(model="sing", asset="audio", recipe=""))
+                assert generic.kind == "unknown_model"
+
+    run(main())
+
+
+def test_wrong_options_name_the_field(tmp_path: Path) -> None:
     for options, text in (
-        ({"recipes": [str(tmp_path)]}, r"options.recipes: .*x\.toml: .*name"),
         ({"recipes": [str(tmp_path / "none")]}, "there is no folder"),
         ({"reconnect_seconds": -1}, "reconnect_seconds: -1"),
         ({"previws": True}, "previws"),

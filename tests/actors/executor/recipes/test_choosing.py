@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from actors.executor.backends.port import BackendError, Call, Input
 from actors.executor.recipes.choosing import capabilities_of, chosen, filled, known, seed_for
 from actors.executor.recipes.fitting import Fitted
+from actors.executor.recipes.loading import recipes
 
 IMAGE = Input(name="image", media_type="image/png", data=b"x")
 
@@ -27,18 +28,18 @@ def call(**fields: Any) -> Call:
     ],
 )
 def test_a_call_gets_the_recipe_that_it_names_or_the_one_for_what_it_brings(fields: dict[str, Any], name: str) -> None:
-    assert chosen(known("comfyui", ()), call(**fields), "here").name == name
+    assert chosen(recipes("comfyui"), call(**fields), "here").name == name
 
 
 @pytest.mark.parametrize("fields", [{"recipe": "no-such"}, {"asset": "audio"}])
 def test_a_call_that_nothing_is_for_goes_elsewhere(fields: dict[str, Any]) -> None:
     with pytest.raises(BackendError, match=r"^here: there is no recipe .* for 'm'") as caught:
-        chosen(known("comfyui", ()), call(**fields), "here")
+        chosen(recipes("comfyui"), call(**fields), "here")
     assert caught.value.kind == "unknown_model"
 
 
 def test_what_is_missing_is_wrong_everywhere_and_what_is_not_there_only_here() -> None:
-    recipe = chosen(known("wan2gp", ()), call(), "here")
+    recipe = chosen(recipes("wan2gp"), call(), "here")
     for wrong, kind in (
         (call(messages=()), "bad_request"), (call(inputs=(IMAGE,)), "unknown_model"),
         (call(inputs=(IMAGE,), recipe=recipe.name), "bad_request"),
@@ -63,5 +64,5 @@ def test_a_seed_follows_from_the_attempt(key: str) -> None:
 
 
 def test_what_a_recipe_lets_a_server_do() -> None:
-    recipe = chosen(known("wan2gp", ()), call(), "here")
+    recipe = chosen(recipes("wan2gp"), call(), "here")
     assert capabilities_of(recipe) == ("image", "recipe:text-to-image", "lora")

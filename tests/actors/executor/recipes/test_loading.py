@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.executor.recipes.loading import read, read_file, recipes, shipped
+from actors.executor.recipes.loading import collected, read, read_file, recipes, shipped
 from actors.executor.recipes.recipe import FIELDS, Field, FileInput, RecipeError
 
 RECIPE = """
@@ -99,7 +99,7 @@ def test_a_graph_may_stand_beside_it(tmp_path: Path) -> None:
     assert found is not None
     assert found.graph == GRAPH
     assert read_file(tmp_path / "caption.json") is None
-    assert len(recipes("comfyui", [tmp_path])) == len(recipes("comfyui")) + 1
+    assert len(collected("comfyui", [tmp_path]).recipes) == len(recipes("comfyui")) + 1
     with pytest.raises(RecipeError, match="must be the name of a JSON file beside"):
         read(text.replace("caption.json", "../caption.json"), "x.toml", beside=tmp_path)
     with pytest.raises(RecipeError, match="must be the name of a JSON file beside"):
@@ -123,14 +123,28 @@ def test_users_replace_ours(tmp_path: Path) -> None:
     mine = RECIPE.replace('"caption"', '"upscale"')
     (tmp_path / "b.toml").write_text(mine, encoding="utf-8")
     (tmp_path / "notes.txt").write_text("no recipe", encoding="utf-8")
-    found = {recipe.name: recipe for recipe in recipes("comfyui", [tmp_path])}
+    found = {recipe.name: recipe for recipe in collected("comfyui", [tmp_path]).recipes}
     assert found["upscale"].title == "Says what it is told"
     assert len(found) == len(recipes("comfyui"))
     (tmp_path / "c.toml").write_text(mine, encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"c\.toml: name: 'upscale' is the name of .*b\.toml as well"):
-        recipes("comfyui", [tmp_path])
     with pytest.raises(RecipeError, match="there is no folder"):
-        recipes("comfyui", [tmp_path / "none"])
+        collected("comfyui", [tmp_path / "none"])
+
+
+def test_a_wrong_recipe_takes_no_other_with_it(tmp_path: Path) -> None:
+    texts = {"a": "name = 5", "b": RECIPE, "c": RECIPE, "d": RECIPE.replace('"caption"', '"other"'), "e": "[fields"}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    found = collected("comfyui", [tmp_path])
+    assert {one.name for one in found.recipes} - {one.name for one in recipes("comfyui")} == {"caption", "other"}
+    assert next(one for one in found.recipes if one.name == "caption").source.endswith("b.toml")
+    said = ("a.toml: name: Expected `str`", "c.toml: name: 'caption' is the name of", "e.toml: it is no TOML")
+    assert len(found.faults) == len(said)
+    assert all(text in fault for text, fault in zip(said, found.faults, strict=True))
+
+
+def test_a_title_may_be_left_out() -> None:
+    assert read(RECIPE.replace('title = "Says what it is told"', ""), "x.toml").title == ""
 
 
 def test_files_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
