@@ -26,9 +26,13 @@ LEAST_WAIT_SECONDS = 1.0
 MOST_WAIT_SECONDS = 30.0
 NOT_AGAIN = ("account", "unknown_model", REFUSED)
 """This backend, or this model of it, can't serve the job at all, however often it is asked."""
-WHOLE_BACKEND = ("connection_error", "account", "executor_lost", REFUSED)
+WHOLE_BACKEND = ("connection_error", "account", "executor_lost", "interrupted", REFUSED)
 """Outcomes that tell against every model of a backend; the others tell against the one that was asked. A second opinion on a
 refusal is another backend's."""
+
+
+LEFT_ALONE_SECONDS = 60.0
+"""So long a job stays away from a backend where somebody has interrupted it: they want that GPU now."""
 
 
 def spent(attempts: tuple[Attempt, ...]) -> int:
@@ -110,7 +114,10 @@ def needed(needs: Needs, attempts: tuple[Attempt, ...]) -> Needs:
 def exclusion(failed: Attempt | Attempted) -> Exclusion:
     """Who the job must not be sent to again after this attempt."""
     model = "" if failed.outcome in WHOLE_BACKEND else failed.model
-    return Exclusion(backend=failed.backend, model=model, until=0.0, reason=failed.outcome)
+    until = 0.0
+    if failed.outcome == "interrupted" and isinstance(failed, Attempted):
+        until = failed.at + LEFT_ALONE_SECONDS
+    return Exclusion(backend=failed.backend, model=model, until=until, reason=failed.outcome)
 
 
 def in_force(exclusions: tuple[Exclusion, ...], now: float) -> tuple[Exclusion, ...]:

@@ -25,12 +25,12 @@ Asset = Literal["text", "image", "video", "audio", "embedding"]
 Outcome = Literal[
     "ok", "timeout", "connection_error", "rate_limited", "server_error", "overloaded", "account", "bad_request",
     "unknown_model", "invalid_structure", "missing_field", "empty", "validator_hard_fail", "aborted", "executor_lost",
-    "not_started", "expired", "over_gpu_time",
+    "not_started", "interrupted", "expired", "over_gpu_time",
 ]  # fmt: skip
-"""How an attempt ended. `aborted`: somebody else's `done` came first. `expired`: the job's deadline came while it ran.
-`over_gpu_time`: it ran for all the time on a GPU that is reserved for it. None of these three tells against the backend.
-`executor_lost`: its process died, billed at the worst case until known better. `not_started`: nobody called the backend,
-billed nothing."""
+"""How an attempt ended. `aborted`: somebody else's `done` came first. `interrupted`: somebody stopped it at the backend itself.
+`expired`: the job's deadline came while it ran. `over_gpu_time`: it ran for all the time on a GPU that is reserved for it. None of
+these four tells against the backend. `executor_lost`: its process died, billed at the worst case until known better.
+`not_started`: nobody called the backend, billed nothing."""
 
 
 class Problem(Value):

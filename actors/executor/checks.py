@@ -135,7 +135,9 @@ def _embeddings_fault(answer: port.Answer, work: Work, submit: JobSubmit) -> Pro
     elif len(lengths) > 1 or 0 in lengths:
         why = f"embeddings of different lengths: {', '.join(map(str, sorted(lengths)[:5]))}"
     elif submit.dimensions and lengths != {submit.dimensions}:
-        why = f"embeddings of length {lengths.pop()} where {submit.dimensions} was asked for"
+        # The model has no such lengths, for nobody: it is not ill.
+        text = f"{work.backend} made embeddings of length {lengths.pop()} where {submit.dimensions} was asked for"
+        return Problem(reason="unknown_model", field="dimensions", message=text)
     else:
         return None
     return Problem(reason="invalid_structure", message=f"{work.backend} made {why}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from actors.explainer.words import name, span
 from messages import Candidate, Decided
 
-NOT_FAILED = ("ok", "not_started", "aborted", "expired", "over_gpu_time")
+NOT_FAILED = ("ok", "not_started", "aborted", "interrupted", "expired", "over_gpu_time")
 """Outcomes that say nothing against a backend."""
 TOLD = 0.01
 """Smaller changes of size are not told."""

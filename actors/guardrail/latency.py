@@ -16,8 +16,8 @@ MOST_WARNINGS, MOST_ALERTS = 6, 2
 """So many of one row are told per minute, or a flood of slow calls would be a flood of events."""
 AGAIN_SECONDS = 600.0
 """A row that goes on is told as an alert again after this."""
-SAYS_NOTHING = ("not_started", "bad_request")
-"""Outcomes of calls whose time says nothing: nobody was called, or the request was wrong."""
+SAYS_NOTHING = ("not_started", "interrupted", "bad_request")
+"""Outcomes of calls whose time says nothing: nobody was called, somebody stopped it, or the request was wrong."""
 Verdict = Literal["met", "missed", ""]
 
 

@@ -25,7 +25,7 @@ LEAST_SECONDS, MOST_SECONDS = 1e-6, 1e9
 """Times are taken for no less and no more than this."""
 ALL = "-"
 """The scope of all jobs of a model."""
-NOT_COUNTED = ("not_started", "aborted", "bad_request")
+NOT_COUNTED = ("not_started", "aborted", "interrupted", "bad_request")
 """Outcomes that say nothing about the backend: nobody called it, somebody ended the call, the request was wrong."""
 STOPPED = ("expired", "over_gpu_time")
 """Outcomes that say only that it takes longer: the job's own limit came first, which is no failure of the backend."""

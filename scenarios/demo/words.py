@@ -22,6 +22,7 @@ _OUTCOMES = {
     "aborted": "stopped: the job had ended",
     "expired": "stopped: the job's deadline had come",
     "over_gpu_time": "stopped: no more GPU time was reserved",
+    "interrupted": "somebody stopped it there",
     "invalid_structure": "answered no valid JSON",
     "missing_field": "its answer lacks a field",
     "empty": "answered nothing",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from actors.succession import (
     LEAST_WAIT_SECONDS,
+    LEFT_ALONE_SECONDS,
     MOST_ATTEMPTS,
     NEVER_SPENT,
     NOT_AGAIN,
@@ -150,7 +151,8 @@ def test_what_a_model_did_is_held_against_the_model_alone(outcome: Outcome) -> N
 def test_what_a_backend_did_is_held_against_all_its_models(outcome: Outcome) -> None:
     follows = successor(work(), attempted(outcome=outcome))
     assert isinstance(follows, Retry)
-    assert follows.excluded == (Exclusion(backend="a", model="", until=0.0, reason=outcome),)
+    until = follows.at + LEFT_ALONE_SECONDS if outcome == "interrupted" else 0.0
+    assert follows.excluded == (Exclusion(backend="a", model="", until=until, reason=outcome),)
 
 
 def test_every_failure_that_is_tried_again_tells_against_somebody() -> None:

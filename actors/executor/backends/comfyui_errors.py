@@ -19,8 +19,11 @@ _LISTED: Final = frozenset({"value_not_in_list", "missing_node_type"})
 _NO_NODE: Final = re.compile(r"(?i)node .* (?:does not exist|not found)|missing_node_type")
 _MEMORY: Final = re.compile(r"(?i)out of memory|OutOfMemoryError|not enough memory")
 _NO_FILE: Final = re.compile(
-    r"(?i)no such file|file not found|could not (?:find|load)|HeaderTooLarge|is not a valid model"
+    r"(?i)no such file|file not found|could not (?:find|load)|is not a valid model|could not detect model type"
+    r"|header too (?:small|large)|Header(?:TooSmall|TooLarge)|Invalid ?Header|MetadataIncompleteBuffer|incomplete metadata"
+    r"|deserializing header|central directory|PytorchStreamReader|invalid load key|pickle data was truncated"
 )
+"""It is not there, or broken: safetensors and pickles that were cut or are no such file."""
 _NO_MATCH: Final = re.compile(r"(?i)shapes cannot be multiplied|size of tensor|size mismatch|expected .* channels")
 _WRONG: Final = frozenset({"ValueError", "TypeError"})
 
@@ -71,17 +74,17 @@ def run_failed(data: Mapping[str, Any], secrets: Iterable[str] = ()) -> BackendE
     where = f"node {data.get('node_id')} ({data.get('node_type')})"
     text = shorten(f"{name}: {said}", _MESSAGE)
     kind = _kind(name.rpartition(".")[2], said)
-    if kind == "overloaded":
+    full = bool(_MEMORY.search(f"{name}: {said}"))
+    if full:  # It is there and answers: as a rule it is this prompt that is too large for it.
         text = f"out of GPU memory; fewer pixels, frames or pictures at once need less. {text}"
-    return BackendError(kind, f"ComfyUI failed at {where}: {text}", status=200, body=f"{name}: {said}")
+    message = f"ComfyUI failed at {where}: {text}"
+    return BackendError(kind, message, status=200, body=f"{name}: {said}", should_retry=False if full else None)
 
 
 def interrupted(data: Mapping[str, Any]) -> BackendError:
     """The error for a prompt that somebody else stopped; whoever did wants the GPU, so it is not tried there again at once."""
     where = f"node {data.get('node_id')} ({data.get('node_type')})"
-    return BackendError(
-        "server_error", f"somebody stopped the prompt in ComfyUI, at {where}", status=200, should_retry=False
-    )
+    return BackendError("interrupted", f"somebody stopped the prompt in ComfyUI, at {where}", status=200)
 
 
 def history_failed(entry: Mapping[str, Any], secrets: Iterable[str] = ()) -> BackendError | None:
@@ -110,7 +113,7 @@ def messages_of(entry: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _kind(name: str, said: str) -> ErrorKind:
     if _MEMORY.search(f"{name}: {said}"):
-        return "overloaded"
+        return "server_error"
     if name == "FileNotFoundError" or _NO_FILE.search(said) or _NO_MATCH.search(said):
         return "unknown_model"
     return "bad_request" if name in _WRONG else "server_error"

@@ -52,6 +52,8 @@ class Progress:
         """What nodes sent over the websocket in place of a file."""
         self.queue_remaining = 0
         """Prompts that the server has, running or waiting, as it said last."""
+        self.queue_changes = 0
+        """How often it has said so."""
 
     @property
     def step(self) -> Step:
@@ -72,6 +74,7 @@ class Progress:
             info = as_object((as_object(data.get("status")) or {}).get("exec_info")) or {}
             left: Any = info.get("queue_remaining")
             self.queue_remaining = left if isinstance(left, int) else self.queue_remaining
+            self.queue_changes += 1
             return False
         if data.get("prompt_id") != self._id:
             return False

@@ -20,8 +20,10 @@ from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
 
 POLL_SECONDS: Final = 10.0
 """After so long without a word the history is asked."""
-PLACE_SECONDS: Final = 2.0
-"""The place in the queue is asked at most so often: the answer holds every graph in it."""
+PLACE_SECONDS: Final = 1.0
+"""The place in the queue is asked at most so often: the answer holds every graph in it. It is asked whenever the queue has
+changed, for who is taken out is not told.
+"""
 PREVIEW_SECONDS: Final = 0.6
 STEP_SECONDS: Final = 0.3
 """Pictures and steps come at most so often, those with another stage excepted. Longer than the pauses for which the executor
@@ -62,6 +64,8 @@ class Prompt:
         self.progress = Progress(self.id, graph, wire.secrets)
         self.sent = False
         """The server may have it."""
+        self._seen = False
+        """The server has had it since this websocket is open: who restarts closes it."""
         self.entry: dict[str, Any] | None = None
         """Its entry in the history, once it is over."""
 
@@ -90,6 +94,7 @@ class Prompt:
             try:
                 # The socket comes first: what is said while nobody listens is not said again.
                 async with self._wire.socket("ws", params={"clientId": self._client}) as socket:
+                    self._seen = False
                     await socket.send_str(_FLAGS)
                     if not self.sent:
                         await self._submit()
@@ -97,15 +102,21 @@ class Prompt:
                         break
                     gone = None
                     shown = place = preview = -math.inf
-                    stage, owed = "", False
-                    while (said := await self._hear(socket, STEP_SECONDS if owed else POLL_SECONDS)) is not None:
+                    stage, owed, looked = "", False, 0
+                    while True:
+                        left = STEP_SECONDS if owed else POLL_SECONDS
+                        if not self.progress.started and self.progress.queue_changes != looked:
+                            left = min(left, max(place + PLACE_SECONDS - loop.time(), 0.01))
+                        said = await self._hear(socket, left)
+                        if said is None:
+                            break
                         now = loop.time()
                         pause = _AGAIN_SECONDS
                         if isinstance(said, bytes) and said and now - preview >= PREVIEW_SECONDS:
                             preview = now
                             yield msgspec.structs.replace(self.progress.step, preview=said)
                         elif not self.progress.started and now - place >= PLACE_SECONDS:
-                            place = now
+                            place, looked = now, self.progress.queue_changes
                             yield await self._queued()
                         elif said is True or owed:
                             step = self.progress.step
@@ -147,6 +158,7 @@ class Prompt:
     async def place(self) -> int | None:
         """0: it runs; n: n prompts come first; None: the server does not have it. Raises BackendError."""
         running, pending = await self._queue()
+        self._seen = self._seen or self.id in running or self.id in pending
         if self.id in running:
             return 0
         return len(running) + pending.index(self.id) if self.id in pending else None
@@ -169,6 +181,7 @@ class Prompt:
         if answer is None or not isinstance(answer.get("prompt_id"), str):
             raise BackendError("invalid_structure", f"{self._wire.name}/prompt: no prompt_id in the answer", status=200)
         self._named(answer["prompt_id"])
+        self._seen = True
         if answer.get("node_errors"):
             raise dropped(answer["node_errors"], self._wire.name)
 
@@ -222,6 +235,9 @@ class Prompt:
                 await asyncio.sleep(_AGAIN_SECONDS)
         if self.entry is None and ask_queue and await self.place() is None:
             self.entry = await self._history()  # It may have ended between the two questions.
+            if self.entry is None and self._seen and not self.progress.ending:
+                message = f"{self._wire.name}: somebody took the prompt out of ComfyUI's queue"
+                raise BackendError("interrupted", message, status=200)
             if self.entry is None:
                 message = f"{self._wire.name}: ComfyUI has lost the prompt: it was restarted, or somebody took it out"
                 raise Lost("cut_stream", message, status=200)
@@ -233,9 +249,9 @@ class Prompt:
         return True
 
     async def _queued(self) -> Step:
-        if self.progress.queue_remaining <= 1:
-            return Step(stage="queued")
         place = await self.place()
+        if place is None and await self._history() is None:  # Of one that has ended the socket still tells, pictures too.
+            await self._settled()
         return Step(stage="queued", text=f"{place} before it in the queue" if place else "")
 
     async def _history(self) -> dict[str, Any] | None:

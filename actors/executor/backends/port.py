@@ -29,6 +29,7 @@ ErrorKind = Literal[
     "unknown_model",
     "too_large",
     "empty",
+    "interrupted",
 ]
 """How a backend failed.
 
@@ -47,6 +48,7 @@ ErrorKind = Literal[
   needs (images, tools).
 - `too_large`: the request is too large for this backend (413, a context that is exceeded); a larger one may take it.
 - `empty`: it answered, and made nothing: a blocked prompt, an image that was filtered out. Another one may see it otherwise.
+- `interrupted`: somebody who uses the server stopped the call there, or took it out of its queue: they want it for themselves.
 """
 
 Retry = Literal["same", "elsewhere", "account", "never"]
@@ -71,6 +73,7 @@ RETRIES: Final[Mapping[ErrorKind, Retry]] = {
     "unknown_model": "elsewhere",
     "too_large": "elsewhere",
     "empty": "elsewhere",
+    "interrupted": "elsewhere",
 }
 """What may be done about each kind, unless the server has a word of its own (`x-should-retry`)."""
 

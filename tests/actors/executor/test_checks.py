@@ -175,7 +175,7 @@ def embedding_work() -> Work:
         (((1.0,), (2.0,)), JobSubmit(prompt="a"), "invalid_structure"),
         (((1.0,), (2.0, 3.0)), JobSubmit(texts=("a", "b")), "invalid_structure"),
         (((),), JobSubmit(prompt="a"), "invalid_structure"),
-        (((1.0, 2.0),), JobSubmit(prompt="a", dimensions=3), "invalid_structure"),
+        (((1.0, 2.0),), JobSubmit(prompt="a", dimensions=3), "unknown_model"),
         (((1.0, 2.0, 3.0),), JobSubmit(prompt="a", dimensions=3), ""),
     ],
 )

@@ -99,7 +99,7 @@ def test_slow_calls_are_failures_where_that_is_wanted() -> None:
     assert not is_open(after(*unknown, rules=BreakerRules(slow_seconds=10.0)), T0 + 2)
 
 
-@pytest.mark.parametrize("outcome", ["expired", "over_gpu_time", "aborted"])
+@pytest.mark.parametrize("outcome", ["expired", "over_gpu_time", "aborted", "interrupted"])
 def test_what_a_limit_of_ours_ended_is_no_failure(outcome: Outcome) -> None:
     assert fold(None, attempted(outcome=outcome), 1, PLAIN) is None
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -468,7 +469,7 @@ def test_somebody_else_stops_it(run) -> None:
             await until(lambda: fake.sampled)
             fake._stop.set()
             error = await running
-            assert (error.kind, error.retry) == ("server_error", "elsewhere")
+            assert (error.kind, error.retry) == ("interrupted", "elsewhere")
             assert "stopped" in error.message
 
     run(main())
@@ -477,7 +478,11 @@ def test_somebody_else_stops_it(run) -> None:
 @pytest.mark.parametrize(
     ("kind", "message", "expected"),
     [
-        ("torch.OutOfMemoryError", "Allocation on device", "overloaded"),
+        ("torch.OutOfMemoryError", "Allocation on device", "server_error"),
+        ("safetensors_rust.SafetensorError", "Error while deserializing header: header too small", "unknown_model"),
+        ("safetensors_rust.SafetensorError", "Error while deserializing: MetadataIncompleteBuffer", "unknown_model"),
+        ("builtins.RuntimeError", "PytorchStreamReader failed reading zip archive", "unknown_model"),
+        ("_pickle.UnpicklingError", "invalid load key, '<'.", "unknown_model"),
         ("builtins.FileNotFoundError", "Model in folder 'vae' not found", "unknown_model"),
         ("builtins.RuntimeError", "mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)", "unknown_model"),
         ("builtins.ValueError", "too many values", "bad_request"),
@@ -581,7 +586,30 @@ def test_who_takes_it_out_of_the_queue_loses_it(run, monkeypatch) -> None:
             await until(lambda: fake.pending)
             fake.pending.clear()  # Nobody is told.
             error = await running
-            assert (error.kind, error.retry) == ("cut_stream", "same")
+            assert (error.kind, error.retry) == ("interrupted", "elsewhere")
+
+    run(main())
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_who_is_taken_out_of_the_queue_hears_of_it_at_its_change(run, monkeypatch, others: int) -> None:
+    monkeypatch.setattr(comfyui_prompt, "POLL_SECONDS", 1000.0)
+    monkeypatch.setattr(comfyui_prompt, "PLACE_SECONDS", 0.2)
+
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend), aiohttp.ClientSession() as person, asyncio.timeout(30):
+            fake.gate.clear()
+            running = asyncio.create_task(failure_of(backend, but(key="mine")))
+            await until(lambda: fake.pending)
+            for number in range(others):
+                fake.pending.append(Entry(9 + number, fake.asked[0], ["9"]))
+                fake.pending[-1].id = f"other-{number}"
+            async with person.post(f"{fake.url}/queue", json={"delete": [comfyui_prompt.prompt_id("mine", 0)]}):
+                error = await running
+            assert error.kind == "interrupted"
+            assert "took the prompt out" in error.message
+            assert fake.calls == 1
+            fake.pending.clear()
 
     run(main())
 

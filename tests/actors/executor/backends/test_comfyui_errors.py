@@ -56,7 +56,7 @@ def test_a_cut_body_still_tells_its_type() -> None:
 
 
 def test_other_errors_stay_as_they_are() -> None:
-    error = BackendError("overloaded", "full", status=503)
+    error = BackendError("server_error", "full", status=503)
     assert refused(error) is error
 
 
@@ -74,9 +74,9 @@ def test_node_errors_of_any_form() -> None:
 @pytest.mark.parametrize(
     ("name", "message", "kind"),
     [
-        ("torch.OutOfMemoryError", "Allocation on device 0", "overloaded"),
-        ("torch.cuda.OutOfMemoryError", "x", "overloaded"),
-        ("RuntimeError", "HIP out of memory", "overloaded"),
+        ("torch.OutOfMemoryError", "Allocation on device 0", "server_error"),
+        ("torch.cuda.OutOfMemoryError", "x", "server_error"),
+        ("RuntimeError", "HIP out of memory", "server_error"),
         ("builtins.FileNotFoundError", "x", "unknown_model"),
         ("safetensors.SafetensorError", "Error while deserializing header: HeaderTooLarge", "unknown_model"),
         ("builtins.TypeError", "unsupported operand", "bad_request"),

@@ -77,7 +77,7 @@ def test_how_it_fails() -> None:
         said("execution_error", node_id="3", exception_type="torch.OutOfMemoryError", exception_message="the-key\n")
     )
     assert progress.failure is not None
-    assert progress.failure.kind == "overloaded"
+    assert progress.failure.kind == "server_error"
     assert "the-key" not in progress.failure.message + progress.failure.body
     progress = Progress("p", GRAPH)
     progress.take(said("execution_interrupted", node_id="3", node_type="KSampler"))
