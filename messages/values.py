@@ -28,8 +28,8 @@ Outcome = Literal[
     "not_started", "interrupted", "expired", "over_gpu_time",
 ]  # fmt: skip
 """How an attempt ended. `aborted`: somebody else's `done` came first. `interrupted`: somebody stopped it at the backend itself.
-`expired`: the job's deadline came while it ran. `over_gpu_time`: it ran for all the time on a GPU that is reserved for it. None of
-these four tells against the backend. `executor_lost`: its process died, billed at the worst case until known better.
+`expired`: the job's deadline came while it ran. `over_gpu_time`: it ran for all the time on a GPU that is reserved for it. None
+of these four tells against the backend. `executor_lost`: its process died, billed at the worst case until known better.
 `not_started`: nobody called the backend, billed nothing."""
 
 

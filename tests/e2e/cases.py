@@ -170,7 +170,7 @@ CASES = (
     Case(
         name="comfyui-image-to-image", kind="comfyui", fake=comfyui.FakeComfyui, hold=slow_sampler,
         middle="working", doing="KSampler",
-        options=SOON, usage=Usage(gpu_seconds=3.0), made=("image/png", comfyui.picture(768, 768)),
+        options=SOON, usage=Usage(gpu_seconds=3.0), made=("image/png", comfyui.picture(1024, 1024)),
         job={"model": "sd_xl_base_1.0.safetensors", "recipe": "image-to-image", "inputs": [BROUGHT]},
     ),
     Case(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import mimetypes
 import struct
 import uuid
 import zlib
@@ -23,6 +24,11 @@ from tests.fakes.base import FakeServer, Refused
 from tests.fakes.comfyui_nodes import fault, faults_of, object_info
 
 JPEG = b"\xff\xd8\xff\xe0preview"
+ANIMATED = {
+    "SaveWEBM": ("webm", b"\x1a\x45\xdf\xa3" + bytes(64)),
+    "SaveAnimatedWEBP": ("webp", b"RIFF\x60\0\0\0WEBPVP8X" + bytes(78)),
+}
+"""The ending and the bytes of what nodes save that write several pictures into one file."""
 MP4 = b"\0\0\0\x20ftypisom" + bytes(range(256)) * 4
 
 
@@ -283,7 +289,7 @@ class FakeComfyui(FakeServer):
         key = (request.query["type"], request.query["subfolder"], request.query["filename"])
         if key not in self.files:
             return web.Response(status=404)
-        kind = "image/png" if key[2].endswith("png") else "video/mp4"
+        kind = mimetypes.guess_type(key[2])[0] or "application/octet-stream"
         if self.fault in {"cut", "drip"}:
             return await self.play(request, [self.files[key]], media_type=kind)
         return web.Response(body=self.files[key], content_type=kind)
@@ -387,6 +393,9 @@ class FakeComfyui(FakeServer):
             for _ in range(count):
                 await self._show(entry.asked.client_id, struct.pack(">II", 1, 2) + picture(width, height))
             return {}
+        if kind in ANIMATED:
+            ending, data = ANIMATED[kind]
+            return {"images": [self._save("output", inputs["filename_prefix"], ending, data)], "animated": [True]}
         if kind == "SaveVideo":
             return {"images": [self._save("output", inputs["filename_prefix"], "mp4", MP4)], "animated": [True]}
         return {"text": [inputs["source"]]} if kind == "PreviewAny" else {}

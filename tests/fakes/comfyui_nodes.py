@@ -144,6 +144,19 @@ def object_info() -> dict[str, Any]:
             }, output_node=True,
         ),
         "SaveImage": node({"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}]}, output_node=True),
+        "SaveWEBM": node(
+            {
+                "images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}], "codec": [["vp9", "av1"]],
+                "fps": number(24.0, min=0.01, max=1000.0), "crf": number(32.0, min=0.0, max=63.0),
+            }, output_node=True,
+        ),
+        "SaveAnimatedWEBP": node(
+            {
+                "images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}],
+                "fps": number(6.0, min=0.01, max=1000.0), "lossless": ["BOOLEAN", {"default": True}],
+                "quality": whole(80, min=0, max=100), "method": [["default", "fastest", "slowest"]],
+            }, output_node=True,
+        ),
         "PreviewImage": node({"images": ["IMAGE"]}, output_node=True),
         "SaveImageWebsocket": node({"images": ["IMAGE"]}, output_node=True),
         "PreviewAny": node({"source": ["*"]}, output_node=True),

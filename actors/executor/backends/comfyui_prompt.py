@@ -250,7 +250,9 @@ class Prompt:
 
     async def _queued(self) -> Step:
         place = await self.place()
-        if place is None and await self._history() is None:  # Of one that has ended the socket still tells, pictures too.
+        if (
+            place is None and await self._history() is None
+        ):  # Of one that has ended the socket still tells, pictures too.
             await self._settled()
         return Step(stage="queued", text=f"{place} before it in the queue" if place else "")
 

@@ -668,9 +668,9 @@ def test_it_tells_what_a_graph_may_name(run) -> None:
                 checkpoints=(MODEL, FLUX), loras=("styles/film.safetensors",), node_types=("KSampler", "PreviewAny")
             )
             assert lacking(has, there) == ()
-            wanted = Media(checkpoints=("x.safetensors",), loras=("film.safetensors",), node_types=("SaveWEBM",))
+            wanted = Media(checkpoints=("x.safetensors",), loras=("film.safetensors",), node_types=("SaveMine",))
             assert lacking(has, wanted) == (
-                "the node class SaveWEBM", "the model file x.safetensors", "the LoRA film.safetensors",
+                "the node class SaveMine", "the model file x.safetensors", "the LoRA film.safetensors",
             )  # fmt: skip
             fake.info["TextLoader"] = node({"ckpt_name": ["STRING"]}, ("MODEL",))
             has = (await backend.discover())[-1].has
