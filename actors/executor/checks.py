@@ -86,10 +86,11 @@ def fault(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobSubm
         value = msgspec.json.decode(unfenced(answer.text))
     except (msgspec.DecodeError, RecursionError) as error:
         if work.slip.needs.json_output:
-            return Problem(
-                reason="invalid_structure", message=f"{work.backend} answered no JSON although the job asks for it: {error}",
-                body=answer.text[:2000],
-            )  # fmt: skip
+            text = f"{work.backend} answered no JSON although the job asks for it: {error}"
+            if answer.finish_reason == "length":
+                most = f"{work.max_output_tokens:,} tokens"
+                text = f"{work.backend}: the JSON was cut at its cap of {most}; raise max_output_tokens"
+            return Problem(reason="invalid_structure", message=text, body=answer.text[:2000])
     return _misfit(value, answer.text, work, submit) or _lack(value, answer.text, work)
 
 

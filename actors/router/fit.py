@@ -154,8 +154,10 @@ def _shorter(row: Row, to: int, tokens: int, why: str) -> int:
 
 
 def sizes(needs: Needs, preset: Preset, backend: str) -> dict[str, int]:
-    """What the quality level makes of the steps, size and frames that a backend is asked for."""
+    """What the quality level makes of the steps, size and frames that a backend is asked for; a graph has its own."""
     own, found = preset.backends.get(backend, preset), dict[str, int]()
+    if needs.media.node_types:
+        return found
     for name in NUMBERS:
         value: int | None = getattr(own, name) or getattr(preset, name)
         if value is None or name in needs.stated or value == getattr(needs.media, name):
@@ -180,12 +182,14 @@ def _adjust(row: Row, case: Case, wished: tuple[str, ...], models: Mapping[str, 
         changes.append(f"{needs.quality}: {own.max_output_tokens} output tokens instead of {tokens}")
         tokens = own.max_output_tokens
     if needs.asset != "text":
+        recipes = any(word.startswith("recipe:") for word in row.known.capabilities)
+        unless = ", unless the recipe has its own" if recipes else ""
         for name, value in sizes(needs, plan.preset, row.backend).items():
             asked: int = getattr(needs.media, name)
             changed[name] = value
-            changes.append(f"{needs.quality}: {name} {value}" + (f" instead of {asked}" if asked else ""))
+            changes.append(f"{needs.quality}: {name} {value}" + (f" instead of {asked}" if asked else "") + unless)
     variant = _variant(row.model, {**plan.preset.variants, **own.variants}, models, needs.model)
-    if variant:
+    if variant and not needs.media.node_types:  # A graph loads what it names.
         changed["model"] = variant
         _as_variant(row, models[variant])
         changes.append(f"{needs.quality}: variant {variant} instead of {row.model}")

@@ -56,6 +56,14 @@ def test_json_was_asked_for_and_given(text: str) -> None:
     assert fault(answer(text), JSON_WORK) is None
 
 
+def test_json_that_was_cut_says_what_to_do() -> None:
+    problem = fault(answer('{"a": 1', finish_reason="length"), JSON_WORK)
+    assert problem is not None
+    assert problem.reason == "invalid_structure"
+    assert "was cut at its cap of " in problem.message
+    assert problem.message.endswith("raise max_output_tokens")
+
+
 @pytest.mark.parametrize("text", ["Sure!", '{"a": 1', '{"a": 1} there', "```json\n{}\n", "Here:\n```json\n{}\n```"])
 def test_json_was_asked_for_and_not_given(text: str) -> None:
     problem = fault(answer(text), JSON_WORK)

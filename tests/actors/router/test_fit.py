@@ -156,6 +156,22 @@ def test_what_the_job_named_itself_is_left_alone() -> None:
     assert (found.parameters, found.changes, found.max_output_tokens) == (Parameters(), (), 100)
 
 
+def test_a_graph_has_its_own_sizes_and_loads_what_it_names() -> None:
+    served = backend("a", models=tuple(Model(name=name, capabilities=("graph",)) for name in ("m", "m-turbo")))
+    media = Media(checkpoints=("m", "m-turbo"), node_types=("SaveImage",))
+    wants = slip(needs={"quality": "draft", "asset": "image", "media": media, "capabilities": ("graph",)})
+    (found,) = choice(view_of(served, POLICY), Job(wants)).ranking
+    assert (found.model, found.parameters) == ("m", None)
+    assert not [change for change in found.changes if "width" in change or "variant" in change]
+
+
+def test_where_recipes_are_the_size_of_the_level_is_told_with_their_right() -> None:
+    found = only(
+        model(capabilities=("image", "recipe:r")), POLICY, quality="draft", asset="image", media=Media(images=1)
+    )
+    assert "draft: width 512, unless the recipe has its own" in found.changes
+
+
 def test_frames_are_a_matter_of_video() -> None:
     assert only(model(), POLICY, quality="draft", asset="image").parameters.frames == 0
     assert only(model(), POLICY, quality="draft", asset="video").parameters.frames == 33
