@@ -15,10 +15,12 @@ from bus.bus import Record
 from messages import (
     Analyzed,
     Attempted,
+    Awaited,
     Breaker,
     DeadLetter,
     Decided,
     Done,
+    Due,
     Granted,
     Held,
     JobSubmit,
@@ -67,9 +69,14 @@ class Book:
         self.lives: list[Life] = []
         self.exact_calls = self.signals_arrive = True
         self.now = 1000.0
+        self.slots: dict[str, int] = {}
+        self.healed_at = 0.0
 
     def say(self, message: Message, writer: str = "node") -> None:
-        self.events.append(Said(message, HEARD * len(self.events), writer))
+        now = HEARD * len(self.events)
+        if hasattr(message, "at"):
+            message = msgspec.structs.replace(message, at=now)
+        self.events.append(Said(message, now, writer))
 
     def submit(self, job: str, prompt: str = "Write") -> None:
         self.inbox.append(codec.encode(JobSubmit(tenant="acme", id=job, prompt=prompt)))
@@ -158,7 +165,7 @@ class Book:
                 "WORK": [Record(subject, seq, b"{}", {}, 0.0) for seq, subject in enumerate(self.work, 1)],
             },
             calls=self.calls, outages=self.outages, lives=self.lives, signals_arrive=self.signals_arrive,
-            budgets=self.budgets, now=self.now, exact_calls=self.exact_calls,
+            budgets=self.budgets, now=self.now, exact_calls=self.exact_calls, slots=self.slots, healed_at=self.healed_at,
         )  # fmt: skip
 
 
@@ -654,6 +661,43 @@ def probe_lease_left(book: Book) -> None:
 @unended("no dead letter for what can't be decoded: IN 6 on job.submit.acme")
 def no_dead_letter(book: Book) -> None:
     book.drop(DeadLetter, "in-6")
+
+
+@unsafe("decided of acme/drained/1 was stored 400.0 s after the time it bears")
+def said_by_a_slow_clock(book: Book) -> None:
+    said = book.events[book.place(Decided, "drained", 1)]
+    assert said is not None
+    book.change(Decided, "drained", 1, at=said.time - 400.0)
+
+
+@unsafe("acme/hopeless expired 60.0 s before its deadline")
+def expired_before_its_time(book: Book) -> None:
+    said = book.events[book.place(Done, "hopeless")]
+    assert said is not None
+    book.change(Analyzed, "hopeless", slip=samples.slip(job="hopeless", input_seq=4, deadline_at=said.time + 60.0))
+    book.change(Done, "hopeless", ending="expired")
+
+
+@unsafe("more than 6 were woken at a time for the 1 slots of a")
+def woken_in_a_herd(book: Book) -> None:
+    book.slots = {"a": 1}
+    for number in range(7):
+        slip = samples.slip(job=f"w-{number}")
+        waiting = Retry(tenant="acme", job=f"w-{number}", n=2, slip=slip, cause=PROBLEM, at=0.0)
+        by = Awaited(kind="backend", name="a")
+        book.events.append(Said(Due(tenant="acme", job=f"w-{number}", n=2, retry=waiting, woken_by=by), 500.0))
+
+
+@unended("ended 170 s after its deadline: acme/hopeless")
+def ended_long_after_its_deadline(book: Book) -> None:
+    said = book.events[book.place(Done, "hopeless")]
+    assert said is not None
+    book.healed_at = 1.0
+    for place in range(len(book.events)):
+        if isinstance((told := book.events[place]) and told.message, Analyzed) and told.message.slip is not None:
+            far = msgspec.structs.replace(told.message.slip, deadline_at=1e9)
+            told.message = msgspec.structs.replace(told.message, slip=far)
+    book.change(Analyzed, "hopeless", slip=samples.slip(job="hopeless", input_seq=4, deadline_at=said.time - 170.0))
 
 
 @pytest.mark.parametrize("name", UNSAFE)
