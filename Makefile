@@ -52,7 +52,7 @@ bench: $(READY) ## run the benchmarks
 	$(BIN)/python -m scenarios.bench
 
 soak: $(TOOLS) ## run the soak tests; SEEDS=... is passed on
-	$(BIN)/python -m pytest -m soak --timeout=$(SOAK_TIMEOUT)
+	EXAMPLES=random $(BIN)/python -m pytest -m soak --timeout=$(SOAK_TIMEOUT)
 
 live: $(TOOLS) ## ask real providers with the keys of the environment; at most TURNOUT_LIVE_CENTS=5
 	$(BIN)/python -m pytest -m live -rs -s tests/live

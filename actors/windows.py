@@ -7,6 +7,7 @@ time ends is two windows. Days, weeks and months end at the zone's midnight, whe
 from __future__ import annotations
 
 import datetime as dt
+import math
 import zoneinfo
 from functools import lru_cache
 from typing import NamedTuple
@@ -51,6 +52,7 @@ def span(window: Window, at: float, zone: str = UTC) -> Span:
     if window == "total":
         return Span("total", 0.0, 0.0)
     where = zone_of(zone)
+    at = math.floor(at)  # `fromtimestamp` rounds the last instant of a window into the next.
     local = dt.datetime.fromtimestamp(at, where)
     text = local.strftime(FORMATS[window])
     size = SECONDS.get(window)

@@ -5,7 +5,7 @@ import zoneinfo
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from actors.windows import span, window_name, zone_of
@@ -41,6 +41,7 @@ def test_other_zones_have_windows_of_their_own() -> None:
 
 
 @given(st.sampled_from(WINDOWS), times, st.sampled_from(ZONES))
+@example("minute", 2114380799.9999998, "UTC")  # The last instant before a year begins.
 def test_windows_tile_the_time(window: Any, when: float, zone: str) -> None:
     """Every instant lies in exactly one window, and the next begins where it ends."""
     here = span(window, when, zone)
