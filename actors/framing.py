@@ -29,6 +29,7 @@ OPENAI: Final = Framing(template=128, message=16, tools=1_024, image=12_000)
 """Three tokens for a message and three at the end are documented; reasoning models and tools bring some more. An image has at
 most 10,000 patches where its model takes it as it is (gpt-5.4 and later), times 1.2 of the mini ones."""
 _OPENAI_IMAGES: Final = (
+    (re.compile(r"(?:chat)?gpt-image"), 8_192),  # 75 + 129 a tile, and up to 6,240 more at high fidelity.
     (re.compile(r"(?:ft:)?gpt-4o-mini"), 48_169),  # 2,833 + 8 tiles of 5,667.
     (re.compile(r"(?:ft:)?(?:gpt-4o|gpt-4\.5|chatgpt-4o|gpt-4-)"), 1_445),  # 85 + 8 tiles of 170.
     (
@@ -38,7 +39,7 @@ _OPENAI_IMAGES: Final = (
     (re.compile(r"(?:ft:)?(?:gpt-4\.1|o1|o3|gpt-5)(?![.\d])"), 1_445),
 )
 """Models whose images count otherwise: the first that begins a name holds."""
-_OPENAI_NAMES: Final = re.compile(r"(?:ft:)?(?:gpt-\d|chatgpt|o\d(?:-|$))")
+_OPENAI_NAMES: Final = re.compile(r"(?:ft:)?(?:gpt-\d|gpt-image|chatgpt|o\d(?:-|$))")
 _OPENAI_SELLERS: Final = frozenset({"openai", "azure"})
 
 

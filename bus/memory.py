@@ -81,6 +81,8 @@ class MemoryBus:
         self._consuming: list[MemoryConsuming] = []
         self._listening: list[MemoryListening] = []
         self._watches: list[MemoryWatch] = []
+        self._leaving: list[MemoryConsuming] = []
+        """Stopped, though the server may not know it yet."""
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self._cut_until = 0.0
         self._number = server.join(self)
@@ -128,8 +130,9 @@ class MemoryBus:
         self.down.cut()
         for listening in self._listening:
             self.server.unsubscribe(listening.listener)
-        for consuming in self._consuming:
+        for consuming in (*self._consuming, *self._leaving):
             consuming.lost()
+        self._leaving.clear()
 
     def _fail_calls(self, error: BusError) -> None:
         calls, self._calls = self._calls, {}
@@ -196,9 +199,12 @@ class MemoryBus:
         self._on_reconnect.append(call)
 
     def drop_consuming(self, consuming: MemoryConsuming) -> None:
-        """Renew it no more."""
+        """Renew it no more. Its word that it takes no more may still be lost with the connection."""
         if consuming in self._consuming:
             self._consuming.remove(consuming)
+        self._leaving = [one for one in self._leaving if not one.ended]
+        if self.connected:
+            self._leaving.append(consuming)
 
     def drop_listening(self, listening: MemoryListening) -> None:
         """Renew it no more."""

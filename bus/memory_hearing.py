@@ -108,6 +108,11 @@ class MemoryConsuming:
             self._bus.server.close_pull(self._queue.stream, self._queue.name, self._pull)
             self._pull = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server has nothing of it any more."""
+        return self._pull is None or self._pull.closed
+
     def _hear(self, record: Record, deliveries: int) -> None:
         self._bus.down.send(self._take, record, deliveries)
 

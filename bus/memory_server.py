@@ -305,6 +305,8 @@ class Broker:
 
     def open_pull(self, stream: str, name: str, pull: Pull, free: int) -> None:
         """A client takes up to `free` messages of a consumer, which may not exist yet."""
+        if pull.closed:
+            return  # Sent before its client left: nobody listens there.
         pull.free = free
         durable = self._durable(stream, name)
         if durable is None:
@@ -315,6 +317,8 @@ class Broker:
 
     def ask_more(self, stream: str, name: str, pull: Pull) -> None:
         """A client takes one more."""
+        if pull.closed:
+            return
         pull.free += 1
         durable = self._durable(stream, name)
         if durable is not None:
@@ -324,7 +328,7 @@ class Broker:
 
     def close_pull(self, stream: str, name: str, pull: Pull) -> None:
         """A client takes no more."""
-        pull.free = 0
+        pull.free, pull.closed = 0, True
         durable = self._durable(stream, name)
         if durable is not None and pull in durable.pulls:
             durable.pulls.remove(pull)

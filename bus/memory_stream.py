@@ -147,12 +147,14 @@ class Held:
 class Pull:
     """One client's open request for messages of one consumer."""
 
-    __slots__ = ("client", "deliver", "free")
+    __slots__ = ("client", "closed", "deliver", "free")
 
     def __init__(self, client: str, deliver: Callable[[Record, int], None]) -> None:
         self.client = client
         self.deliver = deliver
         self.free = 0
+        self.closed = False
+        """Once closed it stays so, whatever of its client still arrives."""
 
 
 class Durable:

@@ -26,8 +26,8 @@ from tests.fakes.wan2gp import MP4 as WAN_CLIP
 OLLAMA_TEXT = "Hello world, né 🚂"
 BATCH_CLIP = b"\0\0\0\x20ftypisom" + bytes(500)
 CHAT_USAGE = Usage(input_tokens=12, output_tokens=9, cached_tokens=4, reasoning_tokens=2)
-OURS = Usage(input_tokens=5, output_tokens=len(openai_chat.TEXT) // 4 + 1, estimated=True)
-"""Our own counts, of a server that sends none: `hi` and what is around it, and a token for every four characters."""
+OURS = Usage(input_tokens=5, output_tokens=len(openai_chat.TEXT.encode()) // 4 + 1, estimated=True)
+"""Our own counts, of a server that sends none: `hi` and what is around it, and a token for every four bytes."""
 IMAGE = {"asset": "image", "width": 1024, "height": 1024}
 """What all of the image servers take."""
 RATES = tuple(
@@ -67,7 +67,7 @@ CASES = (
     _chat("lm_studio", lm_studio.FakeLmStudio, lm_studio.MODEL),
     Case(
         name="lm_studio-embedding", kind="lm_studio", fake=lm_studio.FakeLmStudio, hold=hang, middle="hanging",
-        job={"model": lm_studio.EMBEDDING, **TEXTS}, embeddings=EMBEDDED, usage=Usage(input_tokens=3),
+        job={"model": lm_studio.EMBEDDING, **TEXTS}, embeddings=EMBEDDED, usage=Usage(input_tokens=3, output_tokens=0),
     ),
     Case(
         name="openai-text", kind="openai", fake=openai.FakeOpenAI, hold=hang, middle="chunk", options=OWN,
@@ -97,7 +97,7 @@ CASES = (
     Case(
         name="openai-embedding", kind="openai", fake=openai.FakeOpenAI, hold=hang, middle="hanging", options=OWN,
         capabilities=("embedding",), job={"model": openai.EMBEDDING, **TEXTS}, embeddings=EMBEDDED,
-        usage=Usage(input_tokens=3), price=Price(input_per_mtok=1_000_000), cost=3,
+        usage=Usage(input_tokens=3, output_tokens=0), price=Price(input_per_mtok=1_000_000), cost=3,
     ),
     Case(
         name="anthropic-text", kind="anthropic", fake=anthropic.FakeAnthropic, hold=hang, middle="chunk",
@@ -134,7 +134,7 @@ CASES = (
     Case(
         name="runpod-text", kind="runpod", fake=runpod.FakeRunpod, hold=no_end, middle="chunk",
         options={"worker": "handler", "poll_seconds": 0.05}, job={"model": "abc123"}, text=runpod.TEXT,
-        usage=Usage(input_tokens=5, output_tokens=len(runpod.TEXT) // 4 + 1, estimated=True, gpu_seconds=2.5),
+        usage=Usage(input_tokens=5, output_tokens=len(runpod.TEXT.encode()) // 4 + 1, estimated=True, gpu_seconds=2.5),
         price=Price(per_gpu_second=190), cost=475,
     ),
     Case(

@@ -39,7 +39,7 @@ async def survives(case: Case, system: System) -> None:
             killed_at = system.bus.now()
             await kill(first)
             done = await system.done(job)
-        assert called(second) == 1
+        assert called(second) == 1, done
 
     assert (done.ending, done.backend) == ("succeeded", names[1]), done.problem
     assert [attempt.backend for attempt in done.attempts] == list(names)

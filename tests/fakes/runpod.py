@@ -152,9 +152,12 @@ class FakeRunpod(FakeServer):
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         self.calls += 1
-        choice = {"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-        chunk = msgspec.json.encode({"id": "x", "model": "qwen", "choices": [choice]})
-        pieces = [b"data: " + chunk + b"\n\n", b"data: [DONE]\n\n"]
+        choices = (
+            {"index": 0, "delta": {"role": "assistant", "content": "Hi"}, "finish_reason": None},
+            {"index": 0, "delta": {}, "finish_reason": "stop"},
+        )
+        chunks = [msgspec.json.encode({"id": "x", "model": "qwen", "choices": [choice]}) for choice in choices]
+        pieces = [*(b"data: " + chunk + b"\n\n" for chunk in chunks), b"data: [DONE]\n\n"]
         return await self.play(request, pieces, media_type="text/event-stream")
 
 

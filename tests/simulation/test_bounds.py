@@ -103,7 +103,7 @@ def test_max_cost_is_never_overspent(kind: str) -> None:
 
 def test_more_runs_within_a_limit_once_answers_are_made_shorter() -> None:
     """What is left at the end is used by shorter answers, and that is told."""
-    budget = Budget(name="all", unit="tokens", window="total", limit=19_000)
+    budget = Budget(name="all", unit="tokens", window="total", limit=12_000)
     told = play("English", budget)
     stated = play("English", budget, max_output_tokens=512)
     assert len(told.all(Attempted)) > len(stated.all(Attempted)) > 0

@@ -60,6 +60,6 @@ def vectors_of(answer: object, wanted: int, secrets: tuple[str, ...] = ()) -> tu
 
 
 def usage_sum(before: Usage | None, answer: object) -> Usage:
-    """Tokens of the requests so far; unknown as soon as one does not tell."""
+    """Tokens of the requests so far; unknown as soon as one does not tell. An embedding writes none."""
     now = usage_in(as_object(answer) or {}) or Usage()
-    return added(before, Usage(input_tokens=now.input_tokens))
+    return added(before, Usage(input_tokens=now.input_tokens, output_tokens=0))
