@@ -25,6 +25,8 @@ log = logging.getLogger("turnout.console")
 
 LOOK_FIRST_SECONDS = 5.0
 """While there is no backend at all, somebody probably waits for one."""
+LOOK_BACK_SECONDS = 0.5
+"""Until it is noticed that a backend is back, whose models must be asked for."""
 
 
 def instance_name(settings: Settings) -> str:
@@ -69,11 +71,13 @@ def news_line(news: Any) -> None:
 async def keep_looking(discovery: node.Discovery, stop: Stop) -> None:
     """Look again for backends, for as long as the process lives."""
     while not stop.wanted.is_set():
-        with contextlib.suppress(TimeoutError):
-            every = discovery.settings.health_interval_seconds
-            pause = every if discovery.served else min(LOOK_FIRST_SECONDS, every)
-            await asyncio.wait_for(stop.wanted.wait(), pause)
-            return
+        every = discovery.settings.health_interval_seconds
+        pause = every if discovery.served else min(LOOK_FIRST_SECONDS, every)
+        while pause > 0 and not discovery.back:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wanted.wait(), min(pause, LOOK_BACK_SECONDS))
+                return
+            pause -= LOOK_BACK_SECONDS
         try:
             for news in await discovery.look():
                 news_line(news)

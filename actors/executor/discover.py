@@ -84,6 +84,13 @@ class Discovery(Stock):
         """The backend that was found at a place, by its URL."""
         self._left: dict[str, tuple[int, int]] = {}
         """By URL of a place where something else listens: looks to leave it alone, and how many there were the last time."""
+        self._silent: frozenset[str] = frozenset()
+        """Backends that did not answer at the last look, so that their models are unknown or may be others by now."""
+
+    @property
+    def back(self) -> bool:
+        """Whether a backend answers its health checks that did not at the last look: it is worth a look at once."""
+        return any(self.served[name].well for name in self._silent)
 
     def keys_here(self) -> list[Key]:
         """The providers whose key is in the environment."""
@@ -95,8 +102,13 @@ class Discovery(Stock):
         jobs += [self._place(place) for place in self.places]
         if self.settings.discover:
             jobs += [self._hosted(kind) for kind in self.kinds if key_in(kind, self.environment)[1]]
+        silent, self._silent = self._ill(), frozenset[str]()
         found = await asyncio.gather(*jobs)
+        self._silent = silent | self._ill()  # One may have come back behind its question for models.
         return [news for some in found for news in some]
+
+    def _ill(self) -> frozenset[str]:
+        return frozenset(name for name, served in self.served.items() if not served.well)
 
     # ------------------------------------------------------------------------------------------ usual ports
 

@@ -555,3 +555,27 @@ def test_a_server_that_wants_a_key_is_told_and_one_that_is_none_is_asked_ever_mo
             assert counts == [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 
     asyncio.run(story())
+
+
+def test_a_backend_that_was_down_at_the_start_is_asked_for_its_models_once_it_is_back() -> None:
+    async def story() -> None:
+        server = SimServer(SimSettings(models=("a-model",)))
+        await server.start()
+        await server.stop()  # The port is known, and nobody listens there.
+        looking = discovery(Settings(backends=(BackendSettings(name="late", url=server.url, local=True),)))
+        await looking.look()
+        served = looking.served["late"]
+        assert (served.offer.models, looking.back) == ((), False)
+        await server.start()
+        try:
+            assert not looking.back, "no health check has told so yet"
+            await served.check()
+            assert looking.back
+            assert [news.kind for news in await looking.look()] == ["changed"]
+            assert [model.name for model in served.offer.models] == ["a-model"]
+            assert not looking.back, "there is nothing left to ask for"
+        finally:
+            await server.stop()
+            await served.adapter.close()
+
+    asyncio.run(story())
