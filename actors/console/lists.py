@@ -28,6 +28,13 @@ from actors.console.screen import (
 from messages import JobRow, JobsAre, JobsOf
 from messages.jobs import Ending
 
+LEAST = {"backend": 20, "problem": 20}
+"""Columns of text that may be so narrow; all others are as wide as what they hold."""
+LEFT_OUT = ("task", "submitted", "tries", "cost", "backend", "took")
+"""Columns that a narrow screen goes without, the first first."""
+GAP = 2
+"""Between columns."""
+
 
 def jobs(
     *,
@@ -63,31 +70,38 @@ async def _jobs(question: JobsOf, where: Where, *, machine: bool) -> int:
     return OK
 
 
-def _jobs_table(rows: tuple[JobRow, ...], now: float) -> object:
-    several = len({row.tenant for row in rows}) > 1
-    columns = [
-        "job",
-        *(["tenant"] if several else []),
-        "submitted",
-        "ending",
-        "task",
-        "backend",
-        "tries",
-        "cost",
-        "took",
-    ]
-    made = table(*columns, "problem", right=("tries", "cost", "took"))
-    for row in rows:
-        made.add_row(
-            Text(clean(row.job), "bold"),
-            *([clean(row.tenant)] if several else []),
-            since(row.submitted_at, now),
-            Text(row.ending or "running", ENDINGS.get(row.ending, "cyan")),
-            row.task,
-            Text(clean(f"{row.backend}/{row.model}" if row.backend else "-")),
-            str(row.attempts),
-            dollars(row.cost_microdollars) if row.ending else "-",
-            seconds(row.latency_seconds),
-            Text(one_line(row.problem, 100)),
-        )
+def _jobs_table(rows: tuple[JobRow, ...], now: float, width: int | None = None) -> object:
+    """The jobs, in so many columns of text. Their ids are never cut: they are what everything else is asked with."""
+    cells: dict[str, list[Text]] = {
+        "job": [Text(clean(row.job), "bold") for row in rows],
+        "tenant": [Text(clean(row.tenant)) for row in rows],
+        "submitted": [Text(since(row.submitted_at, now)) for row in rows],
+        "ending": [Text(row.ending or "running", ENDINGS.get(row.ending, "cyan")) for row in rows],
+        "task": [Text(row.task) for row in rows],
+        "backend": [Text(clean(f"{row.backend}/{row.model}" if row.backend else "-")) for row in rows],
+        "tries": [Text(str(row.attempts)) for row in rows],
+        "cost": [Text(dollars(row.cost_microdollars) if row.ending else "-") for row in rows],
+        "took": [Text(seconds(row.latency_seconds)) for row in rows],
+        "problem": [Text(one_line(row.problem, 100)) for row in rows],
+    }
+    if len({row.tenant for row in rows}) == 1:
+        del cells["tenant"]
+    if not any(row.problem for row in rows):
+        del cells["problem"]
+    whole = {name: max(len(name), *(cell.cell_len for cell in column)) for name, column in cells.items()}
+    widths = {name: min(length, LEAST.get(name, length)) for name, length in whole.items()}
+    room = (out.width if width is None else width) - sum(widths.values()) - GAP * (len(widths) - 1)
+    for name in LEFT_OUT:
+        if room >= 0:
+            break
+        room += widths.pop(name) + GAP
+        del cells[name]
+    for name in filter(cells.__contains__, ("backend", "problem")):
+        more = max(0, min(room, whole[name] - widths[name]))
+        widths[name], room = widths[name] + more, room - more
+    made = table(*cells, right=("tries", "cost", "took"))
+    for column, name in zip(made.columns, cells, strict=True):
+        column.min_width, column.width = None, widths[name]
+    for row in zip(*cells.values(), strict=True):
+        made.add_row(*row)
     return made
