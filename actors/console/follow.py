@@ -124,7 +124,7 @@ class Track:
 def why_waiting(decided: Decided) -> str:
     """Why nobody may run a job now, by backend."""
     reasons = {f"{other.backend} {other.reason}" for other in decided.others}
-    return "; ".join(sorted(reasons)) or decided.reason
+    return "; ".join(sorted(reasons)) or decided.reason.removeprefix("nothing may run now, waiting for a change: ")
 
 
 class Tracks:

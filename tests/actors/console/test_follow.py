@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from actors.console.follow import Track, Tracks
+from actors.console.follow import Track, Tracks, why_waiting
 from bus import codec
 from messages import (
     Analyzed,
@@ -20,6 +20,7 @@ from messages import (
 )
 
 WHO: dict[str, Any] = {"tenant": "t", "job": "j"}
+from tests.messages import samples
 
 
 def granted(n: int, backend: str) -> Granted:
@@ -117,3 +118,8 @@ def test_tracks_hear_public_subjects_of_their_own_jobs() -> None:
     assert tracks.hear("job.unheard.t.k", b"{}", {}) is None
     assert tracks.open == {("t", "k")}
     assert tracks.counts() == {"a": {"succeeded": 1}, "-": {"waiting": 1}}
+
+
+def test_why_nobody_may_run_a_job_is_told_without_saying_twice_that_it_waits():
+    reason = "nothing may run now, waiting for a change: no backend is known"
+    assert why_waiting(samples.decided(ranking=(), reason=reason)) == "no backend is known"
