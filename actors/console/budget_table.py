@@ -9,7 +9,7 @@ import msgspec
 from rich.text import Text
 
 from actors.alert_settings import BILLING, BILLING_LIMIT
-from actors.console.screen import Wrong, clean, day_and_clock, seconds, table
+from actors.console.screen import Wrong, clean, day_and_clock, fitting, out, seconds
 from messages import BudgetsAre, BudgetState, Limit, Spending
 from messages.fleet import Unit
 
@@ -23,6 +23,7 @@ FACTORS: dict[Unit, tuple[int, str]] = {
     "requests": (1, "requests"),
 }  # fmt: skip
 """How many of the counted unit one of the shown is, and its name."""
+COLUMNS = ("budget", "for", "spent", "held", "limit", "used", "", "by the end", "window", "set by")
 BAR = 12
 """Characters of a bar."""
 CEILING = "ceiling-"
@@ -82,24 +83,27 @@ def budgets_table(
     *,
     now: float = 0.0,
     ceilings: bool = True,
+    width: int | None = None,
 ) -> object:
     """One row per budget and holder; one that nobody has used in its present window has no bar.
 
     `spending`, by budget and holder, tells where each is going. Without `ceilings` the shipped ones that nobody has used are
-    left out.
+    left out. A narrow screen goes without what can be done without; amounts are never cut, nor are names of usual length.
     """
-    made = table("budget", "for", "spent", "held", "limit", "used", "", "by the end", "window", "set by", right=(
-        "spent", "held", "limit", "used"))  # fmt: skip
-    for column in made.columns[2:6]:
-        column.min_width = 5
+    rows: list[tuple[Text | str, ...]] = []
     for limit in answer.limits:
         states = [state for state in answer.states if state.budget == limit.name]
         if not states and limit.name.startswith(CEILING) and not ceilings:
             continue
         for state in states or [None]:
             known = (spending or {}).get((limit.name, state.holder)) if state else None
-            made.add_row(*_row(_as_shown(limit), state, known, now))
-    return made
+            rows.append(_row(_as_shown(limit), state, known, now))
+    cells = {name: [Text.assemble(row[at]) for row in rows] for at, name in enumerate(COLUMNS)}
+    return fitting(
+        cells, out.width if width is None else width, right=("spent", "held", "limit", "used"),
+        least={"budget": 24, "for": 20, "by the end": 11},
+        left_out=("", "set by", "by the end", "used", "window"),
+    )  # fmt: skip
 
 
 def _as_shown(limit: Limit) -> Limit:

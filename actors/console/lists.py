@@ -19,21 +19,19 @@ from actors.console.screen import (
     count,
     dollars,
     err,
+    fitting,
     one_line,
     out,
     seconds,
     since,
-    table,
 )
 from messages import JobRow, JobsAre, JobsOf
 from messages.jobs import Ending
 
-LEAST = {"backend": 20, "problem": 20}
-"""Columns of text that may be so narrow; all others are as wide as what they hold."""
+LEAST = {"job": 36, "tenant": 20, "backend": 20, "problem": 20}
+"""Columns of text that may be so narrow; all others are as wide as what they hold. An id made up here has 10."""
 LEFT_OUT = ("task", "submitted", "tries", "cost", "backend", "took")
 """Columns that a narrow screen goes without, the first first."""
-GAP = 2
-"""Between columns."""
 
 
 def jobs(
@@ -88,20 +86,6 @@ def _jobs_table(rows: tuple[JobRow, ...], now: float, width: int | None = None) 
         del cells["tenant"]
     if not any(row.problem for row in rows):
         del cells["problem"]
-    whole = {name: max(len(name), *(cell.cell_len for cell in column)) for name, column in cells.items()}
-    widths = {name: min(length, LEAST.get(name, length)) for name, length in whole.items()}
-    room = (out.width if width is None else width) - sum(widths.values()) - GAP * (len(widths) - 1)
-    for name in LEFT_OUT:
-        if room >= 0:
-            break
-        room += widths.pop(name) + GAP
-        del cells[name]
-    for name in filter(cells.__contains__, ("backend", "problem")):
-        more = max(0, min(room, whole[name] - widths[name]))
-        widths[name], room = widths[name] + more, room - more
-    made = table(*cells, right=("tries", "cost", "took"))
-    for column, name in zip(made.columns, cells, strict=True):
-        column.min_width, column.width = None, widths[name]
-    for row in zip(*cells.values(), strict=True):
-        made.add_row(*row)
-    return made
+    return fitting(
+        cells, out.width if width is None else width, right=("tries", "cost", "took"), least=LEAST, left_out=LEFT_OUT
+    )

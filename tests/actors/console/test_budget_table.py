@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,7 +103,8 @@ def test_where_a_budget_is_going(spending: Spending | None, text: str) -> None:
 
 
 def screen(answer: BudgetsAre, **more: Any) -> str:
-    console = Console(width=200, file=io.StringIO())
+    width = more.setdefault("width", 200)
+    console = Console(width=width, file=io.StringIO())
     console.print(budgets_table(answer, **more))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -113,6 +115,22 @@ def test_the_table_tells_it_for_each_holder() -> None:
     assert "by the end" in told
     assert "$9.00, full in 2.0 h" in told
     assert "full" not in screen(answer, spending={("daily", "other"): going(breach_at=7_300.0)}, now=100.0)
+
+
+def test_a_narrow_screen_cuts_no_name_and_no_amount_and_goes_without_columns_for_that() -> None:
+    limit = Limit(name="a-team-of-many", scope="tenant", limit=5_000_000, at=1.0, by="somebody")
+    state = msgspec.structs.replace(STATE, budget=limit.name, spent=11_402, reserved=10_800)
+    spending = {
+        (limit.name, "acme"): msgspec.structs.replace(going(projected=41_273, jobs_left=1_581), budget=limit.name)
+    }
+    whole = screen(BudgetsAre(limits=(limit,), states=(state,)), spending=spending)
+    assert "1,581 prompts left" in whole
+    assert "somebody" in whole
+    for width in (60, 80, 100):
+        told = screen(BudgetsAre(limits=(limit,), states=(state,)), spending=spending, width=width).splitlines()
+        assert len(told) == 2
+        assert max(len(line.rstrip()) for line in told) <= width
+        assert told[1].split()[:5] == ["a-team-of-many", "acme", "$0.011402", "$0.0108", "$5.00"]
 
 
 def test_a_threshold_is_shown_instead_of_a_limit_that_stops_nothing() -> None:
