@@ -143,7 +143,7 @@ def table(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
         wraps = column in WRAPPED
         made.add_column(
             column, justify="right" if column in wanted else "left", no_wrap=not wraps,
-            overflow="fold" if wraps else "ellipsis", min_width=20 if wraps else None,
+            overflow="fold" if wraps else "ellipsis", min_width=12 if wraps else None,
         )  # fmt: skip
     return made
 

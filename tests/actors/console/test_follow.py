@@ -18,9 +18,9 @@ from messages import (
     Result,
     Started,
 )
+from tests.messages import samples
 
 WHO: dict[str, Any] = {"tenant": "t", "job": "j"}
-from tests.messages import samples
 
 
 def granted(n: int, backend: str) -> Granted:

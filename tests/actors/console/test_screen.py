@@ -1,8 +1,11 @@
 """Figures in words, and text that can do no harm."""
 
-import pytest
+import io
 
-from actors.console.screen import clean, count, dollars, one_line, seconds, shown, since
+import pytest
+from rich.console import Console
+
+from actors.console.screen import clean, count, dollars, one_line, seconds, shown, since, table
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,13 @@ def test_the_date_is_left_out_today() -> None:
     assert len(since(1_700_000_000.0, 1_700_000_000.0)) == len("12:00:00")
     assert len(since(1_700_000_000.0, 1_800_000_000.0)) == len("2023-11-14 12:00:00")
     assert since(None, 1.0) == "-"
+
+
+def test_no_word_of_a_reason_is_cut_off_beside_wide_columns() -> None:
+    made = table("backend", "model", "breaker", "failed", "reason", right=("failed",))
+    made.add_row("local-8411", "sim-small", "open until closed by hand", "0 of 60 (0 %)", "opened by hand by root")
+    console = Console(width=80, file=io.StringIO())
+    console.print(made)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    at = lines[0].index("reason")
+    assert " ".join(line[at:].strip() for line in lines[1:]) == "opened by hand by root"
