@@ -67,8 +67,8 @@ def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
     """
     last = Attempt(
         n=attempted.n, backend=attempted.backend, model=attempted.model, outcome=attempted.outcome,
-        billed_microdollars=attempted.billed_microdollars, latency_seconds=attempted.latency_seconds,
-        problem=attempted.problem,
+        billed_microdollars=attempted.billed_microdollars, unpriced=attempted.unpriced,
+        latency_seconds=attempted.latency_seconds, problem=attempted.problem,
     )  # fmt: skip
     attempts = (*work.attempts, last)
     if len(attempts) <= MOST_ATTEMPTS:
@@ -132,13 +132,20 @@ def in_force(exclusions: tuple[Exclusion, ...], now: float) -> tuple[Exclusion, 
     return tuple(found.values())
 
 
+def cost_of(attempts: tuple[Attempt, ...]) -> int | None:
+    """Micro-dollars of all attempts together; None: one ran at a price that nobody knows."""
+    if any(attempt.unpriced for attempt in attempts):
+        return None
+    return sum(attempt.billed_microdollars for attempt in attempts)
+
+
 def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
     """What comes after `attempted`; None when somebody else's `done` has ended the job."""
     if attempted.outcome == "aborted":
         return None
     attempts = history(work, attempted)
     slip, failover = work.slip, work.failover
-    cost = sum(attempt.billed_microdollars for attempt in attempts)
+    cost = cost_of(attempts)
     if attempted.outcome == "ok":
         return Done(
             tenant=slip.tenant, job=slip.job, ending="succeeded", result=attempted.result, attempts=attempts,

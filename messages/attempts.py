@@ -198,6 +198,8 @@ class Attempted(
     """Bytes of its request were written, so that the backend may have worked; otherwise it used nothing."""
     billed_microdollars: int = 0
     """What it costs; what is not known counts as the most it can be."""
+    unpriced: bool = False
+    """Nobody knows the price, nor was one assumed: `billed_microdollars` says nothing, and is no `free`."""
     counted_tokens: int | None = None
     """The same in tokens; absent: not known, so all that was reserved."""
     counted_gpu_milliseconds: int | None = None

@@ -351,6 +351,8 @@ class Attempt(Value):
     """How it ended."""
     billed_microdollars: int
     """What it costs us."""
+    unpriced: bool = False
+    """Nobody knows what it costs: `billed_microdollars` says nothing."""
     latency_seconds: float | None = None
     """From the call to its end; null when nobody called."""
     problem: Problem | None = None

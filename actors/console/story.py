@@ -142,6 +142,13 @@ def _granted(event: Granted) -> Iterator[RenderableType]:
         yield line("void", "dim", "the job had ended meanwhile")
 
 
+def billed(event: Attempted) -> str:
+    """What an attempt cost, in words."""
+    if event.unpriced:
+        return "at a price that nobody knows"
+    return f"billed {dollars(event.billed_microdollars)}" if event.billed_microdollars else "free"
+
+
 def _attempted(event: Attempted) -> Iterator[RenderableType]:
     good = event.outcome == "ok"
     parts = [f"{event.backend}/{event.model}: {event.outcome}", seconds(event.latency_seconds)]
@@ -151,7 +158,7 @@ def _attempted(event: Attempted) -> Iterator[RenderableType]:
     if usage.output_tokens is not None:
         read = f"{usage.input_tokens:,}" if usage.input_tokens is not None else "?"
         parts.append(f"{read} tokens in, {usage.output_tokens:,} out")
-    parts.append(f"billed {dollars(event.billed_microdollars)}" if event.billed_microdollars else "free")
+    parts.append(billed(event))
     yield line("attempt", "green" if good else "red", ", ".join(parts))
     if event.problem:
         yield from _problem(event.problem)

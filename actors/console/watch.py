@@ -17,8 +17,8 @@ from actors.console.process import Stop
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rounds import plain
-from actors.console.screen import OK, clean, clock, count, dollars, err, fitted, out, seconds
-from actors.console.story import needs_in_words
+from actors.console.screen import OK, clean, clock, count, err, fitted, out, seconds
+from actors.console.story import billed, needs_in_words
 from bus import codec
 from bus.bus import Bus, Signal
 from messages import (
@@ -146,7 +146,7 @@ def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[Rend
             said = f"passed over {passed}" if passed else f"granted {event.backend}"
             yield _line(event.at, event.job, Text(fitted(said), "yellow" if passed else "dim"))
         case Attempted() if verbose or event.outcome != "ok":
-            why = fitted(event.problem.message, 300) if event.problem else dollars(event.billed_microdollars)
+            why = fitted(event.problem.message, 300) if event.problem else billed(event)
             style = "dim" if event.outcome == "ok" else "red"
             yield _line(
                 event.at, event.job, Text(f"{event.outcome} after {seconds(event.latency_seconds)}: {why}", style)

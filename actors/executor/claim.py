@@ -12,7 +12,7 @@ from actors.executor.call import model_of
 from actors.executor.lookahead import Line, Seat
 from actors.journal import Journal
 from actors.roster import Roster
-from actors.succession import successor
+from actors.succession import NEVER_SPENT, successor
 from bus.topology import Queue, work_queue
 from messages import (
     Attempted,
@@ -160,11 +160,12 @@ class Claimant(Actor):
 
     def attempted(self, work: Work, outcome: Any, **more: Any) -> Attempted:
         """The full record of an attempt's end."""
+        used = outcome not in NEVER_SPENT and more.get("counted_tokens") != 0  # A refusal costs nothing at any price.
         return Attempted(
             tenant=work.tenant, job=work.job, n=work.n, backend=work.backend, model=work.model,
             task=work.slip.needs.task, workflow=work.slip.needs.workflow, step=work.slip.needs.step,
             input_estimate=work.slip.needs.input_tokens, outcome=outcome, reserved=work.reserved, probe=work.probe,
-            request=work.slip.request,
+            request=work.slip.request, unpriced=used and work.price.unknown and not more.get("billed_microdollars"),
             at=self.clock(), **more,
         )  # fmt: skip
 

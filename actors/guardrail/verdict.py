@@ -5,7 +5,7 @@ from __future__ import annotations
 from actors.guardrail.held import held
 from actors.guardrail.limits import longest_seconds
 from actors.rounds import OVER_BUDGET, PACE_SECONDS, look_again, place
-from actors.succession import first_problem, in_force
+from actors.succession import cost_of, first_problem, in_force
 from messages import (
     Attempt,
     Awaited,
@@ -105,7 +105,7 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
             ending="failed",
             problem=first_problem(decided.attempts) or cause,
             attempts=decided.attempts,
-            cost_microdollars=sum(attempt.billed_microdollars for attempt in decided.attempts),
+            cost_microdollars=cost_of(decided.attempts),
             submitted_at=decided.slip.submitted_at,
             at=granted.at,
         )

@@ -18,6 +18,7 @@ from actors.router.estimates import estimate
 from actors.router.quote import quote
 from actors.router.strategies import STRATEGIES
 from actors.router.view import View
+from actors.succession import cost_of
 from messages import (
     Analyzed,
     Attempt,
@@ -203,7 +204,7 @@ class Router(Actor):
     def decided(self, decided: Decided, heard: Heard) -> Says[Done]:
         """The stored decision, ours or another's: count it as load, or end the job."""
         if decided.gave_up is not None:
-            cost = sum(attempt.billed_microdollars for attempt in decided.attempts)
+            cost = cost_of(decided.attempts)
             ending = "expired" if heard.now >= decided.slip.deadline_at else "failed"
             return [
                 Done(

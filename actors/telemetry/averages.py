@@ -112,7 +112,9 @@ def _succeeded(stats: Stats, attempted: Attempted) -> Stats:
         tokens_per_second=_mean(stats.tokens_per_second, speed, share),
         output_tokens=_mean(stats.output_tokens, written, share),
         input_ratio=_mean(stats.input_ratio, ratio, share),
-        cost_microdollars=_mean(stats.cost_microdollars, float(attempted.billed_microdollars), share),
+        cost_microdollars=stats.cost_microdollars
+        if attempted.unpriced
+        else _mean(stats.cost_microdollars, float(attempted.billed_microdollars), share),
         swap_seconds=swap,
     )
 

@@ -16,6 +16,7 @@ from actors.succession import (
     NOT_COUNTED,
     REFUSED,
     WHOLE_BACKEND,
+    cost_of,
     exclusion,
     first_problem,
     history,
@@ -63,6 +64,16 @@ def ends(draw: st.DrawFn) -> tuple[Work, Attempted]:
         billed_microdollars=draw(st.integers(0, 500)),
     )  # fmt: skip
     return item, end
+
+
+def test_a_price_that_nobody_knows_makes_no_job_free() -> None:
+    """What ran at an unknown price costs `?`, whatever else the job's attempts cost."""
+    told = Attempt(n=1, backend="a", model="m", outcome="server_error", billed_microdollars=12)
+    assert (cost_of(()), cost_of((told, told))) == (0, 24)
+    assert cost_of((told, msgspec.structs.replace(told, billed_microdollars=0, unpriced=True))) is None
+    ran = successor(work(), attempted(unpriced=True))
+    assert isinstance(ran, Done)
+    assert ran.cost_microdollars is None
 
 
 @given(ends())

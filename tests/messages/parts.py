@@ -118,7 +118,7 @@ SLIP = Slip(
     input=msgspec.Raw(b'{"prompt":"Write a haiku"}'), needs=NEEDS, request="0e784467ca171a4f",
 )  # fmt: skip
 ATTEMPT = Attempt(
-    n=1, backend="cloud", model="gpt-small", outcome="rate_limited", billed_microdollars=12, latency_seconds=0.8,
+    n=1, backend="cloud", model="gpt-small", outcome="rate_limited", billed_microdollars=12, unpriced=True, latency_seconds=0.8,
     problem=PROBLEM,
 )  # fmt: skip
 COUNTED = Counted(backend="gpu-1", model="llama3.1:8b", tokens=180, by="/tokenize")
@@ -263,7 +263,7 @@ DECIDED = Decided(
 ATTEMPTED = Attempted(
     **ROUND, backend="gpu-1", model="llama3.1:8b", task="code", workflow="site", step="hero", input_estimate=36,
     switched=True, request="0e784467ca171a4f", outcome="ok", result=RESULT, partial="A hai", problem=PROBLEM, usage=USAGE,
-    billed_microdollars=78, begun=False, counted_tokens=340, counted_gpu_milliseconds=2_400,
+    billed_microdollars=78, begun=False, unpriced=True, counted_tokens=340, counted_gpu_milliseconds=2_400,
     reserved=(RESERVATION,), probe=True, instance="exec-a", started_at=T0 + 6, first_token_seconds=0.3,
     latency_seconds=2.5, at=T0 + 9,
 )  # fmt: skip

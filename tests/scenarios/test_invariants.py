@@ -693,10 +693,10 @@ def ended_long_after_its_deadline(book: Book) -> None:
     said = book.events[book.place(Done, "hopeless")]
     assert said is not None
     book.healed_at = 1.0
-    for place in range(len(book.events)):
-        if isinstance((told := book.events[place]) and told.message, Analyzed) and told.message.slip is not None:
-            far = msgspec.structs.replace(told.message.slip, deadline_at=1e9)
-            told.message = msgspec.structs.replace(told.message, slip=far)
+    for told in book.events:
+        message = told.message if told else None
+        if told and isinstance(message, Analyzed) and message.slip is not None:
+            told.message = msgspec.structs.replace(message, slip=msgspec.structs.replace(message.slip, deadline_at=1e9))
     book.change(Analyzed, "hopeless", slip=samples.slip(job="hopeless", input_seq=4, deadline_at=said.time - 170.0))
 
 
