@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import unicodedata
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args
@@ -115,11 +115,10 @@ STEP_TOKENS = 2
 """What it makes in one step."""
 
 
-def most_tokens(call: port.Call) -> int:
-    """What the harshest tokenizer would make of a call of text: a token of each byte, of the longest normal form."""
+def most_tokens(texts: Iterable[str]) -> int:
+    """What the harshest tokenizer would make of messages of text: a token of each byte, of the longest normal form."""
     total = DEFAULT.template
-    for message in call.messages:
-        text = str(message.get("content", ""))
+    for text in texts:
         forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFKC")))
         total += DEFAULT.message + max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
     return total
@@ -145,7 +144,8 @@ class Acted:
             port.watched()
             if script.fate not in _ERRORS or script.fate == "cut_stream":
                 port.begun()
-                making.read_tokens = most_tokens(call) if script.harsh else READ_TOKENS
+                texts = (str(message.get("content", "")) for message in call.messages)
+                making.read_tokens = most_tokens(texts) if script.harsh else READ_TOKENS
             for number in range(steps):
                 await asyncio.sleep(script.seconds / (steps + 1))
                 self._happen(script, making, number, steps)

@@ -43,7 +43,7 @@ from messages import (
 from scenarios.backends import Call
 from scenarios.invariants import Log, Outage, Story, broken, unfinished
 from tests.chaos.checks import entry_of, more_violations, name
-from tests.chaos.process import Called, Killed, World
+from tests.chaos.process import Called, Counted, Killed, World
 
 ROOT = Path(__file__).resolve().parents[2]
 TENANTS = ("acme", "b.v. & co", "x")
@@ -115,7 +115,7 @@ class Child:
         if self.process is None or self.process.returncode is not None:
             return False
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+            os.kill(self.process.pid, number)  # Its own `send_signal` would take the status of one that has just died.
             return True
         return False
 
@@ -407,7 +407,7 @@ class Field:
         records = {stream: [r async for r in bus.read(stream, pattern)] for stream, pattern in patterns.items()}
         called = lines(self.world.calls, Called)
         deaths = {(death.name, death.boot): death.at for death in self.deaths}
-        calls = calls_of(called, deaths)
+        calls = calls_of(called, deaths, lines(self.world.counts, Counted))
         story = Story(
             records=records, calls=calls, budgets=self.world.budgets, now=bus.now(),
             outages=[Outage(d.name, d.boot, d.at, d.until) for d in (*self.deaths, *self.frozen)],
@@ -464,13 +464,19 @@ class Field:
         return found
 
 
-def calls_of(called: Sequence[Called], deaths: Mapping[tuple[str, str], float]) -> list[Call]:
-    """The log's calls, each with its end; the death of its process ended a call as well."""
+def calls_of(
+    called: Sequence[Called], deaths: Mapping[tuple[str, str], float], counts: Sequence[Counted]
+) -> list[Call]:
+    """The log's calls, each with its end and what its backend counted; the death of its process ended a call as well."""
+    used = {(c.tenant, c.job, c.n): c for c in counts if c.n}
+    none = Counted(tenant="", job="", backend="", read_tokens=0, made_tokens=0)
     ends = {(c.tenant, c.job, c.n, c.boot, c.run): c.at for c in called if c.what == "end"}
     return [
         Call(
             tenant=c.tenant, job=c.job, n=c.n, backend=c.backend, instance=c.instance, boot=c.boot, prompt=c.prompt,
             began_at=c.at, ended_at=ends.get((c.tenant, c.job, c.n, c.boot, c.run), deaths.get((c.instance, c.boot))),
+            read_tokens=used.get((c.tenant, c.job, c.n), none).read_tokens,
+            made_tokens=used.get((c.tenant, c.job, c.n), none).made_tokens,
         )
         for c in called
         if c.what == "call"

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -28,14 +29,18 @@ from actors.actor import Heard
 from actors.executor.actor import Executor, Served
 from actors.executor.backends import open_backend, port
 from actors.executor.claim import Said
-from actors.guardrail import sweeper
+from actors.guardrail import state, sweeper
+from actors.parking import actor as parking
 from actors.settings import BreakerRules, Budget, BudgetRules, JobSettings, Settings
 from actors.simbackend import Fault, SimServer, SimSettings
+from actors.simbackend.protocol import ChatRequest
+from actors.simbackend.settings import fault_of
 from actors.voice import Boundary
 from bus import topology
 from bus.jetstream import connect
 from bus.topology import Queue
 from messages import Model, Offer, Price, Work
+from scenarios.backends import most_tokens
 
 log = logging.getLogger("chaos")
 POINTS = ("before publish", "after publish", "before acknowledge")
@@ -55,6 +60,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A typical answer takes so long; one in twelve takes six times that."""
     faults: dict[Fault, float] = {}
     price: Price = Price(input_per_mtok=150_000, output_per_mtok=600_000)
+    harsh: bool = False
+    """Its tokenizer makes a token of every byte and its template says all it may; it makes all that it may, whatever becomes of
+    the call. It counts from the moment at which it has the request, and writes that down."""
 
     @property
     def url(self) -> str:
@@ -92,6 +100,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.folder, "calls")
 
     @property
+    def counts(self) -> Path:
+        return Path(self.folder, "counts")
+
+    @property
     def kills(self) -> Path:
         return Path(self.folder, "kills")
 
@@ -123,6 +135,18 @@ class Called(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     prompt: str = ""
     at: float
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the count log: what a harsh backend counts for a request that it has."""
+
+    tenant: str
+    job: str
+    n: int = 0
+    """Round of the job; 0: the request did not say."""
+    backend: str
+    read_tokens: int
+    made_tokens: int
 
 
 class Killed(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,13 +249,75 @@ class Inside:
         pass
 
 
+class Harsh(Inside):
+    """One whose place is harsh. Of the faults it has `500`, before it counts; `hang`; and `cut`, half of them before a token."""
+
+    def __init__(self, place: Place, world: World) -> None:
+        super().__init__(place)
+        assert place.faults.keys() <= {"500", "hang", "cut"}, place.faults
+        self.world = world
+
+    async def run(self, call: port.Call) -> AsyncGenerator[port.Chunk | port.Answer, None]:
+        work, _ = _working.get()
+        draw = hashlib.blake2b(f"{work.tenant}/{work.job}/{work.n}".encode(), digest_size=4).digest()
+        fault = fault_of(self.world.seed, int.from_bytes(draw), self.place.faults)
+        if fault == "500":
+            raise port.BackendError("server_error", "it broke", status=500)
+        read, made = most_tokens(str(message["content"]) for message in call.messages), call.max_output_tokens
+        counted = Counted(
+            tenant=work.tenant, job=work.job, n=work.n, backend=work.backend, read_tokens=read, made_tokens=made
+        )
+        note(self.world.counts, counted)
+        await asyncio.sleep(self.place.seconds / 2)
+        if fault == "hang":
+            await asyncio.Event().wait()
+        if fault == "cut" and draw[0] % 2:
+            raise port.BackendError("cut_stream", "the stream broke off")
+        yield port.Chunk(text="an ")
+        await asyncio.sleep(self.place.seconds / 2)
+        if fault == "cut":
+            raise port.BackendError("cut_stream", "the stream broke off", partial="an ")
+        usage = port.Usage(input_tokens=read, output_tokens=made)
+        yield port.Answer(text="an answer", finish_reason="stop", model=call.model, usage=usage)
+
+
+MARK = re.compile(r"\[(\S+) (\S+)\]")
+"""How a prompt names its tenant and job, for a backend that nobody else tells."""
+
+
+class HarshServer(SimServer):
+    """A simulated backend that is harsh. Its prompts must hold a mark; `500`, `429` and `empty` would make its counts untrue."""
+
+    def __init__(self, settings: SimSettings, port: int, world: World) -> None:
+        super().__init__(settings, port=port)
+        assert settings.faults.keys() <= {"hang", "slow", "cut", "malformed", "structure"}, settings.faults
+        self.world = world
+
+    def _input_tokens(self, asked: ChatRequest) -> int:
+        texts = asked.texts()
+        marked = MARK.search(texts[-1])
+        assert marked is not None, texts
+        assert asked.cap is not None
+        read = most_tokens(texts)
+        counted = Counted(
+            tenant=marked[1], job=marked[2], backend=self.settings.name, read_tokens=read, made_tokens=asked.cap
+        )
+        note(self.world.counts, counted)
+        return read
+
+
+def inside(place: Place, world: World) -> port.Backend:
+    """The backend of a place without a socket."""
+    return Harsh(place, world) if place.harsh else Inside(place)
+
+
 def served(world: World, name: str) -> dict[str, Served]:
     """The backends that this executor serves."""
     found: dict[str, Served] = {}
     for place in world.places:
         if place.served_by and name not in place.served_by:
             continue
-        inner = open_backend("openai", place.url, api_key=None, now=time.time) if place.port else Inside(place)
+        inner = open_backend("openai", place.url, api_key=None, now=time.time) if place.port else inside(place, world)
         found[place.name] = Served(offer=place.offer(), adapter=Recorded(inner, world.calls))
     return found
 
@@ -246,6 +332,7 @@ async def run_rooms(parts: list[str], url: str, name: str, boot: str, world: Wor
     """Run rooms until told to stop, then let what is in hand end."""
     sweeper.SWEEP_AFTER_SECONDS, sweeper.TAKE_OVER_SECONDS = world.sweep_after_seconds, 4.0
     sweeper.MARK_SECONDS = sweeper.LOOK_SECONDS = 1.0
+    state.LOOK_AGAIN_SECONDS, parking.READ_SECONDS = 2.0, 5.0
     topology.QUEUES, topology.APART = hasty(topology.QUEUES, world), hasty(topology.APART, world)
     node.Executor = Watched
     settings = world.settings()
@@ -276,7 +363,11 @@ async def run_backend(name: str, world: World, stop: asyncio.Event) -> int:
         name=name, models=(MODEL,), first_token_seconds=place.seconds / 2, tokens_per_second=24 / place.seconds,
         slots=64, faults=place.faults, seed=world.seed, retry_after_seconds=0.5,
     )  # fmt: skip
-    async with SimServer(settings, port=place.port):
+    server = SimServer(settings, port=place.port)
+    if place.harsh:
+        long = {"answer_tokens": 10**6, "context_tokens": 10**7, "tokens_per_second": 512 / place.seconds}
+        server = HarshServer(msgspec.structs.replace(settings, **long), place.port, world)
+    async with server:
         await stop.wait()
     return 0
 
