@@ -55,7 +55,8 @@ def _successors(log: Log) -> Iterator[str]:
         if after(*key) not in retry and key[:2] not in done:
             yield f"attempted ({attempted.message.outcome}) without a successor: {name(*key)}"
     for key in retry:
-        if key not in decided:
+        outside = key[:2] in done and done[key[:2]][0].message.ending not in FROM_INSIDE
+        if key not in decided and not outside:  # Who was waiting when it was cancelled waits on, for nothing.
             yield f"announced and never decided: {name(*key)}"
 
 

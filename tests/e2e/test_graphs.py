@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,12 +12,19 @@ import pytest
 from actors.executor.backends.comfyui_prompt import prompt_id
 from actors.settings import BackendSettings
 from messages import Attempted, Decided, Done, JobSubmit, Progress
-from tests.e2e.system import TENANT, System
+from tests.e2e.system import TENANT, System, running
 from tests.fakes.comfyui import FakeComfyui
 from tests.fakes.comfyui_nodes import node
 
 XL, OTHER = "sd_xl_base_1.0.safetensors", "SD1.5/dreamshaper_8.safetensors"
 PICTURE = {"class_type": "LoadImage", "inputs": {"image": "example.png"}}
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A deployment of their own: a job waits for servers that are away, and others' may run any graph."""
+    with running(tmp_path_factory.mktemp("graphs")) as made:
+        yield made
 
 
 def graph_of(**nodes: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +119,7 @@ def test_a_graph_is_booked_as_what_it_loads_and_goes_where_that_is(system: Syste
             assert named == {XL}
             before = asked(fakes)
             lost = await ended(system, "lost", drawn("gone.safetensors"))
-            assert lost.ending == "failed"
+            assert lost.ending == "failed", lost.problem
             assert lost.problem is not None
             assert "the model file gone.safetensors" in lost.problem.message
             assert OTHER not in lost.problem.message
