@@ -7,7 +7,8 @@ SOAK_TIMEOUT ?= 3600
 
 BIN := .venv/bin
 LOWEST := build/lowest
-LOWEST_TESTS := tests/messages tests/bus tests/actors/console tests/actors/executor tests/actors/registry
+LOWEST_TESTS := tests/messages tests/bus/test_jetstream.py tests/bus/test_server.py tests/actors/console tests/actors/registry \
+	$(addprefix tests/actors/executor/backends/test_,wire.py openai.py anthropic.py gemini.py ollama.py comfyui.py runpod.py)
 
 # .venv is made anew when a lock of what runs turnout changes; what works on it comes on top, later and only when asked for.
 BASE := .venv/.base

@@ -16,7 +16,7 @@ class Row(msgspec.Struct, frozen=True):
 
     held_out: bool
     source: str
-    """The server, and the public report or page that shows the body."""
+    """The server, and the public report or page that shows the body; a server alone: as its documentation words it."""
     status: int
     body: Any
     """JSON, or text as it is."""
