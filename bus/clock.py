@@ -6,6 +6,7 @@ by this machine's uptime, which nobody can set; its wall clock only tells that s
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -18,21 +19,15 @@ DRIFT = 100e-6
 """How far two clocks may come apart per second: quartz stays within it."""
 
 
-def uptime() -> float:
-    """Seconds since the machine was started, those it slept through included where the system can tell (Linux)."""
-    boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot is None else time.clock_gettime(boot)
-
-
-def this_wall() -> float:
-    """What this machine's wall clock shows."""
-    return time.time()
+_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
+uptime: Callable[[], float] = time.monotonic if _BOOT is None else functools.partial(time.clock_gettime, _BOOT)
+"""Seconds since the machine was started, those it slept through included where the system can tell (Linux)."""
 
 
 class ServerClock:
     """The server's clock. Until it was measured for the first time, this machine's wall clock stands in for it."""
 
-    def __init__(self, *, up: Callable[[], float] = uptime, wall: Callable[[], float] = this_wall) -> None:
+    def __init__(self, *, up: Callable[[], float] = uptime, wall: Callable[[], float] = time.time) -> None:
         self._up, self._wall = up, wall
         self._base: float | None = None
         """The server's time less our uptime, as of the last time it was set; absent: not measured yet."""
@@ -41,7 +36,9 @@ class ServerClock:
         self._error = math.inf
         self._measured_at = self._at = up()
         self._last = -math.inf
-        """The time that was told last."""
+        """The time that was told last, while it is made good."""
+        self._steady: float | None = None
+        """Base and shift together, while nothing is to be made good: the time is asked for some twenty times a job."""
         self._wall_ahead = wall() - up()
 
     @property
@@ -51,13 +48,18 @@ class ServerClock:
 
     def now(self) -> float:
         """Seconds since the epoch. Never less than what it said before, unless the server's clock was set back."""
+        if self._steady is not None:
+            return self._up() + self._steady
         if self._base is None:
             return self._wall()
         at = self._up()
         most = SLEW * max(at - self._at, 0.0)
         self._shift += min(max(self._goal - self._shift, -most), most)
         self._at = at
-        self._last = max(self._last, at + self._base + self._shift)
+        ahead = self._base + self._shift
+        self._last = max(self._last, at + ahead)
+        if self._shift == self._goal and self._last == at + ahead:
+            self._steady = ahead
         return self._last
 
     def measured(self, sent: float, received: float, there: float) -> float:
@@ -77,6 +79,7 @@ class ServerClock:
             self._set(offset, error, received)
             return off
         if abs(off) > error + known or error <= known:
+            self._last, self._at, self._steady = self.now(), self._up(), None
             self._goal = offset - self._base
             self._error, self._measured_at = error, received
         return 0.0
@@ -84,7 +87,7 @@ class ServerClock:
     def _set(self, offset: float, error: float, at: float) -> None:
         self._base, self._shift, self._goal = offset, 0.0, 0.0
         self._error, self._measured_at, self._at = error, at, self._up()
-        self._last = -math.inf
+        self._last, self._steady = -math.inf, None
 
     def wall_step(self) -> float:
         """By how much this machine's wall clock was set since `wall_seen`; 0: it was not."""

@@ -55,7 +55,7 @@ class Call:
 
     def arm(self, limits: Mapping[Limit, float]) -> asyncio.Timeout:
         """A timer for the first of the limits, each with the seconds that are left; which one it is, is remembered."""
-        self.limit = min(limits, key=lambda one: limits[one])
+        self.limit = min(limits, key=limits.__getitem__)
         self.scope = asyncio.timeout(max(limits[self.limit], 0.0))
         return self.scope
 

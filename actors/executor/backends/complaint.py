@@ -65,7 +65,7 @@ class Complaint(msgspec.Struct, frozen=True, kw_only=True):
 
 def as_object(value: object) -> dict[str, Any] | None:
     """`value` if it is a JSON object."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def complaint_in(event: Mapping[str, Any]) -> Complaint | None:

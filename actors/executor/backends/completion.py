@@ -22,6 +22,8 @@ _CARRIED: Final = re.compile(
     r"signature|extra_content|encrypted|opaque|reasoning_details|thinking_blocks|provider_specific"
 )
 """Fields of a message that must be sent back as they came."""
+_READ: Final = frozenset({"role", "content", "reasoning_content", "reasoning", "tool_calls", "refusal"})
+"""The usual ones, none of those: no need to look."""
 
 
 class Completion(Fold[str]):
@@ -104,15 +106,17 @@ class Completion(Fold[str]):
             before, said_before = self._texts.text, self._texts.reasoning
             content = content.removeprefix(before) if content.startswith(before) else ""
             thought = "" if said_before else thought
-        self._texts.think(thought)
+        if thought:
+            self._texts.think(thought)
         refusal: Any = said.get("refusal")
-        if isinstance(refusal, str) and refusal != "".join(self._refusal):
+        if refusal and isinstance(refusal, str) and refusal != "".join(self._refusal):
             self._refusal.append(refusal)
-        if said.get("tool_calls") is not None:
-            self._tools.take(said["tool_calls"])
-        self._tools.take_legacy(said.get("function_call"))
+        if (calls := said.get("tool_calls")) is not None:
+            self._tools.take(calls)
+        if called := said.get("function_call"):
+            self._tools.take_legacy(called)
         for name, value in said.items():
-            if _CARRIED.search(name) and value and {name: value} not in self._carried:
+            if name not in _READ and value and _CARRIED.search(name) and {name: value} not in self._carried:
                 self._carried.append({name: value})
         return self._texts.add(content)
 

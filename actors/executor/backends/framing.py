@@ -30,7 +30,7 @@ class Framed:
         self._document: list[bytes] = []
         self.form: Form = ""
         self.head = b""
-        """What came first, at most some thousand bytes."""
+        """What came first, up to the first event, at most some thousand bytes."""
         self.any = False
         """An event has come."""
 
@@ -42,7 +42,7 @@ class Framed:
                 return []
             document = data[:1] in b"{[" and not self._lines
             self.form = "document" if document else "page" if data[:1] == b"<" else "events"
-        if len(self.head) < _HEAD:
+        if not self.any and len(self.head) < _HEAD:
             self.head += data[: _HEAD - len(self.head)]
         if self.form != "events":
             self._document.append(data)

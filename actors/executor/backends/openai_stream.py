@@ -102,8 +102,11 @@ async def _pieces(reply: Reply, fold: Fold[Any], framed: Framed) -> AsyncGenerat
         if fold.settled and until is None:
             until = loop.time() + AFTER_SECONDS
         try:
-            async with asyncio.timeout_at(until):
+            if until is None:
                 piece = await reply.read()
+            else:
+                async with asyncio.timeout_at(until):
+                    piece = await reply.read()
         except TimeoutError:
             if until is None:
                 raise  # Not ours.

@@ -12,7 +12,7 @@ One reading for all protocols: proxies and local servers mix their words freely.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.port import Usage
@@ -52,6 +52,13 @@ _AROUND: Final = ("response", "message", "x_groq", "output", "interaction")
 """Objects of an event that may hold a block."""
 _THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking")
 
+PIECE: Final = frozenset(
+    {"id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "provider"}
+)
+PIECE_CHOICE: Final = frozenset({"index", "delta", "finish_reason", "logprobs", "native_finish_reason", "stop_reason"})
+PIECE_DELTA: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+"""Fields that hold neither usage nor thoughts, of an event, of its choices and of their pieces."""
+
 
 class Tally:
     """What one answer used, by all that its events say."""
@@ -63,9 +70,11 @@ class Tally:
 
     def hear(self, fields: Mapping[str, Any]) -> None:
         """Take in one event, or a whole answer."""
-        for block in _blocks(fields):
+        if is_piece(fields):
+            return
+        for block in blocks_in(fields):
             self._usage = higher(self._usage, usage_of(block))
-        streamed, whole = _thought(fields)
+        streamed, whole = thought_in(fields)
         self._streamed += streamed
         self._whole = max(self._whole, whole)
 
@@ -187,7 +196,19 @@ def _fitting(
     return read, total - read if total > read + (made or 0) else made
 
 
-def _blocks(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def is_piece(fields: Mapping[str, Any]) -> bool:
+    """Whether an event has room for a piece of an answer and nothing else: most of them, and known at a glance."""
+    if not PIECE.issuperset(fields):
+        return False
+    for choice in _objects(fields.get("choices")):
+        if not PIECE_CHOICE.issuperset(choice):
+            return False
+        if (delta := as_object(choice.get("delta"))) and not PIECE_DELTA.issuperset(delta):
+            return False
+    return True
+
+
+def blocks_in(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Wherever usage may stand in an event."""
     around = [fields, *(found for name in _AROUND if (found := as_object(fields.get(name))))]
     for choice in _objects(fields.get("choices")):
@@ -200,7 +221,7 @@ def _blocks(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield {name: value for name, value in fields.items() if name not in ("input", "output")}
 
 
-def _thought(fields: Mapping[str, Any]) -> tuple[int, int]:
+def thought_in(fields: Mapping[str, Any]) -> tuple[int, int]:
     """Bytes of reasoning text in one event: of a piece, and of an answer that is repeated or came whole."""
     pieces: list[object] = []
     whole: list[object] = []
@@ -234,5 +255,5 @@ def _bytes(texts: Sequence[object]) -> int:
 
 
 def _objects(value: object) -> list[dict[str, Any]]:
-    listed = cast("list[object]", value) if isinstance(value, list) else []
-    return [found for one in listed if (found := as_object(one)) is not None]
+    listed = value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
+    return [one for one in listed if isinstance(one, dict)]  # pyright: ignore[reportUnknownVariableType]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.executor.backends import usage as usages
 from actors.executor.backends.anthropic_answer import MessageFold
 from actors.executor.backends.completion import Completion
 from actors.executor.backends.gemini_answer import GenerateFold
@@ -242,3 +243,27 @@ def folded(fold: Any, *fields: Fields) -> Answer:
 )  # fmt: skip
 def test_thoughts_are_measured_once(fold: Any, fields: list[Fields]) -> None:
     assert folded(fold, *fields).usage.thought_bytes == len("thinksééé".encode())
+
+
+_COUNTS = {"prompt_tokens": 5, "completion_tokens": 6}
+_SAID = st.sampled_from([None, 7, "words", _COUNTS, {"thinking": "hm"}, [{"text": "x"}]])
+_NAMES = sorted(
+    usages.PIECE | {"usage", "timings", "message", "x_groq", "eval_count", "type", "candidates", "output", "response"}
+)
+_CHOICE_NAMES = sorted(usages.PIECE_CHOICE | {"usage", "message", "timings"})
+_DELTA_NAMES = sorted(usages.PIECE_DELTA | {"usage", "reasoning", "reasoning_content", "thinking"})
+
+
+@given(
+    st.dictionaries(st.sampled_from(_NAMES), _SAID),
+    st.lists(st.dictionaries(st.sampled_from(_CHOICE_NAMES), _SAID), max_size=2),
+    st.dictionaries(st.sampled_from(_DELTA_NAMES), _SAID),
+)
+def test_what_is_known_at_a_glance_to_be_a_piece_tells_nothing(
+    fields: Fields, choices: list[Fields], delta: Fields
+) -> None:
+    event = {**fields, "choices": [{**choice, "delta": delta} for choice in choices]}
+    if usages.is_piece(event):
+        assert (list(usages.blocks_in(event)), usages.thought_in(event)) == ([], (0, 0))
+    if choices and delta.get("reasoning") == "words":
+        assert not usages.is_piece(event)
