@@ -37,15 +37,16 @@ _NAMES: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     (
         "other",
         re.compile(
-            r"whisper|(?:^|[-_/.:])(?:tts|stt|asr)(?:[-_/.:\d]|$)|xtts|speech|orpheus|kokoro|parakeet|canary-\d|playai"
-            r"|(?:^|[-_/])bark(?:[-_]|$)|transcri|diariz|voice|guard|shieldgemma|moderation|rerank|(?:^|[-_/])ranker"
-            r"|cross-encoder|(?:^|[-_])reward(?:[-_]|$)|classifier|(?:^|[-_/])(?:sora|veo|kling|cogvideo|wan\d)"
+            r"whisper|(?:^|[-_/.:])(?:tts|stt|asr|speech|voice)(?:[-_/.:\d]|$)|xtts|speecht5|orpheus|kokoro|parakeet"
+            r"|canary-\d|playai|(?:^|[-_/])bark(?:[-_]|$)|transcri|diariz|(?<!van)guard|shieldgemma|moderation|rerank"
+            r"|(?:^|[-_/])ranker|cross-encoder|(?:^|[-_])reward(?:[-_]|$)|classifier"
+            r"|(?:^|[-_/])(?:sora|veo|kling|cogvideo(?:x)?|wan\d)(?:[-_/.:\d]|$)"
         ),
     ),
     (
         "embedding",
         re.compile(
-            r"embed|(?:^|[-_/])(?:bge|e5|gte|minilm|mxbai|voyage)(?:[-_/.\d]|$)|sentence-transformers|all-mpnet"
+            r"embed(?!ded)|(?:^|[-_/])(?:bge|e5|gte|minilm|mxbai|voyage)(?:[-_/.:]|$)|sentence-transformers|all-mpnet"
         ),
     ),
     (

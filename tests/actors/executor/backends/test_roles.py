@@ -72,6 +72,22 @@ def test_the_server_s_own_word(card: dict[str, Any], role: str | None) -> None:
         ("claude-haiku-5-5", None),
         ("gpt-4o", None),
         ("command-r-plus", None),
+        # A part of a word is not the word.
+        ("e500html", None),
+        ("invoice-extractor-3b", None),
+        ("speechless-llama2-13b", None),
+        ("vanguard-7b", None),
+        ("embedded-coder-7b", None),
+        ("soraya-8b", None),
+        ("veolia-chat", None),
+        ("microsoft/speecht5_tts", "other"),
+        ("resemble/voice-clone-1", "other"),
+        ("allenai/wildguard", "other"),
+        ("ibm/granite-guardian-3.1-8b", "other"),
+        ("openai/gpt-oss-safeguard-20b", "other"),
+        ("sora-2-pro", "other"),
+        ("wan2.2-t2v-a14b", "other"),
+        ("embeddinggemma:300m", "embedding"),
     ],
 )
 def test_the_name_where_the_server_says_nothing(model: str, role: str | None) -> None:
