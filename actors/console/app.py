@@ -1,4 +1,4 @@
-"""`main()`: finds the commands, runs one, and turns what goes wrong into a sentence and an exit code."""
+"""`run()`: finds the commands, runs one, and turns what goes wrong into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from cyclopts import App, CycloptsError, Parameter
 
+from actors.console.entry import COMMANDS
 from actors.console.screen import (
     FAILED,
     INTERRUPTED,
@@ -27,38 +28,6 @@ from actors.console.screen import (
 from actors.settings import SettingsError
 
 GROUP = "turnout.commands"
-_ORDER = (
-    "demo",
-    "dev",
-    "doctor",
-    "submit",
-    "cancel",
-    "get",
-    "why",
-    "watch",
-    "jobs",
-    "backends",
-    "decide",
-    "quote",
-    "estimate",
-    "recommend",
-    "policy",
-    "budget",
-    "preferences",
-    "alerts",
-    "breaker",
-    "prices",
-    "rebalance",
-    "verify",
-    "sim-backend",
-    "run",
-    "setup",
-)
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -97,7 +66,8 @@ def _run(arguments: list[str]) -> int:
 def found() -> dict[str, EntryPoint]:
     """The commands that are installed, ours and others', by name."""
     points = {point.name: point for point in entry_points(group=GROUP)}
-    ranked = sorted(points, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
+    order = list(COMMANDS)
+    ranked = sorted(points, key=lambda name: (order.index(name) if name in order else len(order), name))
     return {name: points[name] for name in ranked}
 
 
@@ -194,4 +164,4 @@ def _command(arguments: Sequence[str]) -> str:
     return f"{arguments[0]} " if arguments and arguments[0] in found() else ""
 
 
-__all__ = ["FAILED", "OK", "USAGE", "build", "found", "main", "play", "run"]
+__all__ = ["FAILED", "OK", "USAGE", "build", "found", "play", "run"]

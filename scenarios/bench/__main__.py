@@ -16,6 +16,7 @@ from scenarios.bench.figures import Step, alternate, percentile, rate, report
 from scenarios.bench.floor import Floor, bodies_of
 from scenarios.bench.ours import PROMPT, Ours
 from scenarios.bench.reserve import measure_reservations
+from scenarios.bench.start import measure_starts
 from scenarios.bench.stream import measure_streams
 from scenarios.simulation import events_per_second
 
@@ -83,6 +84,7 @@ def main() -> None:
         )
         figures |= runner.run(measure_streams(Path(directory), blocks=given.blocks, size=given.size))
     figures |= measure_decisions()
+    figures |= measure_starts()
     figures["simulation.events_per_second"] = events_per_second()
     print(report(figures, given.out))
 
