@@ -120,6 +120,9 @@ class NatsSettings(Section):
     """`nats://host:port`; empty: an embedded server."""
     port: int = 4222
     """Port of the embedded server; 0: any free one."""
+    token: bool = True
+    """Whether the embedded server asks for a token, which lies in the data directory: whoever else is on this machine can't
+    connect."""
     sync: Literal["default", "always"] = "default"
     """`always` survives power loss as well, at one disk sync per write."""
     replicas: int = 0
@@ -247,6 +250,7 @@ ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "TURNOUT_DISCOVER": ("discover",),
     "TURNOUT_NATS_URL": ("nats", "url"),
     "TURNOUT_NATS_PORT": ("nats", "port"),
+    "TURNOUT_NATS_TOKEN": ("nats", "token"),
     "TURNOUT_NATS_SYNC": ("nats", "sync"),
     "TURNOUT_NATS_WAIT_SECONDS": ("nats", "wait_seconds"),
     "TURNOUT_DEADLINE_SECONDS": ("jobs", "deadline_seconds"),

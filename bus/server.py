@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import importlib.metadata
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Literal, Self
 
+from bus.private import write_private
 from bus.server_disk import Disk
 from bus.server_guard import LOOK_SECONDS, Guard
 
@@ -67,6 +69,7 @@ class NatsServer:
     """A nats-server with JetStream that keeps its data in `data_dir`.
 
     `sync="always"` writes every message through to the disk, so that it survives a power failure.
+    Only who knows the `token`, where there is one, may connect.
     `on_failure` is called with the reason when the server dies too often and is given up. `guard` knows when it stores nothing,
     because its disk is full for instance, and has it started anew once there is room.
     """
@@ -78,11 +81,13 @@ class NatsServer:
         host: str = "127.0.0.1",
         sync: Sync = "default",
         *,
+        token: str = "",
         on_failure: Callable[[str], None] | None = None,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.host = host
         self.sync: Sync = sync
+        self._token = token
         self.restarts = 0
         self._wanted_port = port
         self._port = 0
@@ -105,10 +110,14 @@ class NatsServer:
         return self._port
 
     @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"[{self.host}]:{self._port}" if ":" in self.host else f"{self.host}:{self._port}"
+
+    @property
     def url(self) -> str:
-        """Where to connect."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"nats://{host}:{self._port}"
+        """Where to connect, with the token."""
+        return f"nats://{self._token}@{self.address}" if self._token else f"nats://{self.address}"
 
     @property
     def pid(self) -> int | None:
@@ -221,9 +230,10 @@ class NatsServer:
             room = f"\n  max_file_store: {shutil.disk_usage(self.data_dir).total}"
         except OSError:
             room = ""
+        entry = f"\nauthorization {{ token: {_quoted(self._token)} }}" if self._token else ""
         text = f"""# Written at every start.
 server_name: turnout
-listen: {_quoted(self.url.removeprefix("nats://"))}
+listen: {_quoted(self.address)}{entry}
 jetstream {{
   store_dir: {_quoted(str(self.data_dir))}{room}{sync}
 }}
@@ -233,7 +243,7 @@ write_deadline: "3s"
 max_payload: 1MB
 """
         try:
-            self._config_path.write_text(text, encoding="utf-8")
+            write_private(self._config_path, text)
             if self.log_path.exists() and self.log_path.stat().st_size > _LOG_BYTES:
                 self.log_path.replace(self.log_path.with_suffix(".log.1"))
         except OSError as fault:
@@ -273,7 +283,7 @@ max_payload: 1MB
             self._lock.flush()
         loop = asyncio.get_running_loop()
         end = loop.time() + _START_SECONDS
-        while not await _answers(self.host, self._port):
+        while not await _answers(self.host, self._port, self._token):
             if self._process.returncode is not None:
                 raise ServerError(f"the nats-server ended at once: {self._last_words(start)}")
             if loop.time() > end:
@@ -433,7 +443,7 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-async def _answers(host: str, port: int) -> bool:
+async def _answers(host: str, port: int, token: str) -> bool:
     """Whether JetStream answers there."""
     writer: asyncio.StreamWriter | None = None
     try:
@@ -441,7 +451,8 @@ async def _answers(host: str, port: int) -> bool:
             reader, writer = await asyncio.open_connection(host, port)
             if not (await reader.readline()).startswith(b"INFO "):
                 return False
-            writer.write(b'CONNECT {"verbose":false}\r\nSUB _ready 1\r\nPUB $JS.API.INFO _ready 0\r\n\r\n')
+            hello = json.dumps({"verbose": False, "auth_token": token} if token else {"verbose": False})
+            writer.write(f"CONNECT {hello}\r\nSUB _ready 1\r\nPUB $JS.API.INFO _ready 0\r\n\r\n".encode())
             while line := await reader.readline():
                 if line.startswith(b"MSG "):
                     return b'"error"' not in await reader.readline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -23,12 +24,19 @@ from actors.console.refusing import Refusing
 from actors.console.screen import Complaint, log_to_screen, out, shown
 from actors.settings import Settings
 from bus.bus import Bus
+from bus.private import private_directory, write_private
 from bus.server import NatsServer, ServerError
+
+TOKEN_FILE = "nats.token"  # noqa: S105  # Its name.
+"""In the data directory: what the development server asks for."""
 
 
 def dev(
     *,
     nats_port: Annotated[int | None, Parameter(help="Port of the NATS server; 0: any free one. [4222]")] = None,
+    nats_token: Annotated[
+        bool, Parameter(help="Ask who connects to the NATS server for the token in the data directory.")
+    ] = True,
     sync: Annotated[bool, Parameter(help="Survive power loss too: sync every write to the disk.")] = False,
     discover: Annotated[bool, Parameter(help="Look for local servers and for keys in the environment.")] = True,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log what the parts do.")] = False,
@@ -38,6 +46,7 @@ def dev(
     log_to_screen(logging.INFO if verbose else logging.WARNING)
     flags = {
         ("nats", "port"): nats_port,
+        ("nats", "token"): None if nats_token else False,
         ("nats", "sync"): "always" if sync else None,
         ("discover",): None if discover else False,
     }
@@ -62,7 +71,7 @@ async def _dev(settings: Settings, where: Where) -> int:
         _say_keys(discovery)
 
         async def ready() -> None:
-            _say_how(data, where)
+            _say_how(data, where, url)
 
         code = await serve(
             bus,
@@ -99,19 +108,37 @@ async def _server(settings: Settings, stop: Stop) -> AsyncGenerator[tuple[str, N
         yield settings.nats.url, None
         return
     data = Path(settings.data_dir)
-    server = NatsServer(data / "nats", port=settings.nats.port, sync=settings.nats.sync, on_failure=stop.fail)
+    try:
+        private_directory(data)
+        token = _token(data) if settings.nats.token else ""
+    except OSError as error:
+        raise Complaint(f"data directory {data}: {error.strerror}", hint="--data-dir names another one") from None
+    server = NatsServer(
+        data / "nats", port=settings.nats.port, sync=settings.nats.sync, token=token, on_failure=stop.fail
+    )
     try:
         await server.start()
     except ServerError as error:
         raise Complaint(str(error), hint=_way_out(str(error), data)) from None
     file = data / URL_FILE
     try:
-        file.write_text(server.url + "\n", encoding="utf-8")
+        write_private(file, server.url + "\n")
         yield server.url, server
     finally:
         with contextlib.suppress(OSError):
             file.unlink()
         await server.stop()
+
+
+def _token(data: Path) -> str:
+    """What whoever connects to our server must know: made once, so that it is the same after every start. Raises OSError."""
+    file = data / TOKEN_FILE
+    with contextlib.suppress(FileNotFoundError):
+        if known := file.read_text(encoding="utf-8").strip():
+            return known
+    token = secrets.token_urlsafe(24)
+    write_private(file, token + "\n")
+    return token
 
 
 def _way_out(error: str, data: Path) -> str:
@@ -141,11 +168,12 @@ def _say_keys(discovery: node.Discovery) -> None:
         out.print("    turnout sim-backend --port 8000", style="bold")
 
 
-def _say_how(data: Path, where: Where) -> None:
+def _say_how(data: Path, where: Where, url: str) -> None:
     more = f" --data-dir {where.data_dir}" if where.data_dir and not where.nats else ""
     out.print("ready. In another terminal:", style="bold green")
     out.print(f"  turnout submit 'write a haiku about trains'{more}", style="bold")
     out.print(f"  turnout watch{more}        every decision as it is made")
     out.print(f"  turnout backends{more}     what is there and how it does")
     out.print('any NATS client can publish a job on job.submit.default, such as {"prompt": "hello"}', soft_wrap=True)
+    out.print(f'  eval "$(turnout env{more})"     its address for them: {url}', soft_wrap=True, highlight=False)
     out.print(f"data in {data.resolve()}; Ctrl-C stops", style="dim", soft_wrap=True)

@@ -43,6 +43,7 @@ COMMANDS: Final[dict[str, str]] = {
     "sim-backend": "Run a simulated backend: it speaks the OpenAI protocol, makes up its words, and fails as told.",
     "run": "Run parts of turnout against a NATS server; start more of them for more throughput.",
     "setup": "Create or update the streams and consumers.",
+    "env": 'Print NATS_URL for the shell, so that any NATS client finds the bus: `eval "$(turnout env)"`.',
     "schema": "Print AsyncAPI 3 with the JSON Schemas of all messages, for tools and for clients in any language.",
 }
 

@@ -15,6 +15,7 @@ from actors.console.process import Stop, instance_name, news_line, serve
 from actors.console.reach import HERE, Where, address, reach_patiently, reach_url
 from actors.console.screen import OK, Complaint, Wrong, log_to_screen, out, shown
 from actors.settings import Settings
+from bus.private import private_directory
 
 Rooms = Literal["together", "apart"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -46,7 +47,7 @@ async def _run(names: tuple[str, ...], settings: Settings, where: Where) -> int:
     url, source = address(settings, where)
     data = Path(settings.data_dir)
     try:
-        data.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240  # Once, at the start.
+        private_directory(data)  # Once, at the start.
     except OSError as error:
         raise Complaint(f"data directory {data}: {error.strerror}", hint="--data-dir names another one") from None
     async with reach_patiently(

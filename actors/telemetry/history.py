@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from actors.telemetry.rows import FORGET, OLDEST, SCHEMA, VERSION, Row
+from bus.private import make_private
 from messages import Attempted, JobRow, JobsOf
 
 log = logging.getLogger("turnout.telemetry")
@@ -58,7 +59,7 @@ class History:
         self.keep_days, self.max_mb = keep_days, max_mb
         try:
             self._db = self._opened()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             text = f"the history {path} can't be used: {error}.{_room_beside(path)} Free some space, or move it away"
             raise sqlite3.DatabaseError(text) from error
         self.fresh: set[tuple[str, str, str]] = set()
@@ -73,6 +74,8 @@ class History:
         self._lock = asyncio.Lock()
 
     def _opened(self) -> sqlite3.Connection:
+        if self._path != ":memory:":
+            make_private(Path(self._path))  # SQLite gives what lies beside it the same rights.
         db = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         try:
             version, tables = (

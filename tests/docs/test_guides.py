@@ -69,7 +69,7 @@ def test_published_examples_are_messages() -> None:
 @pytest.mark.parametrize("words", [w for w in commands() if w[0].endswith("turnout")], ids=" ".join)
 def test_commands_and_flags_exist(words: list[str]) -> None:
     """Every command that is shown is one, and knows the flags that are shown."""
-    start = [sys.executable, "-c", "from actors.console.app import main; main()"]
+    start = [sys.executable, "-c", "from actors.console.entry import main; main()"]
     help_text = subprocess.run([*start, words[1], "--help"], capture_output=True, text=True, check=True).stdout
     for flag in [word for word in words[2:] if word.startswith("--")]:
         assert flag in help_text, f"{words[1]} does not know {flag}"

@@ -1,13 +1,17 @@
 """The commands together, as people use them: one development server, real sockets, several processes."""
 
+import asyncio
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nats
 import pytest
 
 PATIENCE = 60
@@ -20,7 +24,14 @@ def environment() -> dict[str, str]:
 
 
 def turnout(data: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from actors.console.app import main; main()", *arguments, "--data-dir", str(data)]
+    command = [
+        sys.executable,
+        "-c",
+        "from actors.console.entry import main; main()",
+        *arguments,
+        "--data-dir",
+        str(data),
+    ]
     return subprocess.run(
         command, input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment()
     )
@@ -28,7 +39,7 @@ def turnout(data: Path, *arguments: str, stdin: str = "") -> subprocess.Complete
 
 def simulated(name: str, *faults: str) -> tuple[subprocess.Popen[str], str]:
     """A simulated backend as a process of its own, and its URL."""
-    command = [sys.executable, "-c", "from actors.console.app import main; main()", "sim-backend", "--port", "0"]
+    command = [sys.executable, "-c", "from actors.console.entry import main; main()", "sim-backend", "--port", "0"]
     options = ["--name", name, "--model", "m", "--first-token", "0", "--tokens-per-second", "0", *faults]
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment()
@@ -63,7 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         encoding="utf-8",
     )
     data = home / "data"
-    command = [sys.executable, "-c", "from actors.console.app import main; main()", "dev", "--nats-port", "0"]
+    command = [sys.executable, "-c", "from actors.console.entry import main; main()", "dev", "--nats-port", "0"]
     dev = subprocess.Popen(
         [*command, "--data-dir", str(data), "--config", str(home / "turnout.toml")],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(),
@@ -76,7 +87,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             if line.startswith("ready"):
                 break
         assert "  + good  local, 1 model: m\n" in said
-        assert (data / "nats.url").read_text().startswith("nats://127.0.0.1:")
+        url = (data / "nats.url").read_text().strip()
+        assert re.fullmatch(r"nats://[\w-]{32}@127\.0\.0\.1:\d+", url)
+        said += [next(dev.stdout) for _ in range(6)]
+        assert any(line.endswith(f"its address for them: {url}\n") for line in said)
         yield data
     finally:
         rest = ended(dev)
@@ -84,6 +98,51 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ended(bad)
     assert "stopped" in rest
     assert not (data / "nats.url").exists()
+    assert (data / "nats.token").exists()
+
+
+def test_what_is_kept_is_for_its_owner_alone(data: Path) -> None:
+    assert turnout(data, "submit", "hello", "--preferred-backend", "good", "-q").returncode == 0
+    assert data.stat().st_mode & 0o777 == 0o700
+    for name in ("nats.url", "nats.token", "history.sqlite", "nats/nats-server.conf"):
+        assert (data / name).stat().st_mode & 0o777 == 0o600, name
+    assert all(file.stat().st_mode & 0o077 == 0 for file in data.glob("history.sqlite*"))
+
+
+def test_any_client_that_knows_the_address_publishes_and_hears_and_no_other(data: Path, tmp_path: Path) -> None:
+    told = turnout(data, "env")
+    assert told.returncode == 0
+    url = shlex.split(told.stdout)[1].removeprefix("NATS_URL=")
+    assert turnout(data, "env", "--shell", "none").stdout.strip() == url
+
+    async def talk() -> str:
+        client = await nats.connect(url)
+        heard = await client.subscribe("job.*.acme.>")
+        await client.publish("job.submit.acme", b'{"id": "j-1", "prompt": "hello", "preferred_backend": "good"}')
+        seen: list[str] = []
+        while "job.done.acme.j-1" not in seen:
+            seen.append((await heard.next_msg(timeout=PATIENCE)).subject)
+        await client.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        await reader.readline()
+        writer.write(b"CONNECT {}\r\nPING\r\n")
+        assert b"Authorization Violation" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        return " ".join(seen)
+
+    assert "job.done.acme.j-1" in asyncio.run(talk())
+
+
+def test_the_nats_command_gets_a_context(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert turnout(data, "env", "--context", "here").returncode == 0
+    file = tmp_path / "nats" / "context" / "here.json"
+    assert json.loads(file.read_text())["url"] == (data / "nats.url").read_text().strip()
+    assert file.stat().st_mode & 0o777 == 0o600
+    wrong = turnout(data, "env", "--context", "../elsewhere")
+    assert wrong.returncode == 2
+    assert "../elsewhere" in wrong.stderr
 
 
 def test_a_job_and_its_story(data: Path) -> None:

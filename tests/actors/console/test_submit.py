@@ -14,7 +14,7 @@ NOBODY = ("--nats", "nats://127.0.0.1:1")
 
 
 def submit(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-c", "from actors.console.app import main; main()", "submit", *arguments]
+    command = [sys.executable, "-c", "from actors.console.entry import main; main()", "submit", *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
     return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False, env=kept)
 
