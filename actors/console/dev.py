@@ -18,10 +18,11 @@ from rich.text import Text
 
 from actors import node
 from actors.console.app import play
-from actors.console.process import Stop, news_line, serve
+from actors.console.process import news_line, serve
 from actors.console.reach import HERE, URL_FILE, Where, reach_patiently
 from actors.console.refusing import Refusing
 from actors.console.screen import Complaint, log_to_screen, out, shown
+from actors.console.stop import Stop
 from actors.settings import Settings
 from bus.bus import Bus
 from bus.private import private_directory, write_private

@@ -11,9 +11,10 @@ from cyclopts import Parameter
 
 from actors import node
 from actors.console.app import play
-from actors.console.process import Stop, instance_name, news_line, serve
+from actors.console.process import instance_name, news_line, serve
 from actors.console.reach import HERE, Where, address, reach_patiently, reach_url
 from actors.console.screen import OK, Complaint, Wrong, log_to_screen, out, shown
+from actors.console.stop import Stop
 from actors.settings import Settings
 from bus.private import private_directory
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from actors import node
 from actors.console.screen import FAILED, INTERRUPTED, OK, clean, count, err, out
+from actors.console.stop import Stop
 from actors.host import Host
 from actors.settings import Settings
 from bus.bus import Bus, BusClosed, BusUnavailable
@@ -32,34 +32,6 @@ LOOK_BACK_SECONDS = 0.5
 def instance_name(settings: Settings) -> str:
     """This process's name on the bus."""
     return settings.instance or f"{socket.gethostname()}-{os.getpid()}"
-
-
-class Stop:
-    """The wish to stop: the first signal drains, the second one ends at once."""
-
-    def __init__(self) -> None:
-        self.wanted = asyncio.Event()
-        self.at_once = asyncio.Event()
-        self.reason = ""
-        """Why it has to stop, when nobody asked for it."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):  # Windows has none: Ctrl-C ends it at once there.
-                loop.add_signal_handler(number, self._signalled)
-
-    def close(self) -> None:
-        """Hear no signals any more: Ctrl-C interrupts as usual."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().remove_signal_handler(number)
-
-    def _signalled(self) -> None:
-        (self.at_once if self.wanted.is_set() else self.wanted).set()
-
-    def fail(self, reason: str) -> None:
-        """Stop because of this."""
-        self.reason = self.reason or reason
-        self.wanted.set()
 
 
 def news_line(news: Any) -> None:

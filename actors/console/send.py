@@ -11,10 +11,10 @@ from actors.console.board import MOST_ANSWERS, Json, Many, One, Screen
 from actors.console.files import Upload, upload
 from actors.console.follow import Track, Tracks
 from actors.console.get import text_of
-from actors.console.process import Stop
 from actors.console.publish import cancel_job, check_sizes, check_there, is_foreign, key_at, publish_all
 from actors.console.reach import Where, check_room, reach
 from actors.console.screen import FAILED, INTERRUPTED, OK, count, err, out
+from actors.console.stop import Stop
 from bus import codec
 from bus.bus import Bus, BusUnavailable, Headers, Signal
 from messages import Analyzed, Done, JobSubmit, Refused, token

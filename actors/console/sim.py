@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from actors.console.app import play
-from actors.console.process import Stop
 from actors.console.screen import OK, Complaint, Wrong, err, out
+from actors.console.stop import Stop
 
 
 def sim_backend(

@@ -13,11 +13,11 @@ from rich.text import Text
 from actors.console.app import play
 from actors.console.endings import end_line, reroute_line, step_in_words
 from actors.console.follow import Track, why_waiting
-from actors.console.process import Stop
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rounds import plain
 from actors.console.screen import OK, clean, clock, count, err, fitted, out, seconds
+from actors.console.stop import Stop
 from actors.console.story import billed, needs_in_words
 from bus import codec
 from bus.bus import Bus, Signal
