@@ -1,50 +1,59 @@
 """From the command line to submissions: flags, arguments, the standard input."""
 
+import io
 import json
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from actors.console import app
 from actors.console.screen import Wrong
 from actors.console.submit import Job, Picture, fields_of
 
 NOBODY = ("--nats", "nats://127.0.0.1:1")
+Submit = Callable[..., tuple[int, str]]
 
 
-def submit(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-c", "from actors.console.entry import main; main()", "submit", *arguments]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False, env=kept)
+@pytest.fixture
+def submit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Submit:
+    """Runs the command with bytes on its standard input: its exit code, and what it complains about."""
+    for name in [name for name in os.environ if name.startswith("TURNOUT_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str, stdin: bytes) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        return app.run(["submit", *arguments]), capsys.readouterr().err
+
+    return run
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",), ("--prompt", "-"), ("--quality", "draft")])
-def test_the_text_comes_from_the_standard_input(arguments):
+def test_the_text_comes_from_the_standard_input(submit: Submit, arguments):
     """Only a job that has its text gets as far as the bus."""
-    sent = submit(*arguments, *NOBODY, stdin=b"hello from a pipe\n")
-    assert (sent.returncode, b"no bus at" in sent.stderr) == (3, True), sent.stderr
+    code, said = submit(*arguments, *NOBODY, stdin=b"hello from a pipe\n")
+    assert (code, "no bus at" in said) == (3, True), said
 
 
 @pytest.mark.parametrize("arguments", [(), ("-",)])
 @pytest.mark.parametrize(
-    ("stdin", "said"), [(b"", b"there is no prompt"), (b" \n", b"there is no prompt"), (b"\xff", b"not UTF-8 text")]
+    ("stdin", "expected"), [(b"", "there is no prompt"), (b" \n", "there is no prompt"), (b"\xff", "not UTF-8 text")]
 )
-def test_nothing_to_read_is_wrong_usage(arguments, stdin, said):
-    sent = submit(*arguments, *NOBODY, stdin=stdin)
-    assert sent.returncode == 2, sent.stderr
-    assert said in sent.stderr
-    assert b"Traceback" not in sent.stderr
+def test_nothing_to_read_is_wrong_usage(submit: Submit, arguments, stdin, expected):
+    code, said = submit(*arguments, *NOBODY, stdin=stdin)
+    assert code == 2, said
+    assert expected in said
 
 
-def test_jobs_come_from_the_standard_input():
-    assert submit("--file", "-", *NOBODY, stdin=b'{"prompt": "hello"}\n').returncode == 3
-    wrong = submit("-f", "-", *NOBODY, stdin=b'{"promt": "hello"}\n')
-    assert (wrong.returncode, b"did you mean prompt?" in wrong.stderr) == (2, True), wrong.stderr
+def test_jobs_come_from_the_standard_input(submit: Submit):
+    code, said = submit("--file", "-", *NOBODY, stdin=b'{"prompt": "hello"}\n')
+    assert code == 3, said
+    code, said = submit("-f", "-", *NOBODY, stdin=b'{"promt": "hello"}\n')
+    assert (code, "did you mean prompt?" in said) == (2, True), said
 
 
 def test_a_dash_among_words_is_a_dash(monkeypatch):
-    from actors.console import app
     from actors.console import submit as module
 
     sent = []
@@ -82,7 +91,6 @@ def test_only_what_is_given_becomes_a_field():
 
 
 def test_texts_and_recipes_need_no_prompt(tmp_path, monkeypatch):
-    from actors.console import app
     from actors.console import submit as module
 
     sent = []
@@ -98,7 +106,6 @@ def test_texts_and_recipes_need_no_prompt(tmp_path, monkeypatch):
 
 
 def test_a_picture_from_flags_and_a_graph_from_a_file(tmp_path, monkeypatch):
-    from actors.console import app
     from actors.console import submit as module
 
     sent = []
