@@ -12,6 +12,7 @@ import gc
 from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
 from typing import Any, ClassVar, Literal, Protocol, Self
 
+import msgspec
 import pytest
 
 from actors.executor.backends import open_backend
@@ -23,6 +24,7 @@ from actors.executor.backends.port import (
     BackendError,
     Call,
     Chunk,
+    Counts,
     ErrorKind,
     Item,
     Offer,
@@ -30,6 +32,11 @@ from actors.executor.backends.port import (
 )
 
 KEY = "key-that-must-not-show"
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+PICTURE = {
+    "role": "user",
+    "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}],
+}
 
 Fault = Literal[
     "rate_limited", "server_error", "overloaded", "account", "bad_request", "unknown_model", "web_page", "no_json",
@@ -89,6 +96,8 @@ class Rig:
     """The faults that the protocol can have, and what each must be called."""
     retry_after_seconds: ClassVar[float | None] = 7.0
     """What a `rate_limited` must tell; None: the protocol can't say."""
+    counts: ClassVar[tuple[int | None, ...]] = ()
+    """Tokens that it counts of the usual call, of that with `TOOL`, and of `PICTURE` instead of text; none: it can't count."""
     options: ClassVar[Mapping[str, Any]] = {}
 
 
@@ -236,6 +245,22 @@ class Conformance:
                 assert self.rig.call.model in [offer.model for offer in offers]
                 assert len({offer.model for offer in offers}) == len(offers)
                 assert all(isinstance(offer, Offer) and offer.capabilities for offer in offers)
+
+        checked(main())
+
+    def test_it_counts_what_it_would_read_or_does_not_say_that_it_can(self) -> None:
+        async def main() -> None:
+            async with opened(self.rig) as (_, backend):
+                able = isinstance(backend, Counts)
+                assert bool(self.rig.counts) == (able and not self.rig.media_type), "only texts are counted"
+                if able and self.rig.counts:
+                    call = self.rig.call
+                    told = (
+                        await backend.count(call),
+                        await backend.count(msgspec.structs.replace(call, tools=(TOOL,))),
+                        await backend.count(msgspec.structs.replace(call, messages=(PICTURE,))),
+                    )
+                    assert told == self.rig.counts
 
         checked(main())
 

@@ -5,13 +5,12 @@ from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
 import anthropic
-import msgspec
 import pytest
 
 from actors.executor.backends import open_backend
 from actors.executor.backends.anthropic import KIND, anthropic_address, recognise
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.port import Answer, Backend, BackendError, Call, Chunk, Counts, Offer, Usage
+from actors.executor.backends.port import Answer, Backend, BackendError, Call, Chunk, Offer, Usage
 from actors.executor.backends.wire import Wire
 from tests.actors.executor.backends.conformance import KEY, KINDS, Conformance, Rig, all_of, checked
 from tests.fakes.anthropic import TEXT, FakeAnthropic, card, end, event, start, text
@@ -27,6 +26,7 @@ class AnthropicRig(Rig):
     call = CALL
     text = TEXT
     faults: ClassVar[Any] = {**KINDS, "error_inside": "overloaded"}
+    counts = (9 + 32, 409 + 32, 9 + 32)
 
 
 class TestConformance(Conformance):
@@ -361,20 +361,3 @@ class TestOfficialClient:
                             await stream.get_final_message()
 
         checked(main())
-
-
-def test_it_counts_what_it_would_read(run) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    picture = {
-        "role": "user",
-        "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}],
-    }
-
-    async def main() -> None:
-        async with opened() as (_, backend):
-            assert isinstance(backend, Counts)
-            assert await backend.count(CALL) == 9 + 32
-            assert await backend.count(msgspec.structs.replace(CALL, tools=(tool,))) == 409 + 32
-            assert await backend.count(msgspec.structs.replace(CALL, messages=(picture,))) == 9 + 32
-
-    run(main())

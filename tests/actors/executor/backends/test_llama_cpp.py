@@ -9,7 +9,7 @@ import pytest
 from actors.executor.backends import open_backend
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.llama_cpp import LlamaCppBackend, recognise
-from actors.executor.backends.port import Answer, BackendError, Call, Counts, Offer, Switch, Vitals
+from actors.executor.backends.port import Answer, BackendError, Call, Offer, Switch, Vitals
 from actors.executor.backends.wire import Wire
 from tests.actors.executor.backends.conformance import KINDS, Conformance, Rig, all_of
 from tests.fakes.llama_cpp import ALIAS, MODEL, FakeLlamaCpp
@@ -26,6 +26,7 @@ class LlamaRig(Rig):
     call = CALL
     text = TEXT
     faults: ClassVar = {**KINDS, "error_inside": "overloaded"}
+    counts = (3, 3, None)
 
 
 class TestConformance(Conformance):
@@ -192,22 +193,5 @@ def test_it_is_told_from_others(run) -> None:
             assert (await error_of(ask(fake))).kind == "overloaded"
         async with FakeVllm() as other:
             assert await ask(other) is None
-
-    run(main())
-
-
-def test_it_counts_what_it_would_read(run) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    picture = {
-        "role": "user",
-        "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}],
-    }
-
-    async def main() -> None:
-        async with llama() as (_, backend):
-            assert isinstance(backend, Counts)
-            assert await backend.count(CALL) == 3
-            assert await backend.count(msgspec.structs.replace(CALL, tools=(tool,))) == 3
-            assert await backend.count(msgspec.structs.replace(CALL, messages=(picture,))) is None
 
     run(main())

@@ -3,12 +3,11 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
-import msgspec
 import pytest
 
 from actors.executor.backends import open_backend
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.port import BackendError, Call, Counts, Offer, Switch, Usage, Vitals
+from actors.executor.backends.port import BackendError, Call, Offer, Switch, Usage, Vitals
 from actors.executor.backends.vllm import VllmBackend, recognise
 from actors.executor.backends.wire import Wire
 from tests.actors.executor.backends.conformance import KINDS, Conformance, Rig, all_of
@@ -25,6 +24,7 @@ class VllmRig(Rig):
     call = CALL
     text = TEXT
     faults: ClassVar = {**KINDS, "error_inside": "overloaded"}
+    counts = (3, 53, None)
 
 
 class TestConformance(Conformance):
@@ -184,22 +184,5 @@ def test_stopping_to_wait_for_it_to_wake_leaves_nothing_behind(run) -> None:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             assert loading.cancelled()
-
-    run(main())
-
-
-def test_it_counts_what_it_would_read(run) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    picture = {
-        "role": "user",
-        "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw=="}}],
-    }
-
-    async def main() -> None:
-        async with vllm() as (_, backend):
-            assert isinstance(backend, Counts)
-            assert await backend.count(CALL) == 3
-            assert await backend.count(msgspec.structs.replace(CALL, tools=(tool,))) == 53
-            assert await backend.count(msgspec.structs.replace(CALL, messages=(picture,))) is None
 
     run(main())
