@@ -4,6 +4,7 @@ PYTHON ?= python3
 UV ?= uv
 DIST ?= dist
 SOAK_TIMEOUT ?= 3600
+WORKERS ?= auto
 
 BIN := .venv/bin
 LOWEST := build/lowest
@@ -36,8 +37,12 @@ dev: $(READY) ## run a development node
 
 setup: $(TOOLS) ## create .venv with everything, and run nothing
 
-test: $(TOOLS) ## run the tests, all but the soak and live tests
-	$(BIN)/python -m pytest -q -m "not soak and not live"
+# Several processes share the files out; tests/conftest.py says how. What was compiled is kept: tests start many processes.
+PARALLEL := -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test lowest: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(TOOLS) ## run the tests, all but the soak and live tests; WORKERS=auto is how many at a time
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not soak and not live"
 
 check: $(TOOLS) ## check format, lint, types and architecture
 	$(BIN)/ruff format --check .
@@ -66,7 +71,7 @@ lowest: ## run the demo and quick tests with the lowest versions that pyproject.
 	$(LOWEST)/bin/python $(PIP) install $(OWN) --editable .
 	$(LOWEST)/bin/python -m pip check
 	$(LOWEST)/bin/turnout demo
-	$(LOWEST)/bin/python -m pytest -q -m "not soak and not live" $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -q $(PARALLEL) -m "not soak and not live" $(LOWEST_TESTS)
 
 wheel: $(READY) ## build the wheel; DIST=dist is where
 	rm -f $(DIST)/turnout-*.whl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -58,9 +59,19 @@ async def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One below those that systems hand out, so that it is still free when its process starts, however often: nobody else who
+    asks for any port is given this one meanwhile. Test processes begin to look at different ones.
+    """
+    for number in itertools.count(os.getpid() * 16):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port := 20_000 + number % 10_000))
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise AssertionError
+
+
+_given: set[int] = set()
 
 
 SLOW_JOB_SECONDS = 45.0
@@ -302,7 +313,7 @@ class Field:
 
     def __init__(self, folder: Path, world: World, processes: dict[str, str]) -> None:
         self.folder, self.world = folder, world
-        self.server = NatsServer(folder / "nats")
+        self.server = NatsServer(folder / "nats", port=free_port())
         self.world_file = folder / "world.json"
         self.world_file.write_bytes(msgspec.json.encode(world))
         self.children = {name: Child(self, parts, name) for name, parts in processes.items()}
