@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from actors.settings import BreakerRules, Budget, JobSettings, Settings
 from bus import simloop
 from bus.memory import Faults
+from bus.topology import LEDGER
 from messages import Attempted, Due, Granted, Started
 from scenarios.backends import Call, Playwright, Script
 from scenarios.invariants import Log, broken, unfinished
@@ -280,12 +281,13 @@ def server_gone() -> Tale:
 
 def long_outage(point: str, what: str, *, time: int = 1) -> Tale:
     """The only front is away for longer than the server remembers the ids of increments."""
+    away = LEDGER.duplicate_window_seconds + 120.0
 
     async def tell(world: World) -> None:
         world.watch = At("front-1", point, what, time=time)
-        world.down_seconds = lambda _: 5 * 3600.0
+        world.down_seconds = lambda _: away
         await world.submit("j", deadline_seconds=80_000.0)
-        await asyncio.sleep(5 * 3600.0 + 80.0)
+        await asyncio.sleep(away + 80.0)
 
     return Tale(tell, ALONE, budget("microdollars", 1_000_000))
 
