@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
-from messages import Attempt, Attempted, Done, Exclusion, Failover, Needs, Problem, Retry, Work
+from messages import Attempt, Attempted, Correction, Done, Exclusion, Failover, Needs, Problem, Retry, Work
 
 NEVER_SPENT = ("not_started",)
 """Outcomes that do not count as an attempt, and tell against nobody."""
@@ -17,6 +17,8 @@ NOT_COUNTED = (*NEVER_SPENT, "rate_limited")
 breaker keeps it away until then; the deadline bounds how often that may be."""
 ANSWERED = ("server_error", "invalid_structure", "missing_field", "empty", "validator_hard_fail")
 """Outcomes for which the request itself may be to blame: the backend was there and answered."""
+UNHEARD = ("executor_lost", "connection_error", "timeout")
+"""Outcomes of calls whose end their backend did not tell: it may still be at work for them."""
 AWAY = frozenset({502, 503, 504})
 """Statuses with which something before the backend says that it does not answer."""
 MOST_ATTEMPTS = 24
@@ -70,7 +72,12 @@ def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
         billed_microdollars=attempted.billed_microdollars, unpriced=attempted.unpriced,
         latency_seconds=attempted.latency_seconds, problem=attempted.problem,
     )  # fmt: skip
-    attempts = (*work.attempts, last)
+    right = {one.n: one.billed_microdollars for one in attempted.corrections}
+    before = tuple(
+        msgspec.structs.replace(one, billed_microdollars=right[one.n], unpriced=False) if one.n in right else one
+        for one in work.attempts
+    )
+    attempts = (*before, last)
     if len(attempts) <= MOST_ATTEMPTS:
         return attempts
     told = first_problem(attempts)
@@ -78,6 +85,26 @@ def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
         if one.outcome in NOT_COUNTED and not one.billed_microdollars and (told is None or one.problem is not told):
             return (*attempts[:at], *attempts[at + 1 :])
     return attempts
+
+
+def corrected(lost: Attempted, correction: Correction) -> Attempted:
+    """The record of an attempt with what it turned out to have used."""
+    return msgspec.structs.replace(
+        lost, billed_microdollars=correction.billed_microdollars, counted_tokens=correction.counted_tokens,
+        counted_gpu_milliseconds=correction.counted_gpu_milliseconds, unpriced=False,
+    )  # fmt: skip
+
+
+def left_behind(attempts: tuple[Attempt, ...], backend: str) -> tuple[int, ...]:
+    """The rounds whose calls a backend may still have: its latest of the job, as far as it did not say how they ended."""
+    found: list[int] = []
+    for attempt in reversed(attempts):
+        if attempt.backend != backend or attempt.outcome in NEVER_SPENT:
+            continue
+        if attempt.outcome not in UNHEARD:
+            break
+        found.append(attempt.n)
+    return tuple(reversed(found))
 
 
 def wait_after(attempts: tuple[Attempt, ...], failover: Failover) -> float:

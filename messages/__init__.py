@@ -19,7 +19,7 @@ from messages.asking import (
     Rebalanced,
     Share,
 )
-from messages.attempts import Attempted, Chunk, Granted, Held, LedgerEntry, Progress, Skipped, Started, Work
+from messages.attempts import Attempted, Chunk, Correction, Granted, Held, LedgerEntry, Progress, Skipped, Started, Work
 from messages.deciding import Candidate, Features, Known, Parameters, Plan, adjusted
 from messages.fleet import (
     AttemptsAre,
@@ -132,6 +132,7 @@ __all__ = [
     "Channel",
     "Check",
     "Chunk",
+    "Correction",
     "CostRules",
     "CountIs",
     "CountOf",

@@ -156,6 +156,19 @@ class Started(
     """When it was said, in seconds since the epoch on the server's clock."""
 
 
+class Correction(Value):
+    """What an earlier attempt of the job used after all, known since another brought its call to an end."""
+
+    n: int
+    """The round of that attempt."""
+    billed_microdollars: int = 0
+    """What it costs after all."""
+    counted_tokens: int = 0
+    """The same in tokens."""
+    counted_gpu_milliseconds: int = 0
+    """The same in time on hardware of ours."""
+
+
 class Attempted(
     Message,
     channel=Channel(kind=Kind.WORK, stream="EV", prefix="ev.attempted", keys=("tenant", "job", "n"), first_writer=True),
@@ -216,6 +229,10 @@ class Attempted(
     """From the call to the first piece of the answer; null when unknown."""
     latency_seconds: float | None = None
     """From the call to its end; null when nobody called."""
+    took_up: int = 0
+    """The earlier attempt whose call it went on with, which its backend still had; 0: it made a call of its own."""
+    corrections: tuple[Correction, ...] = ()
+    """What the attempts before it used of that call, instead of what was counted for them."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
@@ -289,8 +306,9 @@ class Held(Message, channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.he
 class LedgerEntry(Message, channel=Channel(kind=Kind.RECORD, stream="LEDGER", prefix="ledger")):
     """One increment of a budget counter. Travels in a header, since the server keeps the total as the body."""
 
-    step: Literal["reserve", "release", "settle"]
-    """`reserve` holds the amount, `release` gives it back, `settle` replaces it by what was used."""
+    step: Literal["reserve", "release", "settle", "correct"]
+    """`reserve` holds the amount, `release` gives it back, `settle` replaces it by what was used, and `correct` replaces that by
+    what turned out to be right."""
     budget: str
     """Name of the limit that asked for it."""
     counter: str

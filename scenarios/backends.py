@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import unicodedata
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, get_args
 
@@ -133,34 +133,41 @@ class Acted:
         self._stage = stage
         self._backend = backend
 
-    async def run(self, call: port.Call) -> AsyncGenerator[port.Chunk | port.Answer]:
+    async def run(self, call: port.Call) -> AsyncGenerator[port.Chunk | port.TookUp | port.Answer, None]:
         """Play the script of this call."""
         making = MAKING.get()
         making.prompt = str(call.messages[-1].get("content", ""))
         with self._stage.calling(making):
-            script = self._stage.write(making)
-            steps = max(1, script.chunks)
-            words: list[str] = []
-            port.watched()
-            if script.fate not in _ERRORS or script.fate == "cut_stream":
-                port.begun()
-                texts = (str(message.get("content", "")) for message in call.messages)
-                making.read_tokens = most_tokens(texts) if script.harsh else READ_TOKENS
-            for number in range(steps):
-                await asyncio.sleep(script.seconds / (steps + 1))
-                self._happen(script, making, number, steps)
-                if script.fate == "hang":
-                    making.made_tokens = call.max_output_tokens
-                    await asyncio.sleep(1e6)
-                making.made_tokens = min(call.max_output_tokens, making.made_tokens + STEP_TOKENS)
-                words.append(f"{number} of {making.job} ")
-                yield port.Chunk(text=words[-1])
+            async with aclosing(self.act(call, making, self._stage.write(making))) as items:
+                async for item in items:
+                    yield item
+
+    async def act(
+        self, call: port.Call, making: Call, script: Script
+    ) -> AsyncGenerator[port.Chunk | port.TookUp | port.Answer, None]:
+        """What happens in it."""
+        steps = max(1, script.chunks)
+        words: list[str] = []
+        port.watched()
+        if script.fate not in _ERRORS or script.fate == "cut_stream":
+            port.begun()
+            texts = (str(message.get("content", "")) for message in call.messages)
+            making.read_tokens = most_tokens(texts) if script.harsh else READ_TOKENS
+        for number in range(steps):
             await asyncio.sleep(script.seconds / (steps + 1))
-            text = "" if script.fate == "empty" else "".join(words)
-            if script.harsh:
+            self._happen(script, making, number, steps)
+            if script.fate == "hang":
                 making.made_tokens = call.max_output_tokens
-            usage = port.Usage(input_tokens=making.read_tokens, output_tokens=making.made_tokens)
-            yield port.Answer(text=text, finish_reason="stop", model=call.model, usage=usage)
+                await asyncio.sleep(1e6)
+            making.made_tokens = min(call.max_output_tokens, making.made_tokens + STEP_TOKENS)
+            words.append(f"{number} of {making.job} ")
+            yield port.Chunk(text=words[-1])
+        await asyncio.sleep(script.seconds / (steps + 1))
+        text = "" if script.fate == "empty" else "".join(words)
+        if script.harsh:
+            making.made_tokens = call.max_output_tokens
+        usage = port.Usage(input_tokens=making.read_tokens, output_tokens=making.made_tokens)
+        yield port.Answer(text=text, finish_reason="stop", model=call.model, usage=usage)
 
     def _happen(self, script: Script, making: Call, number: int, steps: int) -> None:
         if script.fate == "cut" and number == steps // 2:

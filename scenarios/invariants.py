@@ -16,12 +16,14 @@ from actors.guardrail.breaker import COUNTED
 from actors.guardrail.limits import billed
 from actors.rounds import OVER_BUDGET
 from actors.settings import Budget
+from actors.succession import corrected
 from bus import codec
 from bus.bus import Record
 from messages import (
     Analyzed,
     Attempted,
     Breaker,
+    Correction,
     DeadLetter,
     Decided,
     Done,
@@ -363,7 +365,8 @@ class Entry(NamedTuple):
     def what(self) -> tuple[Any, ...]:
         """What it counts for: two increments for the same thing would count it twice."""
         e = self.entry
-        return (e.step == "reserve", e.tenant, e.job, e.n, e.backend, e.model, e.counter, e.amount, e.hold)
+        part = {"reserve": "hold", "correct": "correction"}.get(e.step, "end")
+        return (part, e.tenant, e.job, e.n, e.backend, e.model, e.counter, e.amount, e.hold)
 
 
 def _entries(log: Log) -> list[Entry]:
@@ -375,8 +378,26 @@ def _entries(log: Log) -> list[Entry]:
     return found
 
 
+def _right(log: Log) -> dict[tuple[str, str], dict[int, Correction]]:
+    """What attempts turned out to have used, by job and round."""
+    found: dict[tuple[str, str], dict[int, Correction]] = defaultdict(dict)
+    for (tenant, job, _), (attempted, *_) in log.of(Attempted).items():
+        found[tenant, job].update({one.n: one for one in attempted.message.corrections})
+    return found
+
+
+def _true_ends(log: Log) -> dict[Round, Attempted]:
+    """How every attempt ended, with what it turned out to have used."""
+    right = _right(log)
+    return {
+        (tenant, job, n): corrected(end.message, right[tenant, job][n]) if n in right[tenant, job] else end.message
+        for (tenant, job, n), (end, *_) in log.of(Attempted).items()
+    }
+
+
 def _ledger(log: Log) -> Iterator[str]:
     seen: set[tuple[Any, ...]] = set()
+    right = _right(log)
     held: dict[tuple[Any, ...], int] = {}
     for entry in _entries(log):
         if entry.what in seen:
@@ -396,16 +417,20 @@ def _ledger(log: Log) -> Iterator[str]:
             e, a = entry.entry, attempted.message if attempted else None
             if a is None or (a.backend, a.model) != (e.backend, e.model):
                 yield f"settled for another backend than attempted: {_entry(entry.entry)}"
+        elif entry.entry.step == "correct":
+            e = entry.entry
+            if e.n not in right.get((e.tenant, e.job), {}):
+                yield f"corrected, and nobody has told what is right: {_entry(e)}"
 
 
 def _limits(log: Log) -> Iterator[str]:
     """What verdicts admitted never exceeds a limit that was not changed."""
     limits = {budget.name: budget.limit for budget in log.story.budgets}
     admitted: Counter[tuple[str, str]] = Counter()
-    for (tenant, job, n), (granted, *_) in log.of(Granted).items():
-        attempted = log.first(Attempted, tenant, job, n)
+    ends = _true_ends(log)
+    for key, (granted, *_) in log.of(Granted).items():
         for reservation in granted.message.reserved:
-            used = billed(reservation, attempted.message) if attempted else reservation.amount
+            used = billed(reservation, ends[key]) if key in ends else reservation.amount
             admitted[reservation.budget, reservation.subject] += used
     for (name, counter), amount in admitted.items():
         if name in limits and name not in log.story.changed and amount > limits[name]:
@@ -615,8 +640,7 @@ def _ledger_settled(log: Log) -> Iterator[str]:
     for entry in _entries(log):
         totals[entry.entry.counter] += entry.amount
     spent: Counter[str] = Counter()
-    for stored in log.of(Attempted).values():
-        attempted: Attempted = stored[0].message
+    for attempted in _true_ends(log).values():
         for reservation in attempted.reserved:
             spent[reservation.subject] += billed(reservation, attempted)
     for counter in sorted({*totals, *spent}):

@@ -73,6 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...]
     limits: Limits | None = None
     """Budgets in the way, instead of the others; absent: nobody waits or asks."""
+    keeping: tuple[str, ...] = ()
+    """Backends that go on with a call when its caller has died."""
     fates: dict[Fate, float]
     cancels: float
     """Share of jobs that are cancelled at some time."""
@@ -130,11 +132,18 @@ def plan_of(seed: int, *, limits: bool = False) -> Plan:
         dies=rng.choice(("", "", "", "x1", "y1")) if not alone else "",
         budgets=limited.budgets if limited is not None else tuple(budgets),
         limits=limited,
+        keeping=keeping_of(seed),
         fates=fates,
         cancels=rng.choice((0.0, 0.1, 0.4)),
         repeats=rng.choice((0.0, 0.1, 0.3)),
         bad=rng.choice((0, 1, 3)),
     )
+
+
+def keeping_of(seed: int) -> tuple[str, ...]:
+    """Draw who keeps calls, by itself: the other draws of a seed stay what they are."""
+    rng = random.Random(f"{seed} keeping")
+    return tuple(name for name in "XYZ" if rng.random() < 0.4)
 
 
 def deadline_of(plan: Plan) -> float:
@@ -182,6 +191,7 @@ class Run:
             faults=plan.faults,
             write=self.script,
             replicas=plan.replicas,
+            keeping=plan.keeping,
         )  # fmt: skip
         self.stormy = True
         self.crashes = 0
@@ -381,6 +391,7 @@ class Run:
         story = world.story()
         self.violations.extend(broken(story))
         self.violations.extend(unfinished(story, world.pending()))
+        self.violations.extend(world.shelf.wrong)
 
 
 class Outcome(msgspec.Struct, kw_only=True):

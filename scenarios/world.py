@@ -26,6 +26,7 @@ from bus.topology import STREAMS
 from messages import Done, JobCancel, JobResume, JobSubmit, Limit, Message, Model, Offer, Price, Work
 from scenarios.backends import MAKING, Acted, Call, Playwright, Script, Stage
 from scenarios.invariants import Life, Outage, Story
+from scenarios.keeping import Keeping, Shelf
 
 LOAD_SECONDS = 1.0
 """The registry looks at the queues this often: its 200 ms would fill a simulation with nothing else."""
@@ -142,12 +143,15 @@ class World:
         write: Playwright | None = None,
         replicas: Any = 1,
         dead_after_seconds: float = 6.0,
+        keeping: Iterable[str] = (),
     ) -> None:
+        """`keeping`: backends that go on with a call when its caller has died."""
         self.settings = settings or Settings()
         self.server = MemoryServer(seed=seed, faults=faults or Faults(), replicas=replicas)
         self.stage = Stage(
             write or (lambda _: Script()), self.server.now, lambda call: self._crash_in_call(call.instance)
         )
+        self.keeping, self.shelf = frozenset(keeping), Shelf(self.server.now, self._is_dead)
         self.processes: dict[str, Process] = {}
         self.outages: list[Outage] = []
         """When which process could not be heard, and was alive or not."""
@@ -204,13 +208,21 @@ class World:
 
     def _rooms(self, process: Process, bus: MemoryBus) -> list[Room]:
         names = node.check_parts(process.spec.parts, self.settings)
-        served = {o.backend: Served(offer=o, adapter=Acted(self.stage, o.backend)) for o in process.spec.offers}
+        served = {o.backend: Served(offer=o, adapter=self._adapter(o.backend)) for o in process.spec.offers}
         rooms = node.build(
             names, bus, self.settings, served=served, offload=node.here, dead_after_seconds=self._dead_after_seconds
         )  # fmt: skip
         for room in rooms:
             self._fit(room, process)
         return rooms
+
+    def _adapter(self, backend: str) -> Acted:
+        return Keeping(self.stage, backend, self.shelf) if backend in self.keeping else Acted(self.stage, backend)
+
+    def _is_dead(self, call: Call) -> bool:
+        """Whether the process that made a call has died since."""
+        process = self.processes[call.instance]
+        return process.boot != call.boot or not process.up
 
     def _fit(self, room: Room, process: Process) -> None:
         """Slow the registry's and the parking's looks down, and let the stage know which attempt a call belongs to."""

@@ -158,6 +158,8 @@ def _attempted(event: Attempted) -> Iterator[RenderableType]:
     if usage.output_tokens is not None:
         read = f"{usage.input_tokens:,}" if usage.input_tokens is not None else "?"
         parts.append(f"{read} tokens in, {usage.output_tokens:,} out")
+    if event.took_up:
+        parts.append(f"went on with what attempt {event.took_up} had begun")
     parts.append(billed(event))
     yield line("attempt", "green" if good else "red", ", ".join(parts))
     if event.problem:

@@ -12,6 +12,7 @@ Four ways to end, and what follows for what the backend did not tell:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -19,7 +20,7 @@ import msgspec
 from actors.executor.backends import port
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.usage import tokens
-from messages import Price, Usage, Work, adjusted
+from messages import Correction, Price, Usage, Work, adjusted
 
 End = Literal["unsent", "refused", "whole", "unfinished"]
 """How a call ended, as far as what it used goes."""
@@ -72,6 +73,24 @@ def spent(work: Work, made: Made, end: End) -> Spent:
     if end == "refused":
         return _refused(work, made, told)
     return _whole(work, made, told) if end == "whole" else _unfinished(work, made, told)
+
+
+def shared(work: Work, made: Made, rounds: Sequence[int]) -> tuple[Spent, tuple[Correction, ...]]:
+    """What an attempt has used that brought to its end what earlier ones had begun, and what those have used after all.
+
+    One call is billed once: its time before this attempt to the first of `rounds`, which began it, and all else to this one.
+    Where the backend does not tell how long it worked, what was counted for the others stays.
+    """
+    whole, told = spent(work, made, "whole"), believed(made).gpu_seconds
+    if told is None or not rounds:
+        return whole, ()
+    usage = msgspec.structs.replace(made.usage, gpu_seconds=min(told, made.seconds))
+    own = spent(work, msgspec.structs.replace(made, usage=usage), "whole")
+    first = Correction(
+        n=rounds[0], billed_microdollars=max(0, whole.microdollars - own.microdollars),
+        counted_gpu_milliseconds=max(0, (whole.gpu_milliseconds or 0) - (own.gpu_milliseconds or 0)),
+    )  # fmt: skip
+    return own, (first, *(Correction(n=n) for n in rounds[1:]))
 
 
 def believed(made: Made) -> Usage:

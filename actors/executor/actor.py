@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 from actors.actor import Heard, NotMine, Says, every, overhears
 from actors.actor import answers as answering
 from actors.ahead import ahead_of
-from actors.executor.call import model_of
+from actors.executor.backends import port
+from actors.executor.call import call_key, model_of
 from actors.executor.claim import InHand
 from actors.executor.counting import counted
 from actors.executor.lookahead import Line, Seat
+from actors.executor.orphans import Orphans
 from actors.executor.run import Call, Runner
 from actors.executor.script import run_script
 from actors.executor.served import HEALTH_PATIENCE_SECONDS, Served, can_run, own_calls
@@ -22,8 +25,11 @@ from actors.executor.switch import Run, Switcher
 from actors.journal import Journal
 from actors.roster import Roster
 from actors.settings import GroupingRules, GroupSettings
+from bus.bus import BusError
 from bus.topology import Queue, work_queue
-from messages import CountIs, CountOf, Done, ExecutorAlive, Offer, Work
+from messages import Attempted, CountIs, CountOf, Done, ExecutorAlive, Offer, Started, Work
+
+log = logging.getLogger(__name__)
 
 FOREIGN_SECONDS = 5.0
 """A backend that works for others too is asked again after this time: their load changes without us."""
@@ -73,6 +79,8 @@ class Executor(Runner):
         self.switcher.others = self._run_by_others
         self._checked: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._orphans = Orphans(journal=journal, roster=roster, clock=clock)
+        self._tending: dict[str, asyncio.Task[None]] = {}
         self._pulled: dict[Queue, int] = {}
         """The queues that are heard, and how many messages are taken in hand of each."""
         self._failures: Counter[str] = Counter()
@@ -128,6 +136,7 @@ class Executor(Runner):
         if asked:
             await asyncio.wait(asked, timeout=SOON_SECONDS)
         self.switcher.settle()
+        self._tend()
         return self.notice(heard)
 
     def _is_due(self, name: str, served: Served, now: float) -> bool:
@@ -177,6 +186,35 @@ class Executor(Runner):
         self._asking[backend] = asking
         asking.add_done_callback(lambda _: self._asking.pop(backend, None))
         return asking
+
+    # ---------------------------------------------------------------------------------------------- orphans
+
+    def inherit(self, work: Work, claim: Started) -> Attempted | None:
+        """What to record for a dead owner's attempt; its backend may still be at work for it."""
+        attempted = super().inherit(work, claim)
+        if attempted is not None and attempted.outcome == "executor_lost":
+            self.leaves(work, claim.boot)
+        return attempted
+
+    def leaves(self, work: Work, boot: str) -> None:
+        """Whatever becomes of the job, what its backend is at work for must not be forgotten."""
+        served = self.served.get(work.backend)
+        if served is not None and isinstance(served.adapter, port.Keeps):
+            self._orphans.add(work.backend, call_key(work.tenant, work.job, work.n, boot))
+
+    def _tend(self) -> None:
+        """Look after what was left on the backends, beside what goes on."""
+        for name, served in self.served.items():
+            if name not in self._tending and self._orphans.due(name, served):
+                self._tending[name] = asyncio.create_task(self._tended(name, served), name=f"{name} orphans")
+
+    async def _tended(self, name: str, served: Served) -> None:
+        try:
+            await self._orphans.tend(name, served)
+        except BusError as error:
+            log.debug("%s: what was left there can't be looked after now: %s", name, error)
+        finally:
+            del self._tending[name]
 
     # ---------------------------------------------------------------------------------------------- turns
 
@@ -253,7 +291,7 @@ class Executor(Runner):
 
     async def closing(self) -> None:
         """Give up what is being asked and switched, and close the adapters' connections."""
-        asking = [*self._asking.values()]
+        asking = [*self._asking.values(), *self._tending.values()]
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)

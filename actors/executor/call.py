@@ -12,10 +12,11 @@ from actors.executor.backends import port
 from actors.executor.degrade import degraded
 from actors.executor.inputs import placed
 from actors.succession import needed
-from messages import JobSubmit, Offer, Problem, Work, adjusted, token
+from messages import JobSubmit, Offer, Problem, Work, adjusted, token, untoken
 from messages.values import Asset
 
 PARTIAL_CHARACTERS = 4_000
+_DIGITS: Final = 10
 PIECE_CHARACTERS = 32_768
 PATIENCE: Final[dict[Asset, float]] = {"text": 1.0, "embedding": 3.0, "image": 6.0, "audio": 6.0, "video": 15.0}
 """How much longer than the policy's `stall_seconds` (20 s unless it says otherwise) a backend may be silent, by what it makes.
@@ -39,8 +40,23 @@ def model_of(work: Work) -> str:
 
 
 def key_of(work: Work) -> str:
-    """Names an attempt: what it makes lies under it, and a repeated run of it has the same."""
+    """Names an attempt: what it makes lies under it."""
     return f"{token(work.tenant)}/{token(work.job)}/{work.n}"  # A `/` in a name must not lead to another's.
+
+
+def call_key(tenant: str, job: str, n: int, boot: str) -> str:
+    """Names an attempt's call for its backend. Others may use that too, with jobs of the same names; `boot` is random."""
+    return "/".join((token(tenant), token(job), str(n), token(boot)))
+
+
+def of_key(key: str) -> tuple[str, str, int, str] | None:
+    """Tenant, job, round and boot of a call's key; None: it is none."""
+    match key.split("/"):
+        case [tenant, job, n, boot] if tenant and job and boot and n.isascii() and n.isdecimal() and len(n) < _DIGITS:
+            found = untoken(tenant), untoken(job), int(n), untoken(boot)
+            return found if call_key(*found) == key else None
+        case _:
+            return None
 
 
 def read(body: bytes) -> JobSubmit:
@@ -48,15 +64,19 @@ def read(body: bytes) -> JobSubmit:
     return msgspec.json.decode(body, type=JobSubmit)
 
 
-def call_of(work: Work, submit: JobSubmit, *, context_tokens: int | None = None) -> port.Call:
+def call_of(
+    work: Work, submit: JobSubmit, *, context_tokens: int | None = None, boot: str = "", earlier: tuple[str, ...] = ()
+) -> port.Call:
     """The request of one attempt, degraded as it was decided; only places for the files that the job brings along are in it.
 
-    `context_tokens` is the model's limit for prompt and answer together; None: unknown.
+    `context_tokens` is the model's limit for prompt and answer together; None: unknown. `boot`: of the process that calls;
+    empty: nobody does. `earlier`: keys of calls that the backend may still have.
     """
     needs = work.slip.needs
     embeds = needs.asset == "embedding"
     call = port.Call(
-        key=key_of(work),
+        key=call_key(work.tenant, work.job, work.n, boot) if boot else "",
+        earlier=earlier,
         model=model_of(work),
         asset=needs.asset,
         quality=needs.quality,

@@ -107,6 +107,7 @@ class Claimant(Actor):
             else:
                 stored = await self.journal.attempted(work.tenant, work.job, work.n)
                 if stored is None:
+                    assert isinstance(claim.message, Started)
                     attempted = self.inherit(work, claim.message)
                     if attempted is None:
                         yield Again(LOOK_AGAIN_SECONDS)
@@ -137,9 +138,8 @@ class Claimant(Actor):
         """Whether the job has its `done` already (rule 6)."""
         return await self.journal.done(work.tenant, work.job) is not None
 
-    def inherit(self, work: Work, claim: Message) -> Attempted | None:
+    def inherit(self, work: Work, claim: Started) -> Attempted | None:
         """What to record for an attempt somebody else claimed and did not end; None while its owner may be at work."""
-        assert isinstance(claim, Started)
         if claim.purpose == "drain":
             return self.not_started(work, "it was given up by who claimed it to drain")
         if self.owner_lives(claim):

@@ -21,6 +21,7 @@ from actors.executor.running import Call, Limit
 from actors.executor.served import Served
 from actors.journal import Journal, empty
 from actors.roster import Roster
+from actors.succession import UNHEARD, left_behind
 from bus.bus import BusClosed, BusError, BusUnavailable
 from messages import (
     Attempted,
@@ -29,6 +30,7 @@ from messages import (
     ExecutorAlive,
     Problem,
     Result,
+    Started,
     Work,
 )
 
@@ -66,6 +68,10 @@ class Runner(Claimant):
         """A call lost its connection: how the backend is must be found out now, without waiting for it."""
         raise NotImplementedError
 
+    def leaves(self, work: Work, boot: str) -> None:
+        """The call of an attempt has ended for us, and perhaps not for its backend. `boot`: of the process that made it."""
+        raise NotImplementedError
+
     async def answers(self, backend: str) -> bool:
         """Ask the backend now how it is, and wait for its answer: whether it gave one."""
         raise NotImplementedError
@@ -92,7 +98,7 @@ class Runner(Claimant):
                 served = self.served[work.backend]
                 if before != call.model and served.offer.local:
                     yield self._alive(heard)  # At once: what is loaded there decides where other jobs go.
-                request = await self._request(work, call, served)
+                request = await self._request(work, call, served, heard.boot)
                 if loading := self.to_load(call, before):
                     yield call.course.mark("loading", loading)
                     await self._load(work, call)
@@ -126,9 +132,10 @@ class Runner(Claimant):
                 "first_token_seconds": call.first, "latency_seconds": seconds, "started_at": started_at,
                 "switched": call.switched or before not in ("", call.model), "instance": heard.instance,
             }  # fmt: skip
+            facts["took_up"] = call.took_up
             if call.answer is not None:
                 self.served[work.backend].proven = True
-                spent = accounting.spent(work, self._made(call, seconds), "whole")
+                spent, facts["corrections"] = accounting.shared(work, self._made(call, seconds), call.shares)
                 facts |= calls.counted(spent, begun=True)
                 found = self._examined(work, call)
                 if found.problem is None and validator.is_wanted(work):
@@ -138,7 +145,7 @@ class Runner(Claimant):
                     found = self._judge.judgement(work, call, found)
                 yield await self._answered(work, call, found, facts)
             else:
-                yield await self._failed(work, call, failure, facts)
+                yield await self._failed(work, call, failure, facts, heard.boot)
         finally:
             if self._calls.get((work.tenant, work.job)) is call:
                 del self._calls[work.tenant, work.job]
@@ -152,13 +159,26 @@ class Runner(Claimant):
 
     # --------------------------------------------------------------------------------------------- the stream
 
-    async def _request(self, work: Work, call: Call, served: Served) -> port.Call:
+    async def _request(self, work: Work, call: Call, served: Served, boot: str) -> port.Call:
         """The call with all that the job brings along."""
         body = work.slip.input
         stored = await self.journal.submission(work.slip.input_seq) if empty(body) else bytes(body)
         call.submit = calls.read(stored or b"null")
-        request = calls.call_of(work, call.submit, context_tokens=served.context_of(call.model))
+        if isinstance(served.adapter, port.Keeps):
+            call.left = await self._left(work)
+        request = calls.call_of(
+            work, call.submit, context_tokens=served.context_of(call.model), boot=boot, earlier=tuple(call.left)
+        )
         return await brought(request, call.submit, self.journal, work.tenant)
+
+    async def _left(self, work: Work) -> dict[str, int]:
+        """The keys of the calls that the job's earlier attempts may have left on the backend, and their rounds."""
+        found: dict[str, int] = {}
+        for n in left_behind(work.attempts, work.backend):
+            claim = await self.journal.read(Started, tenant=work.tenant, job=work.job, n=n)
+            if claim is not None and claim.purpose == "run":
+                found[calls.call_key(work.tenant, work.job, n, claim.boot)] = n
+        return found
 
     async def _load(self, work: Work, call: Call) -> None:
         """Put into memory what the call needs; it may take all the time that the attempt has."""
@@ -206,6 +226,9 @@ class Runner(Claimant):
         """Take in what came; what to say of it."""
         now = asyncio.get_running_loop().time()
         call.came = True
+        if isinstance(item, port.TookUp):
+            call.took_up = call.left[item.key]
+            return [call.course.mark("called", f"it goes on with what attempt {call.took_up} had begun")]
         if isinstance(item, port.Step):
             step = call.course.step(item, now)
             return [step] if step else []
@@ -240,7 +263,9 @@ class Runner(Claimant):
             return _failure("over_gpu_time", text, partial=call.text)
         return _failure("timeout", f"{work.backend}: silent for {call.silent_seconds:g} s", partial=call.text)
 
-    async def _failed(self, work: Work, call: Call, failure: dict[str, Any], facts: dict[str, Any]) -> Attempted:
+    async def _failed(
+        self, work: Work, call: Call, failure: dict[str, Any], facts: dict[str, Any], boot: str
+    ) -> Attempted:
         error: port.BackendError | None = failure.get("error")
         served = self.served.get(work.backend)
         begun = served is not None and call.begun(served.adapter, error)
@@ -257,6 +282,8 @@ class Runner(Claimant):
         await call.shelf.clear()
         if failure["outcome"] == "connection_error":
             self.doubted(work.backend)
+        if failure["outcome"] in UNHEARD and begun:
+            self.leaves(work, boot)
         return self.attempted(
             work, failure["outcome"], problem=failure["problem"], partial=partial[: calls.PARTIAL_CHARACTERS],
             **calls.counted(accounting.spent(work, made, end), begun=begun), **facts,

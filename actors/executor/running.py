@@ -43,10 +43,19 @@ class Call:
         self.came = False
         """Anything has come from the backend."""
         self.sending = port.Sending()
+        self.left: dict[str, int] = {}
+        """Keys of the job's earlier calls that the backend may still have, and their rounds, in order."""
+        self.took_up = 0
+        """The round whose call it goes on with; 0: its own."""
         self.switched = False
         """Something was put into memory for it."""
         self.verdict: Done | None = None
         self.news = asyncio.Event()
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """The rounds that went on with the same call before, whoever began it first."""
+        return tuple(n for n in self.left.values() if n >= self.took_up) if self.took_up else ()
 
     @property
     def text(self) -> str:

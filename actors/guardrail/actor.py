@@ -13,7 +13,7 @@ from actors.guardrail.gate import Gate
 from actors.guardrail.held import Over, resumed, standing
 from actors.guardrail.ledger import Ledger
 from actors.guardrail.reserve import Reserver, entry_for
-from actors.guardrail.settling import settle
+from actors.guardrail.settling import correct, settle
 from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
 from actors.guardrail.verdict import refusal, rerouted, work_of
 from actors.journal import Journal
@@ -163,9 +163,10 @@ class Guardrail(Actor):
 
     @hears
     async def attempted(self, attempted: Attempted, heard: Heard) -> None:
-        """Settle: every reservation becomes what was used."""
+        """Settle: every reservation becomes what was used, and those of earlier attempts what turned out to be right."""
         await settle(self.ledger, attempted)
-        for reservation in attempted.reserved:
+        late = await correct(self.ledger, self.journal, attempted)
+        for reservation in (*attempted.reserved, *late):
             self.states.touch(reservation.budget, reservation.subject, self.ledger.now())
 
     @hears

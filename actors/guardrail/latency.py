@@ -30,20 +30,21 @@ def fits(target: LatencyTarget, attempted: Attempted) -> bool:
 def judged(target: LatencyTarget, attempted: Attempted) -> tuple[Verdict, float]:
     """Whether an attempt met its target, and what it took; empty when that is not known.
 
-    A call that was cut short took at least its time: it can miss a target and never meet one. Nor can a call without a
-    first token meet a target for it.
+    A call that was cut short took at least its time: it can miss a target and never meet one. So did one that an earlier
+    attempt had begun. Nor can a call without a first token meet a target for it.
     """
     whole, first = attempted.latency_seconds, attempted.first_token_seconds
     if attempted.outcome in SAYS_NOTHING or whole is None:
         return "", 0.0
+    ended = attempted.outcome == "ok" and not attempted.took_up
     if target.of == "first_token":
-        if first is not None:
+        if first is not None and not attempted.took_up:
             return ("missed" if first > target.target_seconds else "met"), first
-        cut_short = attempted.outcome != "ok" and whole > target.target_seconds
+        cut_short = not ended and whole > target.target_seconds
         return ("missed", whole) if cut_short else ("", 0.0)
     if whole > target.target_seconds:
         return "missed", whole
-    return ("met", whole) if attempted.outcome == "ok" else ("", 0.0)
+    return ("met", whole) if ended else ("", 0.0)
 
 
 def row_of(target: LatencyTarget, attempted: Attempted) -> LatencyRow:

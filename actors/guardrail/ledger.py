@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ M = TypeVar("M", bound=msgspec.Struct)
 Key = bytes
 """Names one hold: the same for its reservation and its end."""
 EVERYTHING = LEDGER.subjects[0]
+_PARTS: Final = {"reserve": "hold", "release": "end", "settle": "end", "correct": "correction"}
+"""Of each of these a hold has one at most."""
 REMEMBERED_SECONDS = LEDGER.duplicate_window_seconds / 2
 """The server may have forgotten the id of what was caused longer ago, and would count it again: after a long outage."""
 
@@ -64,6 +66,10 @@ class Ledger:
     async def settle(self, entry: LedgerEntry, used: int) -> None:
         """Replace a reservation by what was used."""
         await self._add(used - entry.amount, _as(entry, "settle"))
+
+    async def correct(self, entry: LedgerEntry, change: int) -> None:
+        """Add what turned out to be used beside what was settled; negative: less was used."""
+        await self._add(change, _as(entry, "correct"))
 
     def now(self) -> float:
         """The server's clock, in seconds since the epoch."""
@@ -150,8 +156,7 @@ class Ledger:
                 return before
         # A release and a settlement end a reservation; sharing one id makes them exclude each other. A hold that was given
         # back before the verdict must never be taken for one that still stands, so another limit makes it another hold.
-        step = "hold" if entry.step == "reserve" else "end"
-        candidate = f"{token(entry.backend)}/{token(entry.model or '-')}"
+        step, candidate = _PARTS[entry.step], f"{token(entry.backend)}/{token(entry.model or '-')}"
         msg_id = f"{step}/{token(entry.tenant)}/{token(entry.job)}/{entry.n}/{candidate}/{entry.counter}/{entry.hold}"
         return await self._bus.add(
             entry.counter, amount, msg_id=msg_id, headers={codec.LEDGER_HEADER: codec.encode(entry).decode()}
@@ -171,7 +176,7 @@ def _line(record: Record) -> tuple[Line, LedgerEntry]:
 
 
 def _identity(entry: LedgerEntry) -> tuple[object, ...]:
-    return entry.step == "reserve", entry.tenant, entry.job, entry.n, entry.backend, entry.model, entry.hold
+    return _PARTS[entry.step], entry.tenant, entry.job, entry.n, entry.backend, entry.model, entry.hold
 
 
 def _as(entry: LedgerEntry, step: str) -> LedgerEntry:

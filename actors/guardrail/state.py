@@ -92,6 +92,8 @@ def fold(before: BudgetState | None, place: Place, entries: Iterable[Booked], no
 def _change(entry: LedgerEntry, seen: set[tuple[object, ...]] | None) -> int:
     """What an entry adds to what is held; `seen` remembers the holds of a fold from the beginning."""
     hold = (entry.tenant, entry.job, entry.n, entry.backend, entry.model, entry.hold)
+    if entry.step == "correct":
+        return 0  # The hold has ended.
     if entry.step == "reserve":
         if seen is not None:
             seen.add(hold)

@@ -66,7 +66,7 @@ def after(before: Stats | None, attempted: Attempted, key: Key, epoch: int = 0) 
     """The averages with one more attempt; the same ones when it says nothing about the backend.
 
     A call that found another model loaded says that the work took at most its time; what it took longer than the mean is
-    the time of the change.
+    the time of the change. One that an earlier attempt had begun says nothing about times.
     """
     backend, model, scope = key
     stats = before or Stats(
@@ -88,10 +88,14 @@ def after(before: Stats | None, attempted: Attempted, key: Key, epoch: int = 0) 
 
 def _succeeded(stats: Stats, attempted: Attempted) -> Stats:
     usage, seconds, mean = attempted.usage, attempted.latency_seconds, stats.latency_seconds
+    first, cost = attempted.first_token_seconds, attempted.billed_microdollars
+    if attempted.took_up:
+        seconds = first = None
+        cost += sum(one.billed_microdollars for one in attempted.corrections)
     successes = stats.successes + 1
     share = 1 / counted(successes)
     switched = attempted.switched and mean is not None
-    first, swap, speed = attempted.first_token_seconds, stats.swap_seconds, None
+    swap, speed = stats.swap_seconds, None
     if seconds is not None and seconds > 0:
         seconds = _seconds(seconds)
         if attempted.switched and mean is not None:
@@ -114,7 +118,7 @@ def _succeeded(stats: Stats, attempted: Attempted) -> Stats:
         input_ratio=_mean(stats.input_ratio, ratio, share),
         cost_microdollars=stats.cost_microdollars
         if attempted.unpriced
-        else _mean(stats.cost_microdollars, float(attempted.billed_microdollars), share),
+        else _mean(stats.cost_microdollars, float(cost), share),
         swap_seconds=swap,
     )
 

@@ -15,6 +15,7 @@ from actors.succession import (
     NOT_AGAIN,
     NOT_COUNTED,
     REFUSED,
+    UNHEARD,
     WHOLE_BACKEND,
     cost_of,
     exclusion,
@@ -22,12 +23,13 @@ from actors.succession import (
     history,
     in_force,
     is_final,
+    left_behind,
     needed,
     spent,
     successor,
     unheard,
 )
-from messages import Attempt, Attempted, Done, Exclusion, Failover, Problem, Result, Retry, Work
+from messages import Attempt, Attempted, Correction, Done, Exclusion, Failover, Problem, Result, Retry, Work
 from messages.values import Outcome
 from tests.messages.samples import T0, attempted, slip, work
 
@@ -316,3 +318,31 @@ def test_exclusions_that_are_over_are_left_out_and_of_one_model_the_longest_hold
     given = [away("m", T0 - 1), away("n", T0 + 5), away("n", T0 + 9), away("o", 0.0), away("o", T0 + 99), away("p", T0)]
     assert in_force(tuple(given), T0) == (given[2], given[3])
     assert in_force(tuple(given * 50), T0) == in_force(tuple(given), T0)
+
+
+# -------------------------------------------------------------------------------------------- what turned out to be right
+
+
+def test_a_jobs_cost_is_what_its_attempts_used_after_all() -> None:
+    past = tuple(
+        Attempt(n=n, backend="a", model="m", outcome="executor_lost", billed_microdollars=60, unpriced=n == 2)
+        for n in (1, 2)
+    )
+    right = (Correction(n=1, billed_microdollars=5), Correction(n=2))
+    follows = successor(
+        work(n=3, attempts=past), attempted(n=3, billed_microdollars=7, took_up=1, corrections=right)
+    )  # fmt: skip
+    assert isinstance(follows, Done)
+    assert [one.billed_microdollars for one in follows.attempts] == [5, 0, 7]
+    assert follows.cost_microdollars == 12
+
+
+@given(pasts(), st.sampled_from("abc"))
+def test_only_the_latest_calls_whose_end_nobody_told_may_still_be_there(
+    past: tuple[Attempt, ...], backend: str
+) -> None:
+    left = left_behind(past, backend)
+    there = [one for one in past if one.backend == backend and one.outcome not in NEVER_SPENT]
+    assert list(left) == [one.n for one in there[len(there) - len(left) :]]
+    assert all(one.outcome in UNHEARD for one in there if one.n in left)
+    assert len(left) == len(there) or there[-len(left) - 1].outcome not in UNHEARD

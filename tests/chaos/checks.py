@@ -85,7 +85,7 @@ def _holds(story: Story) -> Iterator[str]:
     for record in story.records["LEDGER"]:
         entry = entry_of(record)
         key = (entry.tenant, entry.job, entry.n, entry.backend, getattr(entry, "model", ""), entry.counter)
-        held[key] += 1 if entry.step == "reserve" else -1
+        held[key] += {"reserve": 1, "correct": 0}.get(entry.step, -1)
     for (*key, counter), times in held.items():
         if times:
             what = "is still held" if times > 0 else "was given back more often than it was held"

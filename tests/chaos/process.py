@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import uvloop
@@ -29,6 +29,7 @@ from actors.actor import Heard
 from actors.executor.actor import Executor, Served
 from actors.executor.backends import open_backend, port
 from actors.executor.claim import Said
+from actors.executor.hosted import model_of
 from actors.guardrail import state, sweeper
 from actors.parking import actor as parking
 from actors.settings import BreakerRules, Budget, BudgetRules, JobSettings, Settings
@@ -52,6 +53,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     port: int = 0
     """Of its own process, which speaks HTTP; 0: answered inside the executors."""
+    comfyui: str = ""
+    """The URL of a ComfyUI; empty: it is none."""
     slots: int = 16
     """Of each executor that serves it."""
     served_by: tuple[str, ...] = ()
@@ -224,6 +227,18 @@ class Recorded:
         await self.inner.close()
 
 
+class Keeper(Recorded):
+    """The same of a backend that goes on with a call when its caller has died."""
+
+    inner: Any
+
+    async def left(self) -> tuple[str, ...]:
+        return await self.inner.left()
+
+    async def stop(self, key: str) -> None:
+        await self.inner.stop(key)
+
+
 class Inside:
     """A backend without a socket: a wait and a short answer."""
 
@@ -311,11 +326,17 @@ def inside(place: Place, world: World) -> port.Backend:
     return Harsh(place, world) if place.harsh else Inside(place)
 
 
-def served(world: World, name: str) -> dict[str, Served]:
+async def served(world: World, name: str) -> dict[str, Served]:
     """The backends that this executor serves."""
     found: dict[str, Served] = {}
     for place in world.places:
         if place.served_by and name not in place.served_by:
+            continue
+        if place.comfyui:
+            comfyui = open_backend("comfyui", place.comfyui, api_key=None, now=time.time)
+            models = tuple(model_of(one, local=True) for one in await comfyui.discover())
+            offer = Offer(backend=place.name, protocol="comfyui", local=True, slots=1, models=models)
+            found[place.name] = Served(offer=offer, adapter=Keeper(comfyui, world.calls))
             continue
         inner = open_backend("openai", place.url, api_key=None, now=time.time) if place.port else inside(place, world)
         found[place.name] = Served(offer=place.offer(), adapter=Recorded(inner, world.calls))
@@ -339,7 +360,7 @@ async def run_rooms(parts: list[str], url: str, name: str, boot: str, world: Wor
     bus = await connect(url, name=f"{name}/{boot}", connect_timeout_seconds=60.0)
     await node.set_up(bus, settings)
     rooms = node.build(
-        node.check_parts(parts, settings), bus, settings, served=served(world, name) if "executor" in parts else None,
+        node.check_parts(parts, settings), bus, settings, served=await served(world, name) if "executor" in parts else None,
         history=Path(world.folder, f"{name}.sqlite"),
     )  # fmt: skip
     host = node.host(bus, rooms, settings, instance=name, boot=boot, boundary=dangerous(world, name, boot))

@@ -7,8 +7,9 @@ import os
 import random
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from actors.settings import BreakerRules, Budget
@@ -26,6 +27,7 @@ from tests.chaos.harness import (
     until,
 )
 from tests.chaos.process import Place, World
+from tests.fakes.comfyui import FakeComfyui
 
 Rooms = Literal["together", "apart"]
 BUDGETS = (
@@ -121,6 +123,67 @@ def test_a_job_whose_executor_is_killed_runs_elsewhere(tmp_path: Path) -> None:
     print(report)
     assert not report.wrong, str(report)
     assert len(report.failover) == 1
+
+
+GRAPH: dict[str, Any] = {
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd_xl_base_1.0.safetensors"}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a fox", "clip": ["4", 1]}},
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            "model": ["4", 0], "seed": 1, "steps": 4, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal",
+            "positive": ["6", 0], "negative": ["6", 0], "latent_image": ["5", 0], "denoise": 1.0,
+        },
+    },
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+    "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "mine"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_prompt_whose_node_is_killed_is_taken_up_or_stopped(tmp_path: Path, *, cancelled: bool) -> None:
+    """One ComfyUI, one node that serves it, SIGKILL in the middle of a prompt."""
+    time_on_gpu = Budget(scope="global", unit="gpu_milliseconds", window="total", limit=10**12)
+
+    async def run() -> tuple[Report, FakeComfyui]:
+        async with FakeComfyui() as fake:
+            fake.middle.clear()
+            world = World(
+                folder=str(tmp_path), seed=1, budgets=(time_on_gpu,), ack_wait_seconds=5.0,
+                places=(Place(name="comfy", comfyui=fake.url),),
+            )  # fmt: skip
+            processes = {"front-1": "front", "executor-1": "executor", "registry-1": "registry",
+                         "history-1": "telemetry,explainer"}  # fmt: skip
+            field = Field(tmp_path, world, processes)
+            async with field.open() as client:
+                await client.submit("acme", JobSubmit(id="j", prompt="a fox", graph=GRAPH))
+                await until(lambda: fake.sampled > 0)
+                await field.strike([Blow(at=0.0, what="kill", whom="executor-1")])
+                if cancelled:
+                    await client.cancel("acme", "j")
+                    await fake.cancelled.wait()
+                else:
+                    await until(lambda: len(fake.flags) == 2, 60.0)
+                fake.middle.set()
+                await client.wait(60.0)
+                done = client.ends["acme", "j"]
+                report = await field.settle(client, 30.0)
+                total = await client.bus.last("LEDGER", "ledger.global.>")
+                assert total is not None
+                if cancelled:
+                    assert (done.ending, fake.interrupts) == ("cancelled", [fake.asked[0].prompt_id])
+                else:
+                    assert [attempt.outcome for attempt in done.attempts] == ["executor_lost", "ok"]
+                    assert done.result is not None
+                    assert [one.ref.media_type for one in done.result.artifacts] == ["image/png"]
+                    assert msgspec.json.decode(total.data)["val"] == "3000", "by the fake's own clock, and once"
+            return report, fake
+
+    report, fake = asyncio.run(run())
+    print(report)
+    assert not report.wrong, str(report)
+    assert (fake.calls, fake.sampled) == (1, 1)
 
 
 @pytest.mark.soak

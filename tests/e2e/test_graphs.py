@@ -9,10 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors.executor.backends.comfyui_prompt import prompt_id
 from actors.settings import BackendSettings
 from messages import Attempted, Decided, Done, JobSubmit, Progress
-from tests.e2e.system import TENANT, System, running
+from tests.e2e.system import System, running
 from tests.fakes.comfyui import FakeComfyui
 from tests.fakes.comfyui_nodes import node
 
@@ -158,7 +157,7 @@ def test_who_stops_a_prompt_keeps_the_gpu(system: System, *, running: bool) -> N
             (first.middle if running else first.gate).clear()
             await system.submit(JobSubmit(id=job, graph=drawn(XL)))
             await system.until(lambda: first.sampled if running else first.pending, "the prompt")
-            mine = prompt_id(f"{TENANT}/{job}/1", 0)
+            mine = first.asked[0].prompt_id
             path, body = ("interrupt", {"prompt_id": mine}) if running else ("queue", {"delete": [mine]})
             await (await person.post(f"{first.url}/{path}", json=body)).read()
             done = await system.done(job)

@@ -20,6 +20,7 @@ from messages import (
     CatalogueEntry,
     Change,
     Check,
+    Correction,
     CostRules,
     Counted,
     Decided,
@@ -265,7 +266,9 @@ ATTEMPTED = Attempted(
     switched=True, request="0e784467ca171a4f", outcome="ok", result=RESULT, partial="A hai", problem=PROBLEM, usage=USAGE,
     billed_microdollars=78, begun=False, unpriced=True, counted_tokens=340, counted_gpu_milliseconds=2_400,
     reserved=(RESERVATION,), probe=True, instance="exec-a", started_at=T0 + 6, first_token_seconds=0.3,
-    latency_seconds=2.5, at=T0 + 9,
+    latency_seconds=2.5, took_up=1, corrections=(
+        Correction(n=1, billed_microdollars=12, counted_tokens=3, counted_gpu_milliseconds=900),
+    ), at=T0 + 9,
 )  # fmt: skip
 ROW = JobRow(
     **JOB, ending="failed", task="code", backend="gpu-1", model="llama3.1:8b", attempts=2, cost_microdollars=90,

@@ -535,6 +535,11 @@ def released_in_part(book: Book) -> None:
     book.change_entries("moved", 1, "release", amount=-90)
 
 
+@unsafe(f"corrected, and nobody has told what is right: correct acme/lost/1 on a for {COUNTER}")
+def corrected_unasked(book: Book) -> None:
+    book.entry("correct", "lost", 1, -10, "a")
+
+
 @unsafe(f"settled for another backend than attempted: settle acme/lost/2 on a for {COUNTER}")
 def settled_elsewhere(book: Book) -> None:
     book.change_entries("lost", 2, "reserve", "settle", backend="a")

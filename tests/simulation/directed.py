@@ -39,6 +39,8 @@ class Tale(NamedTuple):
     faults: Faults = Faults()
     write: Callable[[], Playwright] | None = None
     """Makes what decides on the calls, fresh for each time the story is told."""
+    keeping: tuple[str, ...] = ()
+    """Backends that go on with a call when its caller has died."""
 
 
 class Told(NamedTuple):
@@ -58,14 +60,16 @@ def play(tale: Tale) -> Told:
 
     async def main() -> Told:
         settings = Settings(jobs=JobSettings(deadline_seconds=3600.0), **tale.settings)
-        world = World(seed=1, settings=settings, faults=tale.faults, write=tale.write and tale.write())
+        world = World(
+            seed=1, settings=settings, faults=tale.faults, write=tale.write and tale.write(), keeping=tale.keeping
+        )  # fmt: skip
         await world.open(tale.fleet)
         await asyncio.sleep(1.0)
         expected = await tale.tell(world)
         await world.heal()
         await world.until(lambda: not unfinished(world.story(), world.pending()), PATIENCE_SECONDS, 2.0)
         story = world.story()
-        found = [*(expected or []), *broken(story), *unfinished(story, world.pending())]
+        found = [*(expected or []), *world.shelf.wrong, *broken(story), *unfinished(story, world.pending())]
         log = Log(story)
         told = Told(
             violations=found,
@@ -521,3 +525,35 @@ def one_tries() -> Tale:
         return script
 
     return Tale(tell, ALONE, {"breaker": rules}, write=write)
+
+
+def left_at_work(*, again: str = "X", cancel: bool = False) -> Tale:
+    """An executor dies in the middle of a long call, with which its backend goes on. The job comes back, moves, or ends."""
+    back = again == "X" and not cancel
+
+    async def tell(world: World) -> list[str]:
+        began = world.server.time()
+        await world.submit("j", preferred_backend="X")
+        await asyncio.sleep(10.0)
+        world.crash("x1", down_seconds=1.0 if back else 20.0)
+        await asyncio.sleep(12.0)
+        if cancel:
+            await world.cancel("j")
+        await world.until_done(["j"], 200.0)
+        took = world.server.time() - began
+        await asyncio.sleep(20.0)
+        runs = [key for key, one in world.shelf.kept.items() if world.shelf.runs(one)]
+        found = [f"still at work for what nobody wants: {key}" for key in runs]
+        done = world.done("j")
+        if done is None or done.ending != ("cancelled" if cancel else "succeeded"):
+            found.append(f"it ended as {done and done.ending}")
+        elif back and (took > 63.0 or len(world.shelf.kept) > 1):
+            found.append(f"what was left there was not gone on with: it took {took:.0f} s")
+        return found
+
+    def write() -> Playwright:
+        lengths = {"X": 60.0 if back else 600.0, "Y": 30.0}
+        return lambda call: Script(seconds=lengths[call.backend])
+
+    fleet = BOTH if again == "Y" else ALONE
+    return Tale(tell, fleet, budget("tokens", 10**7), write=write, keeping=("X", "Y"))

@@ -15,9 +15,11 @@ import pytest
 from actors import node
 from actors.actor import Later, Stored
 from actors.analyzer.actor import Analyzer
-from actors.executor import accounting
+from actors.executor import accounting, run
 from actors.executor.actor import Executor
 from actors.executor.claim import DRAIN_SLOTS, Claimant, Drainer
+from actors.executor.orphans import Orphans
+from actors.guardrail import actor as guardrail
 from actors.guardrail import breaker as breakers
 from actors.guardrail.actor import Guardrail
 from actors.guardrail.gate import Gate
@@ -459,3 +461,18 @@ def waits_for_the_absent_are_counted(patch: Patch) -> None:
         return msgspec.structs.replace(made, decided=gave_up)
 
     patch.setattr(decide, "choose", choose)
+
+
+def nobody_looks_for_what_was_left(patch: Patch) -> None:
+    patch.setattr(run, "left_behind", lambda attempts, backend: ())
+
+
+def nobody_stops_what_was_left(patch: Patch) -> None:
+    patch.setattr(Orphans, "due", lambda self, name, served: False)
+
+
+def nobody_settles_what_turned_out_to_be_right(patch: Patch) -> None:
+    async def correct(*_: Any) -> list[Any]:
+        return []
+
+    patch.setattr(guardrail, "correct", correct)

@@ -14,7 +14,8 @@ from actors.executor.backends.address import http_address
 from actors.executor.backends.artifacts import artifact_of
 from actors.executor.backends.comfyui_files import gpu_seconds, outputs_of, texts_of
 from actors.executor.backends.comfyui_offers import choice, device_of, mb, offers_of, packed_of, with_files
-from actors.executor.backends.comfyui_prompt import Prompt, queue_remaining
+from actors.executor.backends.comfyui_prompt import Prompt
+from actors.executor.backends.comfyui_queue import queue, queue_remaining, remove
 from actors.executor.backends.comfyui_transfer import artifact, upload
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.errors import as_object
@@ -30,6 +31,7 @@ from actors.executor.backends.port import (
     Offer,
     Remark,
     Step,
+    TookUp,
     Usage,
     Vitals,
 )
@@ -98,10 +100,9 @@ class ComfyBackend:
     async def run(self, call: Call) -> AsyncGenerator[Item, None]:
         """Yield steps, the files that were made, and the answer.
 
-        A repeated run of an attempt finds what the first one submitted: it takes its result, or follows it.
+        What an earlier call of the job left here is gone on with where it asks for the same, and stopped otherwise.
         """
-        repeatable = bool(call.key)
-        if not repeatable:
+        if not call.key:
             call = msgspec.structs.replace(call, key=secrets.token_hex(16))
         task = await self._task(call)
         options = self._options
@@ -109,8 +110,8 @@ class ComfyBackend:
             self._wire, self._parting, call.key, task.graph, previews=options.previews,
             reconnect_seconds=options.reconnect_seconds,
         )  # fmt: skip
-        if repeatable:
-            await prompt.find()
+        if call.earlier and (found := await prompt.find(call.earlier)):
+            yield TookUp(found)
         if prompt.entry is None:
             async with contextlib.aclosing(self._followed(prompt)) as steps:
                 async for step in steps:
@@ -186,6 +187,15 @@ class ComfyBackend:
         """Free the GPU's memory, as soon as the server is idle."""
         if self._loaded is None or model in self._loaded:
             await self._free()
+
+    async def left(self) -> tuple[str, ...]:
+        """The keys of the calls that run or wait here, of this process and of others. Raises BackendError."""
+        running, pending = await queue(self._wire)
+        return tuple(one.mark.key for one in (*running, *pending) if one.mark is not None)
+
+    async def stop(self, key: str) -> None:
+        """Stop a call, or take it out of the queue. Raises BackendError."""
+        await remove(self._wire, lambda one: one.mark is not None and one.mark.key == key)
 
     async def close(self) -> None:
         """Close all connections, after what is being stopped has been stopped."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
-from typing import Any, Final, cast
-from uuid import NAMESPACE_URL, uuid5  # noqa: TID251  # A name's digest in the form of a UUID, which newer servers want.
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
 
 import aiohttp
 import msgspec
 
 from actors.executor.backends.comfyui_errors import dropped, history_failed, refused
+from actors.executor.backends.comfyui_files import outputs_of, texts_of
 from actors.executor.backends.comfyui_progress import Progress
+from actors.executor.backends.comfyui_queue import history, mark_in, mark_of, marked, prompt_id, queue, remove
 from actors.executor.backends.errors import as_object
 from actors.executor.backends.parting import Parting
 from actors.executor.backends.port import BackendError, Step
-from actors.executor.backends.wire import MEDIA_ANSWER_LIMIT, Wire
+from actors.executor.backends.wire import Wire
 
 POLL_SECONDS: Final = 10.0
 """After so long without a word the history is asked."""
@@ -32,7 +33,6 @@ drops them, or the last one before a long silence would be lost.
 _AGAIN_SECONDS: Final = 0.2
 _PAUSE_SECONDS: Final = 1.0
 _HISTORY_TRIES: Final = 25
-_REPEATS: Final = 16
 _FLAGS: Final = '{"type":"feature_flags","data":{"supports_preview_metadata":true}}'
 _BROKEN: Final = frozenset({"connection_error", "cut_stream"})
 _CLOSED: Final = frozenset(
@@ -44,11 +44,6 @@ class Lost(BackendError):
     """The server no longer knows the prompt."""
 
 
-def prompt_id(key: str, number: int) -> str:
-    """The id of the `number`th submission of an attempt: the same for the same attempt, so that it can be found again."""
-    return str(uuid5(NAMESPACE_URL, f"turnout:{key}:{number}"))
-
-
 class Prompt:
     """One graph on one server. Used once."""
 
@@ -56,11 +51,11 @@ class Prompt:
         self, wire: Wire, parting: Parting, key: str, graph: dict[str, Any], *, previews: bool, reconnect_seconds: float
     ) -> None:
         self._wire, self._parting = wire, parting
-        self._key = key
+        self._mark = mark_of(key, graph)
         self._graph = graph
         self._previews = previews
         self._reconnect_seconds = reconnect_seconds
-        self.id = self._client = prompt_id(key, 0)
+        self.id = self._client = prompt_id(key)
         self.progress = Progress(self.id, graph, wire.secrets)
         self.sent = False
         """The server may have it."""
@@ -69,21 +64,25 @@ class Prompt:
         self.entry: dict[str, Any] | None = None
         """Its entry in the history, once it is over."""
 
-    async def find(self) -> None:
-        """Look for this attempt's earlier submissions: one that went well is used, one that runs is followed, after one that
-        failed or was stopped it goes by a new id. Raises BackendError.
+    async def find(self, earlier: Sequence[str]) -> str:
+        """Go on with what the latest of some earlier calls left on the server, if it asks for the very same and has not failed.
+        All else of theirs that the server still has is stopped. The key of that call; empty: there is none. Raises BackendError.
         """
-        for number in range(_REPEATS):
-            self.id = self._client = prompt_id(self._key, number)
-            entry = await self._history()
-            if entry is None:
-                break
-            if history_failed(entry) is None:
-                self.entry = entry
-                return
-        self.progress = Progress(self.id, self._graph, self._wire.secrets)
-        if await queue_remaining(self._wire) > 0:
-            self.sent = await self.place() is not None
+        found = ""
+        running, pending = await queue(self._wire)  # First: what is in neither of both afterwards was lost.
+        there = {one.mark.key: one for one in (*running, *pending) if one.mark is not None}
+        for key in reversed(earlier):
+            one, wanted = there.get(key), self._mark._replace(key=key)
+            if one is None and not found:
+                entry = await history(self._wire, prompt_id(key))
+                if entry is not None and mark_in(entry) == wanted and _is_useful(entry):
+                    found, self.entry = key, entry
+            elif one is not None and one.mark == wanted and not found:
+                found, self.sent, self._client = key, True, prompt_id(key)
+                self._named(one.id)
+            elif one is not None:
+                await remove(self._wire, lambda other, key=key: other.mark is not None and other.mark.key == key)
+        return found
 
     async def follow(self) -> AsyncGenerator[Step, None]:
         """Submit it, unless the server has it, and yield steps until it is over; `entry` is there then. Raises BackendError."""
@@ -145,28 +144,19 @@ class Prompt:
 
     async def cancel(self) -> None:
         """Take it out of the queue, or stop it when it runs. Raises BackendError."""
-        for _ in range(3):  # It may begin while it is taken out.
-            running, pending = await self._queue()
-            if self.id in running:
-                # Older servers stop whatever runs, so this is asked only while it is ours.
-                await self._tell("interrupt", {"prompt_id": self.id})
-                return
-            if self.id not in pending:
-                return
-            await self._tell("queue", {"delete": [self.id]})
+        await remove(self._wire, lambda one: one.id == self.id)
 
     async def place(self) -> int | None:
         """0: it runs; n: n prompts come first; None: the server does not have it. Raises BackendError."""
-        running, pending = await self._queue()
+        running, pending = ([one.id for one in some] for some in await queue(self._wire))
         self._seen = self._seen or self.id in running or self.id in pending
         if self.id in running:
             return 0
         return len(running) + pending.index(self.id) if self.id in pending else None
 
     async def _submit(self) -> None:
-        body: dict[str, Any] = {"prompt": self._graph, "client_id": self._client, "prompt_id": self.id}
-        if self._previews:
-            body["extra_data"] = {"preview_method": "latent2rgb"}
+        extra = marked(self._mark) | ({"preview_method": "latent2rgb"} if self._previews else {})
+        body = {"prompt": self._graph, "client_id": self._client, "prompt_id": self.id, "extra_data": extra}
         self.sent = True
         try:
             # It is queued once it was checked, which takes a while.
@@ -199,7 +189,7 @@ class Prompt:
     async def _arrived(self, error: BackendError) -> None:
         """After a lost answer: go on when the graph has arrived, otherwise raise what broke."""
         try:
-            known = await self._history() is not None or await self.place() is not None
+            known = await history(self._wire, self.id) is not None or await self.place() is not None
         except BackendError:
             raise error from None
         if not known:
@@ -228,13 +218,13 @@ class Prompt:
     async def _settled(self, *, wait: bool = False, ask_queue: bool = True) -> bool:
         """Whether it is over, by the history. Raises Lost when neither history nor queue has it."""
         for _ in range(_HISTORY_TRIES if wait else 1):
-            self.entry = await self._history()
+            self.entry = await history(self._wire, self.id)
             if self.entry is not None:
                 break
             if wait:
                 await asyncio.sleep(_AGAIN_SECONDS)
         if self.entry is None and ask_queue and await self.place() is None:
-            self.entry = await self._history()  # It may have ended between the two questions.
+            self.entry = await history(self._wire, self.id)  # It may have ended between the two questions.
             if self.entry is None and self._seen and not self.progress.ending:
                 message = f"{self._wire.name}: somebody took the prompt out of ComfyUI's queue"
                 raise BackendError("interrupted", message, status=200)
@@ -251,46 +241,17 @@ class Prompt:
     async def _queued(self) -> Step:
         place = await self.place()
         if (
-            place is None and await self._history() is None
+            place is None and await history(self._wire, self.id) is None
         ):  # Of one that has ended the socket still tells, pictures too.
             await self._settled()
         return Step(stage="queued", text=f"{place} before it in the queue" if place else "")
 
-    async def _history(self) -> dict[str, Any] | None:
-        fields = as_object(await self._wire.fetch(f"history/{self.id}"))
-        return as_object((fields or {}).get(self.id))
 
-    async def _queue(self) -> tuple[list[str], list[str]]:
-        """Ids of prompts that run and that wait, in their order."""
-        fields = as_object(await self._wire.fetch("queue", limit=MEDIA_ANSWER_LIMIT)) or {}
-        return _ids(fields.get("queue_running")), _ids(fields.get("queue_pending"))
-
-    async def _tell(self, path: str, body: dict[str, Any]) -> None:
-        async with self._wire.exchange("POST", path, body) as reply:
-            await reply.read_all()
-
-
-async def queue_remaining(wire: Wire) -> int:
-    """Prompts that a server has, running or waiting. Raises BackendError."""
-    fields = as_object(await wire.fetch("prompt")) or {}
-    left: Any = (as_object(fields.get("exec_info")) or {}).get("queue_remaining")
-    if not isinstance(left, int):
-        raise BackendError("invalid_structure", f"{wire.name}/prompt: no queue_remaining", status=200)
-    return left
+def _is_useful(entry: dict[str, Any]) -> bool:
+    """Whether it went well and what it made is still to be had: pictures that are only sent are gone."""
+    return history_failed(entry) is None and bool(outputs_of(entry) or texts_of(entry))
 
 
 def _passes(error: BackendError) -> bool:
     """Whether a server, or a proxy before it, may be back in a moment, and the prompt go on meanwhile."""
     return not isinstance(error, Lost) and (error.kind in _BROKEN or (error.status or 0) >= 500)
-
-
-def _ids(entries: object) -> list[str]:
-    """Ids in the order in which prompts are run: by their number."""
-    found: list[tuple[float, str]] = []
-    for entry in cast("list[Any]", entries) if isinstance(entries, list) else []:
-        match entry:
-            case [int() | float() as number, str(name), *_]:
-                found.append((float(number), name))
-            case _:
-                continue
-    return [name for _, name in sorted(found)]

@@ -94,8 +94,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt's request, in no protocol's form."""
 
     key: str = ""
-    """Names this attempt: the same for a repeated run of it, another for every other. For protocols whose client chooses the
-    id of the request, so that a lost answer can be found again."""
+    """Names this call, in all deployments. For protocols whose client chooses the id of the request, so that a lost answer, or
+    what a dead executor has left there, can be found again."""
+    earlier: tuple[str, ...] = ()
+    """Keys of the job's earlier calls on this backend that it may still be at work for, in their order; see `Keeps`."""
     model: str
     asset: Asset = "text"
     """What is to be made."""
@@ -251,7 +253,16 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """Length of a video or sound, where known."""
 
 
-Item = Chunk | Step | Artifact | Answer
+class TookUp(msgspec.Struct, frozen=True):
+    """No call was made: the backend still had an earlier one of the job that asks for exactly the same, and that one is gone on
+    with. Comes before everything else.
+    """
+
+    key: str
+    """Whose it is, of the call's `earlier`."""
+
+
+Item = Chunk | Step | Artifact | TookUp | Answer
 """What a run yields."""
 
 
@@ -437,6 +448,21 @@ class Counts(Protocol):
 
     async def count(self, call: Call) -> int | None:
         """The input tokens of a call, by the model's own tokenizer and template; None: not of this one. Raises BackendError."""
+        ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A backend that goes on with a call when its caller has died. A run goes on with what one of the call's `earlier` left
+    there, if that asks for exactly the same, and stops it otherwise.
+    """
+
+    async def left(self) -> tuple[str, ...]:
+        """The keys of all calls that run or wait there, whoever made them. Raises BackendError."""
+        ...
+
+    async def stop(self, key: str) -> None:
+        """Stop a call, or take it out of the queue; nothing happens when it is not there. Raises BackendError."""
         ...
 
 

@@ -47,10 +47,11 @@ def filled(fitted: Fitted, call: Call, *, seed: int, files: Mapping[str, str]) -
 
 
 def seed_for(call: Call) -> int:
-    """The job's seed, else one that depends on the attempt alone: a repeated run of it makes the same picture."""
+    """The job's seed, else one that depends on the call alone, or on the one that it may go on with, to ask for the same."""
     if call.seed is not None:
         return call.seed
-    return int.from_bytes(hashlib.blake2b(call.key.encode(), digest_size=4).digest(), "big") >> 1
+    key = call.earlier[0] if call.earlier else call.key
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") >> 1
 
 
 def capabilities_of(recipe: Recipe) -> tuple[str, ...]:

@@ -305,3 +305,32 @@ def test_every_end_of_a_failed_call_has_its_meaning() -> None:
     assert end(port.BackendError("overloaded", "x")) == "unfinished", "nobody said so"
     assert end(port.BackendError("empty", "x", status=200)) == "whole"
     assert end(port.BackendError("empty", "x", status=400)) == "refused"
+
+
+# A call that an earlier attempt had begun.
+
+TIMED = Price(per_gpu_second=1_000, per_request=50)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.lists(st.integers(1, 9), unique=True, min_size=1, max_size=4))
+def test_one_call_is_billed_once_however_many_attempts_went_on_with_it(
+    took: float, mine: float, rounds: list[int]
+) -> None:
+    made = Made(usage=usage(gpu_seconds=took), seconds=mine, worked=True)
+    work = paid(TIMED, needs={"asset": "image"})
+    whole = spent(work, made, "whole")
+    own, corrections = accounting.shared(work, made, tuple(rounds))
+    assert [one.n for one in corrections] == rounds
+    assert own.microdollars + sum(one.billed_microdollars for one in corrections) == whole.microdollars
+    assert own.gpu_milliseconds is not None
+    assert own.gpu_milliseconds + sum(one.counted_gpu_milliseconds for one in corrections) == whole.gpu_milliseconds
+    assert own.gpu_milliseconds <= math.ceil(mine * 1000)
+    assert not any(one.billed_microdollars for one in corrections[1:])
+
+
+@pytest.mark.parametrize("told", [None, math.nan, -1.0])
+def test_nothing_is_corrected_where_nobody_tells_how_long_it_took(told: float | None) -> None:
+    made = Made(usage=usage(gpu_seconds=told), seconds=3.0, worked=True)
+    work = paid(TIMED, needs={"asset": "image"})
+    assert accounting.shared(work, made, (1,)) == (spent(work, made, "whole"), ())
+    assert accounting.shared(work, made, ()) == (spent(work, made, "whole"), ())

@@ -37,11 +37,11 @@ def test_nothing_is_added_to_a_conversation_that_is_complete() -> None:
 
 def test_a_call_is_capped_by_the_work_and_otherwise_as_submitted() -> None:
     item = work(model="llama", max_output_tokens=50, slip=slip(needs={"input_tokens": 30, "max_output_tokens": 99}))
-    call = calls.call_of(item, msgspec.structs.replace(SUBMIT, inputs=()))
+    call = calls.call_of(item, msgspec.structs.replace(SUBMIT, inputs=()), boot="b1")
     assert call == port.Call(
         model="llama", messages=SUBMIT.conversation, max_output_tokens=50, temperature=0.7, stop=("END",),
         seed=7, response_format={"type": "json_object"}, tools=({"type": "function"},), context_tokens=80,
-        key="acme/j-1/1", quality=item.slip.needs.quality, negative_prompt=SUBMIT.negative_prompt, graph=SUBMIT.graph,
+        key="acme/j-1/1/b1", quality=item.slip.needs.quality, negative_prompt=SUBMIT.negative_prompt, graph=SUBMIT.graph,
         dimensions=SUBMIT.dimensions or 0,
     )  # fmt: skip
 
@@ -159,3 +159,24 @@ def test_every_kind_of_error_is_an_outcome(kind: port.ErrorKind) -> None:
     outcome = calls.outcome_of(port.BackendError(kind, "x"))
     assert outcome in get_args(Outcome)
     assert outcome == {"cut_stream": "connection_error", "too_large": "unknown_model"}.get(kind, kind)
+
+
+# Keys of calls.
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.integers(1, 10**8), st.text(min_size=1))
+def test_a_key_tells_whose_call_it_is(tenant: str, job: str, n: int, boot: str) -> None:
+    assert calls.of_key(calls.call_key(tenant, job, n, boot)) == (tenant, job, n, boot)
+
+
+@given(st.text() | st.lists(st.text(max_size=3), min_size=3, max_size=5).map("/".join))
+def test_nothing_else_is_a_key(key: str) -> None:
+    found = calls.of_key(key)
+    assert found is None or calls.call_key(*found) == key
+
+
+@pytest.mark.parametrize(
+    "key", ["", "a/b/1", "a/b/1/", "/b/1/c", "a/b/x/c", "a/b/-1/c", "a/b/01/c", "a/b/1/c/d", "a/b/²/c", "a.b/b/1/c"]
+)
+def test_these_are_none(key: str) -> None:
+    assert calls.of_key(key) is None

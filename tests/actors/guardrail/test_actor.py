@@ -24,6 +24,7 @@ from messages import (
     Awaited,
     Breaker,
     Candidate,
+    Correction,
     Decided,
     Done,
     Granted,
@@ -45,10 +46,14 @@ def costs(name: str = "a", amount: int = 60, **changes: Any) -> Candidate:
     return candidate(name, worst_case_microdollars=amount, worst_case_tokens=110, **changes)
 
 
+def counters(rig: Rig) -> dict[str, int]:
+    """What every counter stands at."""
+    return {record.subject: int(msgspec.json.decode(record.data)["val"]) for record in rig.server.log("LEDGER")}
+
+
 def total(rig: Rig) -> int:
     """Everything that is held or used on all counters."""
-    last = {record.subject: int(msgspec.json.decode(record.data)["val"]) for record in rig.server.log("LEDGER")}
-    return sum(last.values())
+    return sum(counters(rig).values())
 
 
 async def guardrail(
@@ -251,6 +256,31 @@ def test_settling_replaces_what_was_held_by_what_was_used(end: dict[str, Any], l
         assert total(rig) == left, "the sweeper changes nothing that is settled"
 
     spoken(story)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_turns_out_to_be_right_replaces_what_was_counted_exactly_once(*, windows: bool) -> None:
+    """Also where attempts come again, two guardrails hear them, and the lost one was counted in an earlier window."""
+
+    async def story(rig: Rig) -> None:
+        hourly = Budget(scope="global", unit="microdollars", window="hour", limit=100) if windows else DAILY
+        for name in ("one", "two"):
+            await guardrail(rig, hourly, instance=name, sweep=True)
+        first = await judged(rig, decided(ranking=(costs(),)))
+        await rig.publish(attempted(reserved=first.reserved, outcome="executor_lost", billed_microdollars=60))
+        await rig.settle(3700.0 if windows else 5.0)
+        second = await judged(rig, decided(n=2, ranking=(costs(amount=30),), at=rig.bus.now()))
+        assert second.verdict == "candidate"
+        right = (Correction(n=1, billed_microdollars=12), Correction(n=7))
+        end = attempted(n=2, reserved=second.reserved, billed_microdollars=25, took_up=1, corrections=right)
+        await rig.publish(end)
+        await rig.settle(40.0)
+        rig.server.faults = Faults()
+        await rig.settle(3 * SWEEP_AFTER_SECONDS)
+        assert sum(counters(rig).values()) == 12 + 25
+        assert sorted(counters(rig).values()) == ([12, 25] if windows else [37])
+
+    spoken(story, faults=Faults(ack_lost=0.9, delivered_twice=1.0, delay_seconds=(0.0, 0.01)))
 
 
 # The breaker in the way.

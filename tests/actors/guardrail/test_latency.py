@@ -141,6 +141,8 @@ def test_few_rows_are_stored_however_the_calls_alternate(calls: list[tuple[bool,
         ({"of": "first_token"}, call(9.0), ("", 0.0)),
         ({"of": "first_token"}, call(9.0, outcome="timeout"), ("missed", 9.0)),
         ({"of": "first_token"}, call(1.0, outcome="timeout"), ("", 0.0)),
+        ({}, call(1.0, took_up=1), ("", 0.0)), ({}, call(2.1, took_up=1), ("missed", 2.1)),
+        ({"of": "first_token"}, call(1.0, first_token_seconds=0.1, took_up=1), ("", 0.0)),
     ],
 )  # fmt: skip
 def test_what_a_call_says(target: dict[str, Any], made: Attempted, verdict: tuple[str, float]) -> None:

@@ -22,7 +22,7 @@ from actors.telemetry.averages import (
     mean_of,
     named_keys,
 )
-from messages import Attempted, Stats, Usage
+from messages import Attempted, Correction, Stats, Usage
 from messages.values import Outcome
 from tests.messages.samples import T0, attempted
 
@@ -230,6 +230,21 @@ def test_what_is_unknown_changes_no_average() -> None:
     stats = folded(ran(2.0), attempted())
     assert (stats.successes, stats.latency_seconds, stats.tokens_per_second) == (2, 2.0, 5.0)
     assert stats.cost_microdollars == pytest.approx(5.0 * DISCOUNT / (1 + DISCOUNT))
+
+
+def test_a_call_that_an_earlier_attempt_began_says_what_it_cost_and_nothing_of_times() -> None:
+    rest = attempted(
+        latency_seconds=0.1, first_token_seconds=0.1, usage=Usage(output_tokens=10), billed_microdollars=1, took_up=1,
+        corrections=(Correction(n=1, billed_microdollars=4),),
+    )  # fmt: skip
+    stats = folded(ran(2.0), rest)
+    assert (stats.successes, stats.latency_seconds, stats.first_token_seconds, stats.tokens_per_second) == (
+        2,
+        2.0,
+        1.0,
+        5.0,
+    )
+    assert stats.cost_microdollars == pytest.approx(5.0)
 
 
 def test_an_older_event_does_not_turn_the_time_back() -> None:

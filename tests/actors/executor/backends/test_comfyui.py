@@ -12,6 +12,7 @@ import pytest
 
 from actors.executor.backends import comfyui, comfyui_prompt, open_backend
 from actors.executor.backends.comfyui import ComfyBackend, address, recognise
+from actors.executor.backends.comfyui_queue import MARK, mark_of, marked, prompt_id
 from actors.executor.backends.connection import Connection
 from actors.executor.backends.port import (
     Answer,
@@ -22,9 +23,11 @@ from actors.executor.backends.port import (
     ErrorKind,
     Input,
     Item,
+    Keeps,
     Offer,
     Step,
     Switch,
+    TookUp,
     Vitals,
 )
 from actors.executor.backends.wire import Wire
@@ -119,7 +122,7 @@ def test_a_picture(run, monkeypatch) -> None:
             *rest, answer = items
             (asked,) = fake.asked
             graph = asked.prompt
-            assert asked.prompt_id == comfyui_prompt.prompt_id("attempt-1", 0)
+            assert asked.prompt_id == prompt_id("attempt-1")
             assert [graph["6"]["inputs"]["text"], graph["7"]["inputs"]["text"]] == ["a lighthouse", "fog"]
             assert graph["4"]["inputs"]["ckpt_name"] == MODEL
             assert graph["5"]["inputs"] == {"width": 64, "height": 72, "batch_size": 2}
@@ -205,7 +208,7 @@ def test_a_graph_of_the_jobs_own_is_run_as_it_is(run) -> None:
             (asked,) = fake.asked
             assert asked.prompt["2"] == OWN["2"]
             assert asked.prompt["1"]["inputs"]["image"].startswith("turnout/")
-            assert asked.extra_data == {}
+            assert set(asked.extra_data) == {MARK}
             (made,) = artifacts(items)  # A temporary file, as there is no other.
             assert made.media_type == "image/png"
             assert OWN["1"]["inputs"] == {"image": "photo"}
@@ -344,35 +347,192 @@ def test_a_server_that_stays_away_has_failed(run) -> None:
     run(main())
 
 
-def test_a_repeated_run_takes_or_follows_what_is_there(run, monkeypatch) -> None:
-    monkeypatch.setattr(
-        comfyui_prompt, "POLL_SECONDS", 0.3
-    )  # The second run's websocket takes the place of the first's.
+# What an earlier call of the job has left on the server.
+
+
+async def left_by(fake: FakeComfyui, backend: ComfyBackend, call: Call) -> None:
+    """The prompt of a call whose process was killed: submitted, and nobody stops it."""
+    graph = (await backend._task(call)).graph
+    extra = marked(mark_of(call.key, graph))
+    body = {
+        "prompt": graph, "client_id": prompt_id(call.key), "prompt_id": prompt_id(call.key), "extra_data": extra,
+    }  # fmt: skip
+    async with aiohttp.ClientSession() as dead, dead.post(f"{fake.url}/prompt", json=body) as reply:
+        assert reply.status == 200
+
+
+@pytest.mark.parametrize("own_ids", [True, False])
+def test_what_still_runs_of_an_earlier_call_is_gone_on_with(run, *, own_ids: bool) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            fake.own_ids = own_ids
+            fake.middle.clear()
+            await left_by(fake, backend, but(key="t/j/1/b"))
+            await until(lambda: fake.sampled)
+            again = asyncio.create_task(all_of(backend, but(key="t/j/2/c", earlier=("t/j/1/b",))))
+            await until(lambda: fake.flags)
+            fake.middle.set()
+            first, *rest = await again
+            assert first == TookUp("t/j/1/b")
+            assert artifacts(rest)
+            assert [item for item in rest if isinstance(item, Step) and item.text.startswith("KSampler: step")]
+            assert (fake.calls, fake.sampled, fake.interrupts) == (1, 1, [])
+
+    run(main())
+
+
+def test_what_waits_in_the_queue_of_an_earlier_call_is_gone_on_with(run) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            fake.gate.clear()
+            await left_by(fake, backend, but(key="t/j/1/b"))
+            again = asyncio.create_task(all_of(backend, but(key="t/j/2/c", earlier=("t/j/1/b",))))
+            await until(lambda: fake.flags)
+            fake.gate.set()
+            first, *rest = await again
+            assert (first, fake.calls, len(artifacts(rest))) == (TookUp("t/j/1/b"), 1, 1)
+
+    run(main())
+
+
+def test_what_has_ended_well_of_an_earlier_call_is_its_result(run) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            await left_by(fake, backend, but(key="t/j/1/b"))
+            await until(lambda: fake.history)
+            first, *rest = await all_of(backend, but(key="t/j/2/c", earlier=("t/j/1/b",)))
+            assert (first, fake.calls, len(artifacts(rest)), fake.flags) == (TookUp("t/j/1/b"), 1, 1, [])
+            answer = rest[-1]
+            assert isinstance(answer, Answer)
+            assert answer.usage.gpu_seconds == 3.0
+
+    run(main())
+
+
+def test_what_was_only_sent_to_an_earlier_caller_is_made_anew(run) -> None:
+    graph = {"1": OWN["1"], "2": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}}
+    file = Input(name="photo", media_type="image/png", data=PNG)
 
     async def main() -> None:
         async with comfyui_at() as (fake, backend):
-            call = but(key="a")
-            (first,) = artifacts(await all_of(backend, call))
-            (second,) = artifacts(await all_of(backend, call))
-            assert (fake.calls, second.name) == (1, first.name)
+            call = but(graph=graph, inputs=(file,))
+            await left_by(fake, backend, but(call, key="t/j/1/b"))
+            await until(lambda: fake.history)
+            fake._cache.clear()  # The real one never caches this node.
+            items = await all_of(backend, but(call, key="t/j/2/c", earlier=("t/j/1/b",)))
+            assert (fake.calls, len(artifacts(items))) == (2, 1)
+            assert not [item for item in items if isinstance(item, TookUp)]
 
-            fake.middle.clear()
-            call = but(key="b")
-            running = asyncio.create_task(all_of(backend, call))
-            await until(lambda: fake.sampled == 2)
-            again = asyncio.create_task(all_of(backend, call))
-            await until(lambda: len(fake.flags) == 3)
-            fake.middle.set()
-            assert artifacts(await again)
-            assert artifacts(await running)
-            assert (fake.calls, fake.sampled) == (2, 2)
+    run(main())
 
+
+def test_what_has_failed_of_an_earlier_call_is_asked_anew(run) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
             fake.broken = ("builtins.RuntimeError", "no")
-            call = but(key="c")
-            await failure_of(backend, call)
+            await left_by(fake, backend, but(key="t/j/1/b"))
+            await until(lambda: fake.history)
             fake.broken = None
-            assert artifacts(await all_of(backend, call))
-            assert fake.asked[-1].prompt_id == comfyui_prompt.prompt_id("c", 1)
+            items = await all_of(backend, but(key="t/j/2/c", earlier=("t/j/1/b",)))
+            assert (fake.calls, len(artifacts(items))) == (2, 1)
+            assert not [item for item in items if isinstance(item, TookUp)]
+
+    run(main())
+
+
+@pytest.mark.parametrize("targeted", [True, False])
+@pytest.mark.parametrize("running", [True, False])
+def test_another_graph_of_an_earlier_call_is_stopped_before_anything_is_asked(
+    run, *, running: bool, targeted: bool
+) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            fake.targeted = targeted
+            (fake.middle if running else fake.gate).clear()
+            await left_by(fake, backend, but(key="t/j/1/b", seed=1))
+            if running:
+                await until(lambda: fake.sampled)
+            again = asyncio.create_task(all_of(backend, but(key="t/j/2/c", seed=2, earlier=("t/j/1/b",))))
+            await fake.cancelled.wait()
+            fake.middle.set()
+            fake.gate.set()
+            items = await again
+            assert (fake.calls, fake.sampled, len(artifacts(items))) == (2, 1 + running, 1)
+            assert fake.interrupts == ([prompt_id("t/j/1/b")] if running else [])
+            assert not [item for item in items if isinstance(item, TookUp)]
+
+    run(main())
+
+
+def test_a_result_of_another_graph_is_never_taken(run) -> None:
+    """A job of the same name in a fresh deployment, or one that was decided otherwise."""
+
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            await left_by(fake, backend, but(key="t/j/1/b", seed=1))
+            await until(lambda: fake.history)
+            await all_of(backend, but(key="t/j/2/c", seed=2, earlier=("t/j/1/b",)))
+            await all_of(backend, but(key="t/j/1/b", seed=3))
+            assert [one.prompt["3"]["inputs"]["seed"] for one in fake.asked] == [1, 2, 3]
+
+    run(main())
+
+
+def test_of_several_earlier_calls_one_is_gone_on_with_and_no_other_left(run) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            fake.middle.clear()
+            for n in (1, 2):
+                await left_by(fake, backend, but(key=f"t/j/{n}/b", seed=1))
+            await until(lambda: fake.sampled)
+            earlier = ("t/j/1/b", "t/j/2/b")
+            again = asyncio.create_task(all_of(backend, but(key="t/j/3/c", seed=1, earlier=earlier)))
+            await fake.cancelled.wait()
+            fake.middle.set()
+            first, *rest = await again
+            assert (first, len(artifacts(rest)), fake.calls) == (TookUp("t/j/2/b"), 1, 2)
+            assert fake.interrupts == [prompt_id("t/j/1/b")]
+
+    run(main())
+
+
+def test_who_is_cancelled_stops_what_was_gone_on_with(run) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            fake.middle.clear()
+            await left_by(fake, backend, but(key="t/j/1/b"))
+            await until(lambda: fake.sampled)
+            again = asyncio.create_task(all_of(backend, but(key="t/j/2/c", earlier=("t/j/1/b",))))
+            await until(lambda: fake.flags)
+            again.cancel()
+            await fake.cancelled.wait()
+            await asyncio.wait([again])
+            assert fake.interrupts == [prompt_id("t/j/1/b")]
+
+    run(main())
+
+
+@pytest.mark.parametrize("own_ids", [True, False])
+def test_what_is_left_is_told_and_stopped_by_its_key(run, *, own_ids: bool) -> None:
+    async def main() -> None:
+        async with comfyui_at() as (fake, backend):
+            fake.own_ids = own_ids
+            fake.middle.clear()
+            assert isinstance(backend, Keeps)
+            assert await backend.left() == ()
+            for n in (1, 2):
+                await left_by(fake, backend, but(key=f"t/j/{n}/b", seed=n))
+            await until(lambda: fake.sampled)
+            fake.pending.append(Entry(9, msgspec.structs.replace(fake.asked[0], extra_data={"turnout": "x"}), ["9"]))
+            assert await backend.left() == ("t/j/1/b", "t/j/2/b")
+            await backend.stop("t/j/2/b")
+            assert await backend.left() == ("t/j/1/b",)
+            await backend.stop("t/j/1/b")
+            await backend.stop("t/j/1/b")
+            await until(lambda: len(fake.history) == 1)
+            assert await backend.left() == ()
+            fake.pending.clear()
+            fake.middle.set()
 
     run(main())
 
@@ -403,7 +563,7 @@ def test_only_what_is_ours_is_stopped(run, targeted: bool) -> None:
             await until(lambda: fake.sampled == 2)
             third.cancel()
             await asyncio.wait([third])
-            assert fake.interrupts == [comfyui_prompt.prompt_id("third", 0)]
+            assert fake.interrupts == [prompt_id("third")]
 
     run(main())
 
@@ -417,7 +577,7 @@ def test_a_running_prompt_is_interrupted(run) -> None:
                 if isinstance(item, Step) and item.text == "KSampler":  # Told late, and told nevertheless.
                     break
             await items.aclose()
-            assert fake.interrupts == [comfyui_prompt.prompt_id("a", 0)]
+            assert fake.interrupts == [prompt_id("a")]
             await asyncio.wait_for(fake.cancelled.wait(), 5)
 
     run(main())
@@ -604,7 +764,7 @@ def test_who_is_taken_out_of_the_queue_hears_of_it_at_its_change(run, monkeypatc
             for number in range(others):
                 fake.pending.append(Entry(9 + number, fake.asked[0], ["9"]))
                 fake.pending[-1].id = f"other-{number}"
-            async with person.post(f"{fake.url}/queue", json={"delete": [comfyui_prompt.prompt_id("mine", 0)]}):
+            async with person.post(f"{fake.url}/queue", json={"delete": [prompt_id("mine")]}):
                 error = await running
             assert error.kind == "interrupted"
             assert "took the prompt out" in error.message
