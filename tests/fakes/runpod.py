@@ -54,7 +54,7 @@ class FakeRunpod(FakeServer):
         self.output: Any = {"images": [{"filename": "a.png", "type": "base64", "data": base64.b64encode(PNG).decode()}]}
         self.pieces: list[Any] = ["Hello", " world,", {"text": " né 🚂"}]
         self.workers = {"idle": 1, "initializing": 0, "ready": 1, "running": 0, "throttled": 0, "unhealthy": 0}
-        self.error: Any = '{"error_type":"ValueError","error_message":"it broke","error_traceback":"..."}'
+        self.error: Any = '{"error_type":"RuntimeError","error_message":"it broke","error_traceback":"..."}'
         self.forget = False
         """Jobs are unknown after they were accepted."""
         self.ends = "COMPLETED"

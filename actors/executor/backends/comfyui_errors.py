@@ -8,24 +8,11 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.errors import as_object, redact, shorten
+from actors.executor.backends.errors import as_object, job_failure, shorten
 from actors.executor.backends.json_reader import NotJson, value_of
-from actors.executor.backends.port import BackendError, ErrorKind
+from actors.executor.backends.port import BackendError
 
-_MESSAGE: Final = 300
 _TYPE: Final = re.compile(r'"type":\s*"(\w+)"')
-_LISTED: Final = frozenset({"value_not_in_list", "missing_node_type"})
-"""This server lacks a file or a node; another may have it."""
-_NO_NODE: Final = re.compile(r"(?i)node .* (?:does not exist|not found)|missing_node_type")
-_MEMORY: Final = re.compile(r"(?i)out of memory|OutOfMemoryError|not enough memory")
-_NO_FILE: Final = re.compile(
-    r"(?i)no such file|file not found|could not (?:find|load)|is not a valid model|could not detect model type"
-    r"|header too (?:small|large)|Header(?:TooSmall|TooLarge)|Invalid ?Header|MetadataIncompleteBuffer|incomplete metadata"
-    r"|deserializing header|central directory|PytorchStreamReader|invalid load key|pickle data was truncated"
-)
-"""It is not there, or broken: safetensors and pickles that were cut or are no such file."""
-_NO_MATCH: Final = re.compile(r"(?i)shapes cannot be multiplied|size of tensor|size mismatch|expected .* channels")
-_WRONG: Final = frozenset({"ValueError", "TypeError"})
 
 
 def refused(error: BackendError) -> BackendError:
@@ -40,20 +27,17 @@ def refused(error: BackendError) -> BackendError:
     found = list(faults(answer.get("node_errors"))) if answer is not None else []
     said = as_object((answer or {}).get("error")) or {}
     text = "; ".join(found) or " ".join(str(said.get(key) or "") for key in ("message", "details")).strip()
-    elsewhere = types & _LISTED or _NO_NODE.search(f"{text} {error.body if answer is None else ''}")
-    kind: ErrorKind = "unknown_model" if elsewhere else "bad_request"
-    where = error.message.partition(": ")[0]
-    message = f"{where}: ComfyUI refuses the graph: {shorten(text or error.message, _MESSAGE)}"
-    return BackendError(kind, message, status=400, body=error.body)
+    where = f"{error.message.partition(': ')[0]}: ComfyUI refuses the graph"
+    return job_failure(
+        text or error.body or error.message, where, words=types, refused=True, status=400, body=error.body
+    )
 
 
 def dropped(node_errors: object, name: str) -> BackendError:
     """The error for a graph that was accepted in part: some of its outputs would be missing."""
-    text = "; ".join(faults(node_errors))
-    body = msgspec.json.encode(node_errors).decode()
-    kind: ErrorKind = "unknown_model" if set(_TYPE.findall(body)) & _LISTED else "bad_request"
-    message = f"{name}: ComfyUI takes only a part of the graph: {shorten(text, _MESSAGE)}"
-    return BackendError(kind, message, status=200, body=body)
+    text, body = "; ".join(faults(node_errors)), msgspec.json.encode(node_errors).decode()
+    where = f"{name}: ComfyUI takes only a part of the graph"
+    return job_failure(text, where, words=_TYPE.findall(body), refused=True, body=body)
 
 
 def faults(node_errors: object) -> Iterable[str]:
@@ -69,16 +53,9 @@ def faults(node_errors: object) -> Iterable[str]:
 
 def run_failed(data: Mapping[str, Any], secrets: Iterable[str] = ()) -> BackendError:
     """The error for an `execution_error`."""
-    name = str(data.get("exception_type") or "")
-    said = redact(str(data.get("exception_message") or ""), secrets).strip()
-    where = f"node {data.get('node_id')} ({data.get('node_type')})"
-    text = shorten(f"{name}: {said}", _MESSAGE)
-    kind = _kind(name.rpartition(".")[2], said)
-    full = bool(_MEMORY.search(f"{name}: {said}"))
-    if full:  # It is there and answers: as a rule it is this prompt that is too large for it.
-        text = f"out of GPU memory; fewer pixels, frames or pictures at once need less. {text}"
-    message = f"ComfyUI failed at {where}: {text}"
-    return BackendError(kind, message, status=200, body=f"{name}: {said}", should_retry=False if full else None)
+    name, said = (str(data.get(key) or "").strip() for key in ("exception_type", "exception_message"))
+    where = f"ComfyUI failed at node {data.get('node_id')} ({data.get('node_type')})"
+    return job_failure(f"{name}: {said}", where, words=(name.rpartition(".")[2],), secrets=secrets)
 
 
 def interrupted(data: Mapping[str, Any]) -> BackendError:
@@ -109,11 +86,3 @@ def messages_of(entry: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         if len(pair) == 2 and isinstance(pair[0], str):
             found.append((pair[0], as_object(pair[1]) or {}))
     return found
-
-
-def _kind(name: str, said: str) -> ErrorKind:
-    if _MEMORY.search(f"{name}: {said}"):
-        return "server_error"
-    if name == "FileNotFoundError" or _NO_FILE.search(said) or _NO_MATCH.search(said):
-        return "unknown_model"
-    return "bad_request" if name in _WRONG else "server_error"

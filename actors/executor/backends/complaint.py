@@ -176,7 +176,7 @@ def _message(event: Mapping[str, Any]) -> str:
     if inner is not None:
         said: Any = inner.get("message") or inner.get("detail") or inner.get("msg") or ""
         return _text(said) if said else ""
-    for name in ("error", "message", "msg", "detail", "error_msg", "errors", "base_resp"):
+    for name in ("error", "message", "msg", "detail", "error_message", "error_msg", "errors", "base_resp"):
         value: Any = event.get(name)
         if value:
             told = as_object(value)

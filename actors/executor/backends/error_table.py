@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from actors.executor.backends.error_words import GENERAL, RULES, STATUSES
+from actors.executor.backends.error_words import GENERAL, JOB, RULES, STATUSES
 from actors.executor.backends.port import RETRIES, ErrorKind
 
 BEGIN: Final = (
@@ -31,7 +31,7 @@ def table() -> str:
     """The rules in the order in which they are tried, and below them what a status means alone."""
     lines = ["| | what it means | known by, for example | kind | what follows |", "| --- | --- | --- | --- | --- |"]
     lines += [
-        f"| {number} | {rule.what} | {_listed(rule.examples)} | {_kind(rule.kind)} |"
+        f"| {number} | {rule.what} | {_listed(rule.examples)} | {_kind(rule.kind, elsewhere=rule.elsewhere)} |"
         for number, rule in enumerate(RULES, 1)
     ]
     last = len(RULES) + 1
@@ -39,7 +39,12 @@ def table() -> str:
         f"| {number} | a code that names no more than a status | {_listed(rule.examples)} | {_kind(rule.kind)} |"
         for number, rule in enumerate(GENERAL, last)
     ]
-    alone = f"| {last + len(GENERAL)} | nothing but the status"
+    last += len(GENERAL)
+    lines += [
+        f"| {number} | the exception of a job that a server ran | {_listed(rule.examples)} | {_kind(rule.kind)} |"
+        for number, rule in enumerate(JOB, last)
+    ]
+    alone = f"| {last + len(JOB)} | nothing but the status"
     lines += [f"{alone} {status} | | {_kind(kind)} |" for status, kind in _statuses()]
     return "\n".join(lines) + "\n"
 
@@ -64,8 +69,8 @@ def _listed(examples: Sequence[str]) -> str:
     return ", ".join(f"`{example.replace('`', '').replace('|', '/')}`" for example in examples)
 
 
-def _kind(kind: ErrorKind) -> str:
-    return f"`{kind}` | {_THEN[RETRIES[kind]]}"
+def _kind(kind: ErrorKind, *, elsewhere: bool = False) -> str:
+    return f"`{kind}` | {_THEN['elsewhere' if elsewhere else RETRIES[kind]]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -36,12 +36,30 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What happened, for people."""
     unless_it_waits: bool = False
     """A wait that is named makes it `rate_limited`: what comes back by itself is no dead account."""
+    elsewhere: bool = False
+    """It is asked for elsewhere first, whatever usually follows from the kind."""
+    hint: str = ""
+    """What may help, for people."""
+
+
+class Ruling(NamedTuple):
+    """What an error means."""
+
+    kind: ErrorKind
+    rule: Rule | None = None
+    """By which rule; None: by a general word, or the status."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another backend is asked first, though the kind alone would let this one be asked again."""
+        return self.rule is not None and self.rule.elsewhere
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     common: tuple[str, ...]
     rule: tuple[Rule, ...]
     general: tuple[Rule, ...]
+    job: tuple[Rule, ...]
 
 
 def _read() -> _Table:
@@ -58,10 +76,13 @@ RULES: Final = _READ.rule
 """From the top; the first that knows a code, or else the first that knows what is said, decides."""
 GENERAL: Final = _READ.general
 """Codes that are names of a status: they decide where the status tells less, inside a good answer and beside 400 and 5xx."""
+JOB: Final = _READ.job
+"""Codes that say what a failed job's own exception means, where no rule knows it."""
 _RULES: Final = tuple((rule, _pattern(rule)) for rule in RULES)
 _CODED: Final = tuple((rule, words) for rule, words in _RULES if rule.kind != "bad_request")
 """What is wrong with a request is never told by a code alone."""
 _GENERAL: Final = tuple((rule, _pattern(rule)) for rule in GENERAL)
+_JOB: Final = tuple((rule, _pattern(rule)) for rule in JOB)
 
 STATUSES: Final[dict[int, ErrorKind]] = {
     401: "account",
@@ -96,49 +117,73 @@ _COMMON: Final = frozenset(_READ.common)
 """A code of nothing but these words is a general one."""
 
 
+OF_A_JOB: Final[dict[ErrorKind, ErrorKind]] = {
+    "account": "unknown_model",
+    "rate_limited": "server_error",
+    "overloaded": "server_error",
+    "timeout": "server_error",
+}
+"""What the words of a job mean that a server took, and that failed there: of an account, a pace or a queue they tell of a service
+that the job itself uses (a node that calls a provider), not of the server."""
+
+
 def kind_of(status: int, complaint: Complaint) -> ErrorKind:
-    """The kind of failure that an answer's status and body mean together.
+    """The kind of failure that an answer's status and body mean together; see `ruling_of`."""
+    return ruling_of(status, complaint).kind
+
+
+def ruling_of(status: int, complaint: Complaint) -> Ruling:
+    """What an answer's status and body mean together.
 
     A status below 300 says that the error came inside a successful answer.
     """
     if complaint.page and status >= 300:
-        return _PAGES.get(status) or _of_status(status)
+        return Ruling(_PAGES.get(status) or _of_status(status))
     codes = sorted(in_words(word) for word in complaint.words)
     said = plainly(complaint.said or complaint.message)
     codes += [in_words(line) for line in (complaint.said or complaint.message).split("\n") if " " not in line]
-    kind = _known(codes, said, complaint)
-    if kind == "rate_limited" and over_the_rate(said):
-        return "too_large"
-    if kind is not None:
-        return kind
+    known = _known(codes, said, complaint)
+    if known is not None and known.kind == "rate_limited" and over_the_rate(said):
+        return Ruling("too_large")
+    if known is not None:
+        return known
     vague = status < 300 or status in _VAGUE
     told = complaint.status if vague else None
     if told is not None and told not in _VAGUE:
-        return _of_status(told)
+        return Ruling(_of_status(told))
     for rule, words in _GENERAL:
         if vague and any(map(words.search, codes)):
-            return rule.kind
-    return _of_status(told or (500 if status < 300 else status))
+            return Ruling(rule.kind)
+    return Ruling(_of_status(told or (500 if status < 300 else status)))
 
 
-def _known(codes: list[str], said: str, complaint: Complaint) -> ErrorKind | None:
+def of_a_job(complaint: Complaint, *, refused: bool) -> Ruling:
+    """What is said of a job means that a server took, and that failed there, or that it refused."""
+    ruling = ruling_of(400 if refused else 200, complaint)
+    for rule, words in _JOB if ruling.rule is None else ():
+        if any(words.search(in_words(word)) for word in complaint.words):
+            return Ruling(rule.kind)
+    return ruling._replace(kind=OF_A_JOB.get(ruling.kind, ruling.kind))
+
+
+def _known(codes: list[str], said: str, complaint: Complaint) -> Ruling | None:
     waits = complaint.retry_after_seconds is not None or any("resource exhausted" in code for code in codes)
     named = [code for code in codes if not _is_general(code)]
     found = [rule for rule, words in _CODED if any(map(words.search, named))]
     # Anthropic has both a type of a limit and, in it, a code of no money.
-    found.sort(key=lambda rule: _meant(rule, waits=waits) != "account")
+    found.sort(key=lambda rule: _meant(rule, waits=waits).kind != "account")
     return _meant(found[0], waits=waits) if found else _told(said, waits=waits)
 
 
-def _told(said: str, *, waits: bool) -> ErrorKind | None:
+def _told(said: str, *, waits: bool) -> Ruling | None:
     for rule, words in _RULES:
         if words.search(said):
             return _meant(rule, waits=waits)
     return None
 
 
-def _meant(rule: Rule, *, waits: bool) -> ErrorKind:
-    return "rate_limited" if rule.unless_it_waits and waits else rule.kind
+def _meant(rule: Rule, *, waits: bool) -> Ruling:
+    return Ruling("rate_limited") if rule.unless_it_waits and waits else Ruling(rule.kind, rule)
 
 
 def _is_general(code: str) -> bool:

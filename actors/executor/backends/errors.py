@@ -8,13 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from actors.executor.backends.complaint import Complaint, as_object, complaint_in, complaint_of
-from actors.executor.backends.error_words import kind_of
+from actors.executor.backends.error_words import of_a_job, ruling_of
 from actors.executor.backends.port import BackendError
 from actors.executor.backends.redaction import redact
 from actors.executor.backends.waits import reset_seconds, retry_after_seconds
 
-__all__ = ["Complaint", "as_object", "complaint_in", "complaint_of", "failure", "failure_in", "redact", "shorten"]
+__all__ = [
+    "Complaint",
+    "as_object",
+    "complaint_in",
+    "complaint_of",
+    "failure",
+    "failure_in",
+    "job_failure",
+    "redact",
+    "shorten",
+]
 
 _MESSAGE_LIMIT: Final = 300
 
@@ -37,7 +49,10 @@ def failure(
     should_retry = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
     if should_retry is None and complaint.exhausted:
         should_retry = False
-    kind = kind_of(status, complaint)
+    ruling = ruling_of(status, complaint)
+    kind = ruling.kind
+    if should_retry is None and ruling.elsewhere:
+        should_retry = False
     if kind == "bad_request" and should_retry:
         kind = "server_error"  # The server knows better whose fault it was.
     waits = [retry_after_seconds(headers, now), complaint.retry_after_seconds]
@@ -56,6 +71,26 @@ def failure(
         input_tokens=complaint.counts.input_tokens if kind == "too_large" else None,
         limit_tokens=complaint.counts.limit_tokens if kind == "too_large" else None,
     )
+
+
+def job_failure(
+    said: str, where: str, *, words: Iterable[str] = (), refused: bool = False, status: int = 200, body: str = "",
+    secrets: Iterable[str] = (),
+) -> BackendError:  # fmt: skip
+    """The error of a job that a server took and that failed there, or (`refused`) that it did not take.
+
+    By what is `said` of it and `words` that name its kind; `body` is all that was told. `where` comes first in the sentence.
+    """
+    secrets = tuple(secrets)
+    told = complaint_of(said)
+    told = msgspec.structs.replace(told, words=told.words | frozenset(words), page=False)
+    ruling = of_a_job(told, refused=refused)
+    hint = f"{ruling.rule.hint}. " if ruling.rule is not None and ruling.rule.hint else ""
+    text = shorten(redact(told.message, secrets), _MESSAGE_LIMIT) or "no reason given"
+    return BackendError(
+        ruling.kind, f"{where}: {hint}{text}", status=status, body=redact(body or said, secrets),
+        should_retry=False if ruling.elsewhere else None,
+    )  # fmt: skip
 
 
 def failure_in(event: bytes, *, secrets: Iterable[str] = ()) -> BackendError:

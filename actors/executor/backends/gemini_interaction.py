@@ -10,7 +10,8 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.executor.backends.errors import as_object, kind_of, redact, shorten
+from actors.executor.backends.error_words import kind_of
+from actors.executor.backends.errors import as_object, redact, shorten
 from actors.executor.backends.errors import complaint_in as complaint_in_event
 from actors.executor.backends.gemini_request import pictures_in, seed_of
 from actors.executor.backends.port import BackendError, Call, ErrorKind, Usage, prompt_of

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from actors.executor.backends.completion import count
-from actors.executor.backends.errors import as_object, shorten
-from actors.executor.backends.json_reader import NotJson, value_of
+from actors.executor.backends.errors import as_object, job_failure, shorten
 from actors.executor.backends.pictures import picture_of
 from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Usage, prompt_of
 from actors.executor.backends.texts import split
@@ -19,11 +17,10 @@ from actors.executor.backends.usage import usage_in
 
 Status = Literal["IN_QUEUE", "IN_PROGRESS", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
+_ENDED: Final[Mapping[str, ErrorKind]] = {"TIMED_OUT": "timeout", "CANCELLED": "interrupted"}
+"""What a status tells by itself."""
 _TEXTS: Final = ("text", "generated_text", "response", "content", "output", "result")
 _FILES: Final = ("images", "videos", "audios", "audio", "image", "video", "gifs", "files")
-_MEMORY: Final = ("out of memory", "outofmemory")
-_REFUSED: Final = re.compile(r"(?i)workflow validation failed|not in list|cannot execute because|prompt has no outputs")
-"""What worker-comfyui says of a graph that its ComfyUI does not take: mostly a file or a node that it lacks."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -119,25 +116,16 @@ def _file(one: object, name: str) -> Made:
 
 
 def failure_of(fields: Mapping[str, Any]) -> BackendError:
-    """The error of a job that did not complete."""
+    """The error of a job that did not complete; who cancelled it there wanted it so."""
     status = str(fields.get("status"))
+    where = f"the job ended as {status}"
     said: Any = fields.get("error") or fields.get("output") or ""
     text = said if isinstance(said, str) else msgspec.json.encode(said).decode()
-    try:
-        detail = as_object(value_of(text)) or {}
-    except NotJson:
-        detail = {}
-    message = str(detail.get("error_message") or text or "no reason given")
-    kind: ErrorKind = "server_error"
-    if status == "TIMED_OUT":
-        kind = "timeout"
-    elif any(word in message.lower() for word in _MEMORY):
-        kind = "overloaded"
-    elif _REFUSED.search(message):
-        kind = "unknown_model"
-    should_retry = False if status == "CANCELLED" else None  # Somebody wanted it so.
-    message = f"the job ended as {status}: {shorten(message, 300)}"
-    return BackendError(kind, message, status=200, body=text, should_retry=should_retry)
+    if status in _ENDED:
+        return BackendError(
+            _ENDED[status], f"{where}: {shorten(text, 300) or 'no reason given'}", status=200, body=text
+        )
+    return job_failure(text, where)
 
 
 def used(fields: Mapping[str, Any]) -> Usage | None:

@@ -21,7 +21,7 @@ import msgspec
 
 from actors.executor.backends.artifacts import artifact_of, collected, handed
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.errors import shorten
+from actors.executor.backends.errors import job_failure
 from actors.executor.backends.files import LIMIT_BYTES, File
 from actors.executor.backends.kinds import Kind
 from actors.executor.backends.port import (
@@ -30,7 +30,6 @@ from actors.executor.backends.port import (
     Artifact,
     BackendError,
     Call,
-    ErrorKind,
     Item,
     Offer,
     Step,
@@ -48,6 +47,7 @@ _SECRET: Final = re.compile(r"(?i)key|token|secret|passw|credential|webhook")
 _ELSEWHERE: Final = re.compile(r"://|^[\\/]|^[A-Za-z]:|(?:^|[\\/])\.\.(?:[\\/]|$)")
 _LINE_BYTES: Final = 64 * 1024
 _KEPT: Final = 20
+_RAISED: Final = re.compile(r"\b\w*(?:Error|Exception)\b")
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,13 +169,9 @@ def problem_in(code: int, said: list[str]) -> BackendError | None:
     skipped = next((line for line in said if "[SKIP]" in line), "")
     if code == 0 and not skipped:
         return None
-    kind: ErrorKind = "server_error"
-    if skipped:
-        kind = "bad_request"
-    elif "out of memory" in text.lower() or "OutOfMemoryError" in text:
-        kind = "overloaded"
-    why = skipped or (said[-1] if said else "it said nothing")
-    return BackendError(kind, f"Wan2GP ended with exit code {code}: {shorten(why, 300)}", body=text[-2_000:])
+    why = [skipped] if skipped else [line for line in said if _RAISED.search(line)] or said[-1:] or ["it said nothing"]
+    where = f"Wan2GP ended with exit code {code}"
+    return job_failure("\n".join(why), where, refused=bool(skipped), body=text[-2_000:])
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncGenerator[str, None]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from actors.executor.backends.errors import as_object, shorten
-from actors.executor.backends.port import BackendError, ErrorKind, Stage, Step
+from actors.executor.backends.errors import as_object, job_failure, shorten
+from actors.executor.backends.port import BackendError, Stage, Step
 
 _LOADING: Final = ("loading", "download", "encoding")
-_MEMORY: Final = ("out of memory", "outofmemory", "cuda error")
 
 
 def models_in(listed: Mapping[str, Any], name: str = "models") -> list[str]:
@@ -53,30 +52,17 @@ def _words(data: Mapping[str, Any]) -> str:
 
 def failure_of(result: Mapping[str, Any], where: str) -> BackendError:
     """The error of a job that ended without success."""
+    if result.get("cancelled"):
+        return BackendError("interrupted", f"{where}: somebody cancelled it there", status=200)
     errors = [as_object(one) or {} for one in cast("list[Any]", result.get("errors") or ())]
     stage = str(errors[0].get("stage") or "") if errors else ""
-    message = shorten("; ".join(str(one.get("message") or "") for one in errors) or "no reason given", 300)
-    kind: ErrorKind = "server_error"
-    if stage == "validation":
-        kind = "bad_request"
-    elif any(word in message.lower() for word in _MEMORY):
-        kind = "overloaded"
-    elif result.get("cancelled"):
-        message = "somebody cancelled it there"
-    # Whoever stops it there wants the GPU, so it is not tried there again at once.
-    should_retry = False if result.get("cancelled") else None
-    return BackendError(kind, f"{where}: {message}", status=200, body=message, should_retry=should_retry)
+    said = "; ".join(str(one.get("message") or "") for one in errors)
+    return job_failure(said, where, words=(stage,), refused=stage == "validation")
 
 
 def tool_failure(tool: str, message: str, where: str) -> BackendError:
     """The error of a tool that failed. A job that it does not know was lost, by a restart."""
-    lowered = message.lower()
-    kind: ErrorKind = "server_error"
-    if tool == "wangp_generate":
-        unknown = "model" in lowered and any(word in lowered for word in ("unknown", "not found", "unsupported"))
-        kind = (
-            "unknown_model" if unknown else "overloaded" if any(word in lowered for word in _MEMORY) else "bad_request"
-        )
-    elif tool == "wangp_get_job":
-        message = f"the job is no longer known there ({message})"
-    return BackendError(kind, f"{where}: {tool}: {message}", status=200, body=message)
+    if tool == "wangp_get_job":
+        text = f"{where}: {tool}: the job is no longer known there ({message})"
+        return BackendError("server_error", text, status=200, body=message)
+    return job_failure(message, f"{where}: {tool}", refused=tool == "wangp_generate")

@@ -8,9 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.executor.backends.complaint import complaint_of
-from actors.executor.backends.error_words import GENERAL, RULES, STATUSES, Rule, in_words, kind_of, plainly
-from actors.executor.backends.errors import failure
+from actors.executor.backends.error_words import (
+    GENERAL,
+    JOB,
+    OF_A_JOB,
+    RULES,
+    STATUSES,
+    Rule,
+    in_words,
+    kind_of,
+    of_a_job,
+    plainly,
+)
+from actors.executor.backends.errors import failure, job_failure
 from actors.executor.backends.port import ErrorKind
+from actors.succession import answered
+from messages import Problem
 from tests.actors.executor.backends.error_bodies import Row, rows
 
 KINDS = set(get_args(ErrorKind))
@@ -61,6 +74,71 @@ def test_every_general_word_knows_its_examples() -> None:
         for example in rule.examples:
             body = f'{{"error": {{"message": "x", "status": "{example}"}}}}'
             assert kind_of(400, complaint_of(body)) == rule.kind, example
+
+
+def test_a_failed_jobs_exception_says_whose_fault_it_is_and_a_servers_own_does_not() -> None:
+    for rule in JOB:
+        for example in rule.examples:
+            told = complaint_of(f'{{"error_type": "builtins.{example}", "error_message": "it broke"}}')
+            assert of_a_job(told, refused=False).kind == rule.kind
+            assert kind_of(500, told) == "server_error"
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 429, 500])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB",
+        "torch.OutOfMemoryError: Allocation on device 0 would exceed allowed memory. (out of memory)",
+        "HIP out of memory",
+        "MPS backend out of memory (MPS allocated: 17 GB)",
+        "std::bad_alloc",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592 bytes.",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes",
+        "ggml_backend_cuda: failed to allocate buffer",
+        "Insufficient VRAM for this resolution",
+        "显存不足，请稍后重试",
+    ],
+)
+def test_a_request_that_its_card_has_no_room_for_goes_elsewhere_and_tells_nothing_of_others(
+    said: str, status: int
+) -> None:
+    """Whatever protocol and status: answered, so breakers count it by distinct requests."""
+    error = failure(status, msgspec.json.encode({"error": {"message": said}}).decode(), {}, now=0.0)
+    assert (error.kind, error.retry) == ("server_error", "elsewhere")
+    assert answered(error.kind, Problem(reason=error.kind, message="", status=status))
+    assert job_failure(said, "there").retry == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Payment Required: Please add credits to your account to use this node.", "unknown_model"),
+        ("Unauthorized: Please login first to use this node.", "unknown_model"),
+        ("Rate limit exceeded at the provider, retry in 20s", "server_error"),
+        ("the provider is overloaded", "server_error"),
+        ("HTTPSConnectionPool: Read timed out.", "server_error"),
+        ("Your prompt was flagged by our moderation system", "empty"),
+        ("Error while deserializing header: HeaderTooSmall", "unknown_model"),
+        ("mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)", "unknown_model"),
+        ("Cannot execute because node X does not exist.", "unknown_model"),
+    ],
+)
+def test_what_a_job_says_of_accounts_and_queues_is_about_what_it_uses_and_not_about_its_server(
+    said: str, kind: str
+) -> None:
+    assert job_failure(said, "there").kind == kind
+
+
+@given(st.text(), st.lists(st.text(), max_size=3), st.booleans())
+def test_no_failed_job_closes_an_account_or_counts_as_absence(said: str, words: list[str], refused: bool) -> None:
+    error = job_failure(said, "there", words=words, refused=refused)
+    assert error.kind in KINDS - OF_A_JOB.keys()
+    assert (
+        answered(error.kind, Problem(reason=error.kind, message="", status=error.status))
+        or error.kind != "server_error"
+    )
 
 
 def test_where_nothing_is_said_the_status_decides() -> None:

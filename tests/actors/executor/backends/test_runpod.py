@@ -159,12 +159,12 @@ def test_limits_of_the_settings_go_with_every_job() -> None:
 @pytest.mark.parametrize(
     ("ends", "error", "kind"),
     [
-        ("FAILED", '{"error_type":"RuntimeError","error_message":"CUDA out of memory"}', "overloaded"),
+        ("FAILED", '{"error_type":"RuntimeError","error_message":"CUDA out of memory"}', "server_error"),
         ("FAILED", "plain words", "server_error"),
         ("FAILED", {"error_message": "an object"}, "server_error"),
         ("FAILED", "Workflow validation failed: Node 4 (errors): 'x.safetensors' not in list", "unknown_model"),
         ("TIMED_OUT", "", "timeout"),
-        ("CANCELLED", "", "server_error"),
+        ("CANCELLED", "", "interrupted"),
     ],
 )
 def test_how_a_job_may_end(ends: str, error: object, kind: str) -> None:

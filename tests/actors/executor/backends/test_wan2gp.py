@@ -100,9 +100,9 @@ def test_an_image_to_begin_with_goes_through_the_gallery() -> None:
     [
         ("Unknown model 'x'", [], "unknown_model"),
         ("resolution: not a size", [], "bad_request"),
-        ("CUDA error: out of memory", [], "overloaded"),
+        ("CUDA error: out of memory", [], "server_error"),
         ("", [{"message": "frames: too many", "stage": "validation"}], "bad_request"),
-        ("", [{"message": "torch.OutOfMemoryError", "stage": "generation"}], "overloaded"),
+        ("", [{"message": "torch.OutOfMemoryError", "stage": "generation"}], "server_error"),
         ("", [{"message": "it broke", "stage": "runtime"}], "server_error"),
     ],
 )
@@ -309,4 +309,4 @@ def test_lists_in_every_form(listed: dict[str, Any], names: list[str]) -> None:
 
 def test_who_stops_it_there_wants_the_gpu() -> None:
     error = result_failure({"success": False, "cancelled": True, "errors": []}, "here")
-    assert (error.kind, error.retry, "cancelled" in error.message) == ("server_error", "elsewhere", True)
+    assert (error.kind, error.retry, "cancelled" in error.message) == ("interrupted", "elsewhere", True)

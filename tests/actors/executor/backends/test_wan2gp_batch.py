@@ -112,7 +112,7 @@ def test_an_image_to_begin_with_is_a_file_beside_the_job(tmp_path: Path) -> None
     ("fate", "kind", "said"),
     [
         ("skip", "bad_request", "resolution is not a size"),
-        ("memory", "overloaded", "out of memory"),
+        ("memory", "server_error", "out of memory"),
         ("nothing", "empty", "no file"),
     ],
 )
