@@ -214,7 +214,7 @@ def test_embeddings_travel_in_the_event_when_they_are_small() -> None:
         assert end.outcome == "ok"
         assert end.result is not None
         assert end.result.embeddings == ((0.5, 1.0), (0.25, 2.0))
-        assert (asked[0].texts, asked[0].dimensions, asked[0].key) == (("a", "b"), 2, "acme/j-1/1")
+        assert (asked[0].texts, asked[0].dimensions, asked[0].key) == (("a", "b"), 2, "acme/j-1/1/b1")
 
     play(story)
 
