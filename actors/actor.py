@@ -43,7 +43,7 @@ class Stored(msgspec.Struct, frozen=True):
     """What is stored: ours, or the one that was first."""
     ours: bool
     seq: int = 0
-    """The revision of a fact; 0 for everything else."""
+    """Its sequence in its stream, which is the revision of a fact; 0 for what is not stored."""
 
 
 Says = Sequence[M_co | Later | Again]

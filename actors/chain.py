@@ -104,22 +104,24 @@ class Chain:
                 if isinstance(said, Again):
                     again, reply = said.seconds, None
                 elif isinstance(said, Message):
-                    reply = await self._step(said, heard)
+                    reply, wanted = await self._step(room, said, heard)
+                    again = wanted if wanted is not None else again
                 elif isinstance(said, Later):
                     reply = await self.voice.later(said, heard)
                 else:
-                    reply = await together(self._step(said[0], heard), [self._step(m, heard) for m in said[1:]])
+                    found = await together(
+                        self._step(room, said[0], heard), [self._step(room, one, heard) for one in said[1:]]
+                    )
+                    reply = [stored for stored, _ in found]
+                    again = next((wanted for _, wanted in found if wanted is not None), again)
         finally:
             await steps.aclose()
 
-    async def _step(self, message: Message, heard: Heard) -> Stored:
+    async def _step(self, room: Room, message: Message, heard: Heard) -> tuple[Stored, float | None]:
         try:
-            stored = await self.voice.say(message, heard)
+            return await self._say_message(room, message, heard)
         except FactLost as lost:
-            return Stored(await self.refresh(lost.subject) or message, False)
-        if message.channel.kind is Kind.FACT:
-            await self._learn(message.subject, stored.seq, message)
-        return stored
+            return Stored(await self.refresh(lost.subject) or message, False), None
 
     async def say_all(self, room: Room, says: Sequence[Any] | None, heard: Heard) -> float | None:
         """Publish everything said in answer to one event together; hand on what travels in memory."""
@@ -139,14 +141,22 @@ class Chain:
         if isinstance(said, Later):
             await self.voice.later(said, heard)
             return None
-        stored = await self.voice.say(said, heard)
-        channel = said.channel
-        if channel.kind is Kind.FACT:
-            await self._learn(said.subject, stored.seq, said)
-        if not channel.handed_on:
-            return None
-        handed = msgspec.structs.replace(heard, now=self.bus.now(), body=b"", lost=None if stored.ours else said)
-        return await self._hand_over(room, stored.message, handed)
+        return (await self._say_message(room, said, heard))[1]
+
+    async def _say_message(self, room: Room, message: Message, heard: Heard) -> tuple[Stored, float | None]:
+        """Say it, and hand it on; what is stored, and the delay when whoever heard it here wants to hear it again later."""
+        channel = message.channel
+        kind = channel.kind
+        if kind is Kind.SIGNAL and self.hand_on and channel.handed_on:
+            stored = Stored(message, True)  # Whoever it is for is here.
+        else:
+            stored = await self.voice.say(message, heard)
+            if kind is Kind.FACT:
+                await self._learn(message.subject, stored.seq, message)
+            if kind is Kind.SIGNAL or not channel.handed_on:
+                return stored, None
+        handed = msgspec.structs.replace(heard, now=self.bus.now(), body=b"", lost=None if stored.ours else message)
+        return stored, await self._hand_over(room, stored.message, handed)
 
     async def _hand_over(self, room: Room, message: Message, heard: Heard) -> float | None:
         """Let the rooms of this process hear a stored event, one after the other; what is only scheduled runs beside."""

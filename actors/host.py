@@ -133,7 +133,8 @@ class Host:
         if handler.hears is None:
             return
         channel = handler.hears.channel
-        if handler.way is Way.OVERHEARS or (handler.way is Way.HEARS and channel.kind is Kind.SIGNAL):
+        handed = channel.handed_on and self.chain.hand_on
+        if handler.way is Way.OVERHEARS or (handler.way is Way.HEARS and channel.kind is Kind.SIGNAL and not handed):
 
             async def on_signal(signal: Signal) -> None:
                 await self._overhear(room, handler, signal)

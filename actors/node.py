@@ -106,9 +106,12 @@ class ServerQueues:
         """Create or update a backend's queue."""
         await self._bus.set_up_queue(work_queue(backend, slots))
 
-    async def state(self, backend: str) -> QueueState | None:
-        """How full it is."""
-        return await self._bus.queue_state(work_queue(backend, 1))
+    async def states(self, backends: Sequence[str]) -> tuple[int, list[QueueState | None]]:
+        """The sequence of the work queued last, and how full the queues are. That is asked for first, so the queues show it; and
+        they are asked at once, so that they show little that comes after it.
+        """
+        seq = await self._bus.last_seq(topology.WORK.name)
+        return seq, await asyncio.gather(*(self._bus.queue_state(work_queue(name, 1)) for name in backends))
 
 
 def spare_collector() -> None:

@@ -74,8 +74,8 @@ class Voice:
             subject, codec.encode(message), msg_id=msg_id, headers=headers, first_writer=channel.first_writer
         )
         if put.ours or put.stored is None:
-            return Stored(message, True)
-        return Stored(codec.decode(type(message), put.stored.data, put.stored.headers), False)
+            return Stored(message, True, put.seq)
+        return Stored(codec.decode(type(message), put.stored.data, put.stored.headers), False, put.seq)
 
     async def _fact(self, message: Message) -> Stored:
         subject = message.subject

@@ -185,6 +185,8 @@ class QueueState(msgspec.Struct, frozen=True):
     """Stored and not delivered."""
     running: int
     """Delivered and not acknowledged."""
+    deliveries: int = 0
+    """How often something was delivered so far, repetitions included: when it moves, the queue has."""
 
 
 class Bus(Protocol):
@@ -275,6 +277,10 @@ class Bus(Protocol):
 
     async def queue_state(self, queue: Queue) -> QueueState | None:
         """How full a durable consumer is; None when it does not exist."""
+        ...
+
+    async def last_seq(self, stream: str) -> int:
+        """The sequence of what was stored last in a stream; 0: nothing yet."""
         ...
 
     async def put_fact(self, subject: str, data: bytes, *, expected_revision: int | None = None) -> int:

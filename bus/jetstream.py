@@ -205,7 +205,14 @@ class JetStreamBus:
     async def queue_state(self, queue: Queue) -> QueueState | None:
         """How full a durable consumer is; None when it does not exist."""
         info = await self._consumer(queue)
-        return info and QueueState(waiting=info.num_pending, running=info.num_ack_pending)
+        return info and QueueState(
+            waiting=info.num_pending, running=info.num_ack_pending, deliveries=info.delivered.consumer_seq
+        )  # fmt: skip
+
+    @_raised
+    async def last_seq(self, stream: str) -> int:
+        """The sequence of what was stored last in a stream; 0: nothing yet."""
+        return (await self._api.call(f"STREAM.INFO.{stream}", None, StreamInfo)).state.last_seq
 
     # Publishing
 

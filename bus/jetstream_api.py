@@ -102,18 +102,32 @@ class PubAck(Answer):
     val: str = ""
 
 
+class Delivered(msgspec.Struct, frozen=True):
+    """How far a consumer has come."""
+
+    consumer_seq: int = 0
+
+
 class ConsumerInfo(Answer):
     """What a consumer is and does."""
 
     config: dict[str, Any] = {}
     num_pending: int = 0
     num_ack_pending: int = 0
+    delivered: Delivered = Delivered()
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What a stream holds."""
+
+    last_seq: int = 0
 
 
 class StreamInfo(Answer):
-    """What a stream is; of it, its configuration and the server's time."""
+    """What a stream is; of it, its configuration, how far it has come, and the server's time."""
 
     config: dict[str, Any] = {}
+    state: Holding = Holding()
     ts: datetime | None = None
 
 

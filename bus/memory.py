@@ -451,6 +451,10 @@ class MemoryBus:
         """How full a durable consumer is."""
         return await self._look(self.server.queue_state, queue)
 
+    async def last_seq(self, stream: str) -> int:
+        """The sequence of what was stored last in a stream; 0: nothing yet."""
+        return await self._look(self.server.last_seq, stream)
+
     async def put_fact(self, subject: str, data: bytes, *, expected_revision: int | None = None) -> int:
         """Write a fact."""
         msg_id = self._own_id()

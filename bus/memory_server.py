@@ -197,6 +197,10 @@ class Broker:
         durable = self._durable(queue.stream, queue.name)
         return durable.state() if durable else None
 
+    def last_seq(self, stream: str) -> int:
+        """The sequence of what was stored last in a stream."""
+        return self.stream(stream).last_seq
+
     # Publishing.
 
     def _home(self, subject: str) -> StreamState:

@@ -167,6 +167,7 @@ class Durable:
         self.again: deque[Held] = deque()
         self.held: dict[int, Held] = {}
         self.pulls: deque[Pull] = deque()
+        self.deliveries = 0
         self._acked: deque[tuple[float, Held]] = deque()  # Young enough to be forgotten.
 
     def take(self, skip: int = 0) -> Held | None:
@@ -175,6 +176,7 @@ class Durable:
         while self.again:  # Redeliveries come first, and whatever the limit says: they are in flight already.
             held = self.again.popleft()
             if self.held.get(held.record.seq) is held and held.queued and held.record.seq in records:
+                self.deliveries += 1
                 return held
         waiting = self.waiting
         while waiting and len(self.held) < self.queue.max_in_flight:
@@ -185,6 +187,7 @@ class Durable:
                 record = waiting.popleft()
             if record.seq in records:
                 held = self.held[record.seq] = Held(record)
+                self.deliveries += 1
                 return held
         return None
 
@@ -230,6 +233,7 @@ class Durable:
         for seq, held in sorted(self.held.items()):
             if held.sent_at > young:
                 held.deliveries -= 1
+                self.deliveries -= 1
                 held.deadline = math.inf
             if held.deliveries < 1:
                 undelivered.append(held.record)
@@ -251,7 +255,7 @@ class Durable:
         waiting = len(self.waiting)
         if not self.stream.config.work_queue:  # Elsewhere a message may have been replaced since.
             waiting = sum(record.seq in self.stream.records for record in self.waiting)
-        return QueueState(waiting=waiting, running=len(self.held))
+        return QueueState(waiting=waiting, running=len(self.held), deliveries=self.deliveries)
 
 
 class StreamState:

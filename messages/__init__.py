@@ -19,7 +19,19 @@ from messages.asking import (
     Rebalanced,
     Share,
 )
-from messages.attempts import Attempted, Chunk, Correction, Granted, Held, LedgerEntry, Progress, Skipped, Started, Work
+from messages.attempts import (
+    Attempted,
+    Chunk,
+    Correction,
+    Granted,
+    Held,
+    LedgerEntry,
+    Progress,
+    Queued,
+    Skipped,
+    Started,
+    Work,
+)
 from messages.deciding import Candidate, Features, Known, Parameters, Plan, adjusted
 from messages.fleet import (
     AttemptsAre,
@@ -196,6 +208,7 @@ __all__ = [
     "Price",
     "Problem",
     "Progress",
+    "Queued",
     "QuoteIs",
     "QuoteOf",
     "Range",

@@ -130,6 +130,25 @@ class Work(
     """The attempt is ended after so long, because no more GPU time is reserved for it; 0: at the job's deadline."""
 
 
+class Queued(
+    Message, channel=Channel(kind=Kind.SIGNAL, prefix="queued", keys=("tenant", "job", "n"), handed_on=True)
+):  # fmt: skip
+    """Where the work of a round lies, for whoever counts what lies before a backend. Between rooms of one process it never leaves
+    that process.
+    """
+
+    tenant: str
+    """Whose job it is."""
+    job: str
+    """The job's id, unique within its tenant."""
+    n: int
+    """Round of the job."""
+    backend: str = ""
+    """In whose queue it is; empty: in none, since nobody may run it."""
+    seq: int = 0
+    """Its sequence in the stream of all work; 0: there is none."""
+
+
 class Started(
     Message,
     channel=Channel(kind=Kind.RECORD, stream="EV", prefix="ev.started", keys=("tenant", "job", "n"), first_writer=True),

@@ -71,7 +71,7 @@ class Offer(Value):
     priority: int = 1
     """1 is the most preferred."""
     slots: int = 1
-    """Attempts this executor runs at once on it."""
+    """Attempts it runs at once. Executors of one server share them."""
     models: tuple[Model, ...] = ()
     """What it serves."""
     exclusive_group: str = ""
@@ -206,8 +206,10 @@ class Load(Message, channel=fact("load", keys=("backend",))):
     """Models in its memory, as it says, else those that ran there last or run there now; absent: unknown."""
     vram_free_mb: int | None = None
     """Free GPU memory; absent: unknown."""
+    through_seq: int = 0
+    """Work up to this sequence of its stream is counted in it; what was queued later is not."""
     at: float
-    """Decisions after this time are not counted in it."""
+    """When it was looked at."""
 
 
 ALL_MODELS = "*"

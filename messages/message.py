@@ -69,7 +69,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     first_writer: bool = False
     """Stored only when its subject is still empty; everybody else continues from the stored one."""
     handed_on: bool = False
-    """Inside one front it is handed to the next room in memory, once it is stored."""
+    """Inside one front it is handed to the next room in memory, once it is stored. A signal goes nowhere else then."""
     compared: bool = False
     """A fact that is only replaced by who has seen its latest value (compare-and-set)."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -435,11 +434,12 @@ class World:
         )
 
     def _slots(self) -> dict[str, int]:
-        """Attempts at once of each backend, over all processes that ever served it."""
-        found: Counter[str] = Counter()
+        """Attempts at once of each backend: the processes that ever served it share them."""
+        found: dict[str, int] = {}
         for process in self.processes.values():
-            found.update({offer.backend: offer.slots for offer in process.spec.offers})
-        return dict(found)
+            for offer in process.spec.offers:
+                found[offer.backend] = max(offer.slots, found.get(offer.backend, 0))
+        return found
 
     def pending(self) -> dict[str, int]:
         """Consumers that are not empty, with how many messages wait or are held. Rooms that no process has don't count."""

@@ -15,7 +15,7 @@ from actors.guardrail.ledger import Ledger
 from actors.guardrail.reserve import Reserver, entry_for
 from actors.guardrail.settling import correct, settle
 from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
-from actors.guardrail.verdict import refusal, rerouted, work_of
+from actors.guardrail.verdict import queued, refusal, rerouted, work_of
 from actors.journal import Journal
 from actors.problem import invalid
 from actors.rounds import pace
@@ -36,6 +36,7 @@ from messages import (
     JobResume,
     Limit,
     Message,
+    Queued,
     Refused,
     Rerouted,
     Reservation,
@@ -95,7 +96,7 @@ class Guardrail(Actor):
     @hears
     async def decided(
         self, decided: Decided, heard: Heard
-    ) -> Steps[Breaker | Granted | Rerouted | Work | Retry | Held | Done]:
+    ) -> Steps[Breaker | Granted | Rerouted | Work | Queued | Retry | Held | Done]:
         if decided.gave_up is not None:
             return  # The router ends it.
         held: list[tuple[Candidate, Reservation]] = []
@@ -153,8 +154,11 @@ class Guardrail(Actor):
             told = rerouted(decided, granted)
             if told is not None:
                 yield told  # Before the work exists, so nobody can start it before the user knows.
-            yield work_of(decided, granted)
-        elif granted.verdict == "refused":
+            stored = yield work_of(decided, granted)
+            yield queued(decided, granted.backend, stored.seq)
+            return
+        yield queued(decided)  # First, so that whoever decides what follows doesn't count this one.
+        if granted.verdict == "refused":
             yield refusal(decided, granted)
 
     async def has_ended(self, decided: Decided) -> bool:

@@ -16,6 +16,7 @@ from messages import (
     Granted,
     Held,
     Problem,
+    Queued,
     Rerouted,
     Retry,
     Room,
@@ -54,6 +55,11 @@ def work_of(decided: Decided, granted: Granted) -> Work:
         checks=decided.plan.checks,
         longest_seconds=longest_seconds(granted.reserved),
     )
+
+
+def queued(decided: Decided, backend: str = "", seq: int = 0) -> Queued:
+    """Where the work of the round lies; nowhere: nobody may run it, or the job had ended."""
+    return Queued(tenant=decided.tenant, job=decided.job, n=decided.n, backend=backend, seq=seq)
 
 
 def rerouted(decided: Decided, granted: Granted) -> Rerouted | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,8 +23,8 @@ class Queues(Protocol):
         """Create or update the queue of a backend for so many attempts in hand at once."""
         ...
 
-    async def state(self, backend: str) -> QueueState | None:
-        """How full it is, or None when there is none."""
+    async def states(self, backends: Sequence[str]) -> tuple[int, list[QueueState | None]]:
+        """The sequence of the work that was queued last, and how full each queue is, that work included; None: there is none."""
         ...
 
 
@@ -38,7 +39,10 @@ class Registry(Actor):
         """`ahead`: jobs beyond its slots that every executor holds of a backend where their order matters."""
         self.queues, self.roster, self.ahead = queues, roster, ahead
         self._backends: dict[str, Backend] = {}
-        self._loads: dict[str, Load] = {}
+        self._loads: dict[str, tuple[Load, int]] = {}
+        """What was said last, with how often the queue had handed out something by then."""
+        self._counted: dict[str, int] = {}
+        """The work that is counted in what is stored of a backend's load."""
         self._slots: dict[str, int] = {}
         self._ran: dict[str, tuple[str, ...]] = {}
         """The models that run on a backend or, when none does, those that ran there at once last."""
@@ -50,7 +54,8 @@ class Registry(Actor):
 
     @hears
     def told(self, load: Load, heard: Heard) -> None:
-        """After a restart: what ran there last is still loaded, though no heartbeat says so."""
+        """What is stored. After a restart: what ran there last is still loaded, though no heartbeat says so."""
+        self._counted[load.backend] = load.through_seq
         if load.loaded is not None:
             self._ran.setdefault(load.backend, load.loaded)
 
@@ -66,6 +71,7 @@ class Registry(Actor):
         elif isinstance(message, Backend) and self._backends.get(message.backend) == message:
             del self._backends[message.backend]
             self._loads.pop(message.backend, None)
+            self._counted.pop(message.backend, None)
             self._ran.pop(message.backend, None)
 
     @hears
@@ -84,8 +90,10 @@ class Registry(Actor):
         offers = self._seated(now)
         said: list[Backend] = []
         for name, seated in offers.items():
-            fresh = merge(name, seated.offers, now)
-            slots = max(1, fresh.slots) + sum(ahead_of(offer, self.ahead) for _, offer in seated.offers)
+            fresh = merge(name, seated.offers, now, slots=seated.slots)
+            # Who shares a server holds nothing beyond its slots: they could begin it together.
+            alone = [offers[0] for offers in seated.servers if len(offers) == 1]
+            slots = max(1, fresh.slots) + sum(ahead_of(offer, self.ahead) for offer in alone)
             if self._slots.get(name) != slots:
                 await self.queues.set_up(name, slots)
                 self._slots[name] = slots
@@ -106,22 +114,31 @@ class Registry(Actor):
 
     @every("load_seconds")
     async def load(self, heard: Heard) -> Says[Load]:
-        """How full the queues are: told on change, at most every 200 ms."""
+        """How full the queues are: told on change, at most every 200 ms. A queue that has moved has changed, even if it is as
+        full as before: others must learn that what they put there is counted.
+        """
         said: list[Load] = []
         seated = self._seated(heard.now)
-        for name, backend in sorted(self._backends.items()):
-            if backend.slots <= 0 and name not in self._loads:
-                continue
-            state = await self.queues.state(name)
-            before = self._loads.get(name)
-            waiting, running = (state.waiting, state.running) if state else (0, 0)
+        names = [name for name, backend in sorted(self._backends.items()) if backend.slots > 0 or name in self._loads]
+        if not names:
+            return said
+        seq, states = await self.queues.states(names)
+        for name, found in zip(names, states, strict=True):
+            state = found or QueueState(waiting=0, running=0)
+            before, moved = self._loads.get(name, (None, 0))
             offers = seated[name].offers if name in seated else ()
             free = seated[name].free_mb if name in seated else None
             load = Load(
-                backend=name, waiting=waiting + foreign(offers), running=running, foreign=foreign(offers),
-                loaded=loaded(offers, self._ran.get(name)), vram_free_mb=vram_free_mb(offers, free), at=heard.now,
+                backend=name, waiting=state.waiting + foreign(offers), running=state.running, foreign=foreign(offers),
+                loaded=loaded(offers, self._ran.get(name)), vram_free_mb=vram_free_mb(offers, free), through_seq=seq,
+                at=heard.now,
             )  # fmt: skip
-            if before is None or msgspec.structs.replace(load, at=before.at) != before:
-                self._loads[name] = load
+            if (
+                before is None
+                or moved != state.deliveries
+                or msgspec.structs.replace(load, through_seq=before.through_seq, at=before.at) != before
+                or self._counted.get(name, -1) < before.through_seq  # It was not stored.
+            ):
+                self._loads[name] = load, state.deliveries
                 said.append(load)
         return said

@@ -9,8 +9,8 @@ import msgspec
 from messages import Backend, ExecutorAlive, Model, Offer
 
 
-def merge(name: str, offers: Sequence[tuple[str, Offer]], at: float) -> Backend:
-    """One backend from what its executors announce: slots add up, it is healthy when it is so for one of them.
+def merge(name: str, offers: Sequence[tuple[str, Offer]], at: float, *, slots: int) -> Backend:
+    """One backend from what its executors announce: it is healthy when it is so for one of them, and has so many `slots`.
 
     It is active when it is so for one of them; of several sizes of GPU memory the smallest counts, for work may go to any.
     """
@@ -26,7 +26,7 @@ def merge(name: str, offers: Sequence[tuple[str, Offer]], at: float) -> Backend:
         local=first.local,
         provider=first.provider,
         priority=first.priority,
-        slots=sum(offer.slots for offer in (healthy or [offer for _, offer in offers])),
+        slots=slots,
         executors=tuple(instance for instance, _ in offers),
         models=tuple(models.values()),
         exclusive_group=next((offer.exclusive_group for _, offer in offers if offer.exclusive_group), ""),

@@ -1,4 +1,4 @@
-"""Which GPU a backend sits on, and so how much memory it has. Pure."""
+"""Which GPU a backend sits on, and so how much memory it has; and which of its executors call the same server. Pure."""
 
 from __future__ import annotations
 
@@ -33,19 +33,35 @@ class Seated(msgspec.Struct, frozen=True):
     """By instance; the size of the GPU's memory is filled in where none was configured."""
     free_mb: int | None
     """Free GPU memory; of several GPUs that of the fullest, for work may go to any; None: unknown."""
+    servers: tuple[tuple[Offer, ...], ...]
+    """The same offers, those together that are of one server."""
+
+    @property
+    def slots(self) -> int:
+        """Attempts at once. Who calls the same server shares its slots; servers add up, the ill ones only where none is well."""
+        well = [[offer for offer in offers if offer.healthy] for offers in self.servers]
+        return sum(max(offer.slots for offer in offers) for offers in ([one for one in well if one] or self.servers))
 
 
 def seat(
     offers: Sequence[tuple[str, Offer]], living: Iterable[ExecutorAlive], gpus: Sequence[Gpu], now: float
 ) -> Seated:
-    """Find the GPUs below one backend, given all its executors' offers."""
+    """Find the GPUs and the servers below one backend, given all its executors' offers.
+
+    What runs on an executor's own host is a server of that host. All else under one name is one server, whoever calls it.
+    """
     hosts = {alive.instance: alive.host for alive in living}
     found: list[tuple[str, Offer]] = []
+    servers: dict[str, list[Offer]] = {}
     free: list[int] = []
     for instance, offer in offers:
         gpu = gpu_of(offer, hosts.get(instance, ""), gpus, now)
         if gpu is not None and gpu.memory_free_mb is not None:
             free.append(gpu.memory_free_mb)
         total = gpu.memory_total_mb if gpu is not None and offer.vram_total_mb is None else offer.vram_total_mb
-        found.append((instance, msgspec.structs.replace(offer, vram_total_mb=total)))
-    return Seated(offers=tuple(found), free_mb=min(free, default=None))
+        fitted = msgspec.structs.replace(offer, vram_total_mb=total)
+        found.append((instance, fitted))
+        servers.setdefault(hosts.get(instance, "") if offer.here else "", []).append(fitted)
+    return Seated(
+        offers=tuple(found), free_mb=min(free, default=None), servers=tuple(tuple(one) for one in servers.values())
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from actors.router.case import Strategy
 from actors.router.counting import worth_counting
 from actors.router.decide import Choice, decide
 from actors.router.estimates import estimate
+from actors.router.in_flight import OnItsWay
 from actors.router.quote import quote
 from actors.router.strategies import STRATEGIES
 from actors.router.view import View
@@ -45,6 +46,7 @@ from messages import (
     PreviewIs,
     PreviewOf,
     Problem,
+    Queued,
     QuoteIs,
     QuoteOf,
     Refused,
@@ -121,6 +123,11 @@ class Router(Actor):
         self.view.learn_price(price)
 
     @hears
+    def queued(self, queued: Queued, heard: Heard) -> None:
+        """Work lies in a queue: it counts as load until the load fact has counted it."""
+        self.view.queued((queued.tenant, queued.job, queued.n), queued.backend, queued.seq, heard.now)
+
+    @hears
     def policy(self, policy: Policy, heard: Heard) -> None:
         self.view.learn_policy(policy)
 
@@ -141,24 +148,29 @@ class Router(Actor):
     # ------------------------------------------------------------------------------------------- deciding
 
     @hears
-    async def analyzed(self, analyzed: Analyzed, heard: Heard) -> Says[Decided]:
-        if analyzed.slip is None:
-            return []  # Rejected; the analyzer ends it.
-        return [await self._decide(analyzed.slip, heard, n=1)]
+    async def analyzed(self, analyzed: Analyzed, heard: Heard) -> Steps[Decided]:
+        slip = analyzed.slip
+        if slip is None:
+            return  # Rejected; the analyzer ends it.
+        with self.view.on_its_way(slip.tenant, slip.job, 1) as way:
+            yield await self._decide(slip, heard, way, n=1)
 
     @hears
-    async def retry(self, retry: Retry, heard: Heard) -> Says[Decided | Due]:
+    async def retry(self, retry: Retry, heard: Heard) -> Steps[Decided | Due]:
         if retry.not_before > heard.now:
-            return [Later(Due(tenant=retry.tenant, job=retry.job, n=retry.n, retry=retry), at=retry.not_before)]
-        return [await self._again(retry, heard)]
+            yield Later(Due(tenant=retry.tenant, job=retry.job, n=retry.n, retry=retry), at=retry.not_before)
+            return
+        with self.view.on_its_way(retry.tenant, retry.job, retry.n) as way:
+            yield await self._again(retry, heard, way)
 
     @hears
-    async def due(self, due: Due, heard: Heard) -> Says[Decided]:
-        return [await self._again(due.retry, heard)]
+    async def due(self, due: Due, heard: Heard) -> Steps[Decided]:
+        with self.view.on_its_way(due.tenant, due.job, due.n) as way:
+            yield await self._again(due.retry, heard, way)
 
-    async def _again(self, retry: Retry, heard: Heard) -> Decided:
+    async def _again(self, retry: Retry, heard: Heard, way: OnItsWay) -> Decided:
         return await self._decide(
-            retry.slip, heard, n=retry.n, attempts=retry.attempts, excluded=retry.excluded, cause=retry.cause,
+            retry.slip, heard, way, n=retry.n, attempts=retry.attempts, excluded=retry.excluded, cause=retry.cause,
             rooms=retry.rooms, counted=retry.counted,
         )  # fmt: skip
 
@@ -166,6 +178,7 @@ class Router(Actor):
         self,
         slip: Slip,
         heard: Heard,
+        way: OnItsWay,
         *,
         n: int,
         attempts: tuple[Attempt, ...] = (),
@@ -176,14 +189,19 @@ class Router(Actor):
     ) -> Decided:
         """The decision; of a large fleet, what the event leaves out is kept before it is said.
 
-        Before a job is refused for the most it might have to read, what it has is counted where that can be done.
+        Before a job is refused for the most it might have to read, what it has is counted where that can be done. Whatever is
+        waited for, those who decide meanwhile know where this job goes.
         """
 
         def decision(counted: tuple[Counted, ...]) -> Choice:
-            return decide(
+            way.nowhere()  # It must not stand in its own way.
+            choice = decide(
                 slip, n=n, attempts=attempts, excluded=excluded, view=self.view, now=heard.now, cause=cause, rooms=rooms,
                 counted=counted, strategies=self.strategies,
             )  # fmt: skip
+            if choice.ranking:
+                self.view.decided(way, choice.ranking[0].backend, choice.ranking[0].model, heard.now)
+            return choice
 
         choice = decision(counted)
         questions = worth_counting(choice)
@@ -202,7 +220,13 @@ class Router(Actor):
 
     @hears
     def decided(self, decided: Decided, heard: Heard) -> Says[Done]:
-        """The stored decision, ours or another's: count it as load, or end the job."""
+        """The stored decision, ours or another's: count it as load in place of what we decided, or end the job."""
+        key = decided.tenant, decided.job, decided.n
+        if decided.ranking and decided.gave_up is None:
+            first = decided.ranking[0]
+            self.view.sent(key, first.backend, first.model, decided.at)
+        else:
+            self.view.in_flight.abandon(key)
         if decided.gave_up is not None:
             cost = cost_of(decided.attempts)
             ending = "expired" if heard.now >= decided.slip.deadline_at else "failed"
@@ -218,8 +242,6 @@ class Router(Actor):
                     at=heard.now,
                 )
             ]
-        if decided.ranking:
-            self.view.sent(decided.ranking[0].backend, decided.ranking[0].model, decided.at)
         return []
 
     # --------------------------------------------------------------------------------- ends from outside

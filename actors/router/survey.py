@@ -46,6 +46,7 @@ def survey(
     text = needs.asset == "text"
     scopes = _scopes(needs, tenant) if view.scoped else ()
     task = task_key(needs.task) if view.scoped else ""
+    saturated_at = rules.saturated_at
     exp, log, ceil = math.exp, math.log, math.ceil
     rows: list[Row] = []
     for entry in graph_entries(needs, view.entries) if needs.media.node_types else view.entries:
@@ -87,12 +88,14 @@ def survey(
             rated = view.stats.get((entry.backend, entry.model, task))
             if rated is not None and rated.rating is not None:
                 rating, ratings = rated.rating, rated.ratings
-        if there.sent:
-            own = there.own(now)
-        if entry.sent:
-            used = entry.used(since)
+        uses = entry.uses
+        if uses.times or uses.deciding:
+            used = uses.since(since)
+        own, saturated = there.own, there.saturated
         ahead = there.ahead + own
         slots = there.slots if there.slots > 0 else 1
+        if own and not saturated:
+            saturated = there.slots > 0 and ahead / slots >= saturated_at
         if ahead >= slots:
             queue = ahead - slots + 1
             wait = queue * service / slots
@@ -123,7 +126,7 @@ def survey(
             own=own,
             queue=queue,
             used=used,
-            saturated=there.saturated,
+            saturated=saturated,
             runs=runs,
             spread=spread,
             measured_at=measured_at,

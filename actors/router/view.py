@@ -1,14 +1,14 @@
-"""What the router sees of the fleet: the latest facts, and its own decisions that the load facts can't show yet."""
+"""What the router sees of the fleet: the latest facts, and beside them what it has sent and the load facts can't show yet."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from actors.router.in_flight import InFlight, Key, Lane, OnItsWay, Uses
 from actors.router.known import known_of, lean
 from actors.router.rulebook import Rulebook, Ruling
 from messages import Backend, Breaker, Epoch, Known, Load, Model, ModelPrice, Needs, Policy, Stats
@@ -17,18 +17,17 @@ from messages.fleet import ALL_MODELS
 DEFAULT_TOKENS_PER_SECOND = 30.0
 DEFAULT_FIRST_TOKEN_SECONDS = 0.5
 """Stated by nobody and not measured yet."""
-OWN_MEMORY_SECONDS = 1.0
-"""How long an own decision counts as load; by then the load fact (every 200 ms while anything moves) shows it."""
 MOST_RULINGS = 4_096
 """Rulings remembered between two changes of the view."""
 
 
-class There:
+class There(Lane):
     """One backend as it stands: shared by all its models."""
 
-    __slots__ = ("ahead", "breaker", "has", "load", "loaded", "name", "saturated", "sent", "slots", "vram_free_mb")
+    __slots__ = ("ahead", "breaker", "has", "load", "loaded", "name", "saturated", "slots", "vram_free_mb")
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.slots = 0
         self.load: Load | None = None
@@ -40,25 +39,15 @@ class There:
         """Node classes and files of its server, as `actors.graph_names` packs them; empty: unknown."""
         self.ahead = 0
         self.saturated = False
-        self.sent: list[float] = []  # Own decisions, by time.
-
-    def own(self, now: float) -> int:
-        """Own decisions that its load fact does not contain."""
-        sent = self.sent
-        if not sent:
-            return 0
-        since = now - OWN_MEMORY_SECONDS
-        if self.load is not None and self.load.at > since:
-            since = self.load.at
-        return len(sent) - bisect_right(sent, since)
+        """Whether its load alone saturates it."""
 
 
 class Entry:
     """One model of one backend: everything a decision may need, found without looking anything up."""
 
     __slots__ = (
-        "backend", "breaker", "first_seconds", "flat", "job_seconds", "known", "log_latency", "model", "sent", "stats", "there",
-        "tokens_per_second",
+        "backend", "breaker", "first_seconds", "flat", "job_seconds", "known", "log_latency", "model", "stats", "there",
+        "tokens_per_second", "uses",
     )  # fmt: skip
 
     def __init__(self, there: There, model: Model, known: Known) -> None:
@@ -74,20 +63,16 @@ class Entry:
         self.stats: Stats | None = None
         self.log_latency: float | None = None
         self.breaker: Breaker | None = None
-        self.sent: list[float] = []
+        self.uses = Uses()
 
     def measured(self, stats: Stats | None) -> None:
         """What was measured over all of its jobs; None: nothing that counts."""
         self.stats = stats
         self.log_latency = math.log(stats.latency_seconds) if stats is not None and stats.latency_seconds else None
 
-    def used(self, since: float) -> int:
-        """Own decisions for it after `since`."""
-        return len(self.sent) - bisect_right(self.sent, since) if self.sent else 0
-
 
 class View:
-    """The facts, by name. Changes only from facts and from decisions that were said; a decision never changes it."""
+    """The facts, by name, and what is in flight. Changes only from what is said and heard; `decide` never changes it."""
 
     def __init__(
         self, policies: Iterable[Policy] = (), *, price_ceiling: int | None = None, input_ceiling: int | None = None
@@ -109,6 +94,7 @@ class View:
         """All models of all backends, by name: the order in which facts came leaves no trace."""
         self.served: frozenset[str] = frozenset()
         """Every name a pool or chain may call them by."""
+        self.in_flight = InFlight()
         self._there: dict[str, There] = {}
         self._of: dict[str, list[Entry]] = {}
         self._rulings: dict[Any, Ruling] = {}
@@ -123,7 +109,11 @@ class View:
 
     def learn_load(self, load: Load) -> None:
         """How much work lies before a backend; saturation holds until the load is under the lower mark again (C5)."""
-        there = self._there.setdefault(load.backend, There(load.backend))
+        there = self._at(load.backend)
+        before = there.load
+        if before is not None and load.through_seq < before.through_seq and load.at <= before.at:
+            return  # Another registry looked earlier, and told it later.
+        self.in_flight.counted(there, load.through_seq)
         there.load, there.ahead, there.loaded = load, load.waiting + load.running, load.loaded
         there.vram_free_mb = -1 if load.vram_free_mb is None else load.vram_free_mb
         self._saturate(there)
@@ -132,7 +122,7 @@ class View:
         """A breaker opened, closed, or was probed."""
         self.breakers[breaker.backend, breaker.model] = breaker
         if breaker.model == ALL_MODELS:
-            self._there.setdefault(breaker.backend, There(breaker.backend)).breaker = breaker
+            self._at(breaker.backend).breaker = breaker
         for entry in self._of.get(breaker.backend, ()):
             if entry.model == breaker.model:
                 entry.breaker = breaker
@@ -213,13 +203,29 @@ class View:
             self._saturate(there)
         self._line_up()
 
-    def sent(self, backend: str, model: str, at: float) -> None:
-        """Remember that a job was just sent there."""
-        there = self._there.setdefault(backend, There(backend))
-        _note(there.sent, at, OWN_MEMORY_SECONDS)
-        for entry in self._of.get(backend, ()):
-            if entry.model == model:
-                _note(entry.sent, at, self.rulebook.window_seconds)
+    # ------------------------------------------------------------------------------------------- what is in flight
+
+    def on_its_way(self, tenant: str, job: str, n: int) -> OnItsWay:
+        """A round that is being decided."""
+        return OnItsWay(self.in_flight, (tenant, job, n))
+
+    def decided(self, way: OnItsWay, backend: str, model: str, now: float) -> None:
+        """It is decided where it goes, and not stored yet."""
+        way.goes(self._at(backend), self._uses(backend, model), now)
+
+    def sent(self, key: Key, backend: str, model: str, at: float) -> None:
+        """A decision is stored, made by whoever was first."""
+        uses = self._uses(backend, model)
+        if uses is not None:
+            uses.stored(at, self.rulebook.window_seconds)
+        self.in_flight.enter(key, self._at(backend), at)
+
+    def queued(self, key: Key, backend: str, seq: int, now: float) -> None:
+        """Its work lies in the queue of a backend; in none with an empty name."""
+        if backend:
+            self.in_flight.enter(key, self._at(backend), now, seq=seq)
+        else:
+            self.in_flight.leave(key)
 
     # ----------------------------------------------------------------------------------------------- answers
 
@@ -241,8 +247,17 @@ class View:
 
     # ---------------------------------------------------------------------------------------------- inside
 
+    def _at(self, backend: str) -> There:
+        there = self._there.get(backend)
+        if there is None:
+            there = self._there[backend] = There(backend)
+        return there
+
+    def _uses(self, backend: str, model: str) -> Uses | None:
+        return next((entry.uses for entry in self._of.get(backend, ()) if entry.model == model), None)
+
     def _enter(self, backend: Backend) -> None:
-        there = self._there.setdefault(backend.backend, There(backend.backend))
+        there = self._at(backend.backend)
         there.slots = backend.slots
         there.has = next((model.has for model in backend.models if model.has), "")
         self._saturate(there)
@@ -253,7 +268,7 @@ class View:
             entry.measured(self.stats.get((backend.backend, model.name, "-")))
             entry.breaker = self.breakers.get((backend.backend, model.name))
             if model.name in before:
-                entry.sent = before[model.name].sent
+                entry.uses = before[model.name].uses
             entries.append(entry)
         self._of[backend.backend] = entries
 
@@ -279,9 +294,3 @@ class View:
         share = there.ahead / there.slots if there.slots > 0 else 0.0
         mark = self.rulebook.saturated_until if there.saturated else self.rulebook.saturated_at
         there.saturated = share >= mark
-
-
-def _note(times: list[float], at: float, memory_seconds: float) -> None:
-    insort(times, at)
-    if len(times) > 64 and times[0] < at - 2 * memory_seconds:
-        del times[: bisect_right(times, at - memory_seconds)]

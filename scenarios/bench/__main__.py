@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from bus.server import NatsServer
+from scenarios.bench.burst import JOBS, measure_bursts
 from scenarios.bench.decide import measure_decisions
 from scenarios.bench.figures import Step, alternate, percentile, rate, report
 from scenarios.bench.floor import Floor, bodies_of
@@ -72,6 +73,9 @@ def main() -> None:
     arguments.add_argument("--blocks", type=int, default=5, help="blocks in which floor and ours take turns")
     arguments.add_argument("--size", type=int, default=100, help="repetitions per block")
     arguments.add_argument("--load", type=int, default=2000, help="jobs per throughput run")
+    arguments.add_argument(
+        "--burst", type=int, default=JOBS, help="jobs at one instant, in bursts on several processes"
+    )
     arguments.add_argument("--out", type=Path, default=Path("build/bench.json"))
     given = arguments.parse_args()
     with (
@@ -83,6 +87,7 @@ def main() -> None:
             measure_reservations(Path(directory), blocks=given.blocks, size=given.size, load=2 * given.load)
         )
         figures |= runner.run(measure_streams(Path(directory), blocks=given.blocks, size=given.size))
+        figures |= runner.run(measure_bursts(Path(directory), jobs=given.burst))
     figures |= measure_decisions()
     figures |= measure_starts()
     figures["simulation.events_per_second"] = events_per_second()

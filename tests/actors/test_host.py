@@ -12,7 +12,7 @@ from actors.actor import Actor, Again, CantAnswer, Heard, Later, Says, Steps, St
 from actors.heads import MAX_DELIVERIES, whose
 from actors.room import CRASH_LIMIT
 from bus import codec, topology
-from bus.bus import BusClosed
+from bus.bus import BusClosed, Signal
 from bus.memory import Faults
 from bus.topology import ANALYZER, EXPLAINER, FOLD, ROUTER, ROUTER_ANALYZED, Queue, Topology, work_queue
 from messages import (
@@ -32,6 +32,7 @@ from messages import (
     NeedsAre,
     NeedsOf,
     Problem,
+    Queued,
     Retry,
     Work,
     token,
@@ -958,6 +959,43 @@ def test_signals_and_public_copies_are_heard_by_every_process() -> None:
         await rig.bus.signal(alive.subject, b"{broken")
         await rig.settle()
         assert sorted(notes) == ["one e", "one j-1", "two e", "two j-1"]
+
+    play(story)
+
+
+@pytest.mark.parametrize("hand_on", [True, False], ids=["together", "apart"])
+def test_a_signal_that_is_handed_on_leaves_the_process_only_when_rooms_live_apart(*, hand_on: bool) -> None:
+    async def story(rig: Rig) -> None:
+        notes: list[str] = []
+        told: list[str] = []
+
+        class Tells(Ears):
+            room = "guardrail"
+
+            @hears
+            async def job_submit(self, submit: JobSubmit, heard: Heard) -> Steps[Queued]:
+                stored: Stored = yield Queued(tenant="acme", job=submit.id, n=1, backend="b", seq=7)
+                notes.append(f"said {stored.seq}")
+
+        class Listens(Ears):
+            room = "router"
+
+            @hears
+            def queued(self, queued: Queued, heard: Heard) -> None:
+                notes.append(f"{heard.instance} {queued.job} {queued.seq}")
+
+        async def listen(signal: Signal) -> None:
+            told.append(signal.subject)
+
+        await rig.bus.subscribe("queued.>", listen)
+        await rig.host(room_of(Tells, ANALYZER), room_of(Listens), instance="one", hand_on=hand_on)
+        await rig.host(room_of(Listens), instance="two", hand_on=hand_on)
+        await rig.submit(id="j-1")
+        await rig.settle()
+        if hand_on:
+            assert (notes, told) == (["one j-1 7", "said 0"], [])
+        else:
+            assert (sorted(notes), told) == (["one j-1 7", "said 0", "two j-1 7"], ["queued.acme.j-1.1"])
 
     play(story)
 

@@ -244,11 +244,11 @@ def test_the_executors_queues_are_created_resized_and_counted() -> None:
     async def story(bus: MemoryBus) -> None:
         await bus.set_up(topology.topology("together"))
         queues = node.ServerQueues(bus)
-        assert await queues.state("gpu 1") is None
+        assert await queues.states(["gpu 1"]) == (0, [None])
         await queues.set_up("gpu 1", 3)
-        state = await queues.state("gpu 1")
+        seq, (state,) = await queues.states(["gpu 1"])
         assert state is not None
-        assert (state.waiting, state.running) == (0, 0)
+        assert (seq, state.waiting, state.running, state.deliveries) == (0, 0, 0, 0)
         subject = work_queue("gpu 1", 3).filters[0].removesuffix(">")
         for number in range(5):
             await bus.publish(f"{subject}acme.j-{number}.1", b"{}", msg_id=str(number))
@@ -259,14 +259,14 @@ def test_the_executors_queues_are_created_resized_and_counted() -> None:
 
         await bus.consume(work_queue("gpu 1", 1), hold, slots=10)
         await asyncio.sleep(0.5)
-        state = await queues.state("gpu 1")
+        seq, (state,) = await queues.states(["gpu 1"])
         assert state is not None
-        assert (state.waiting, state.running) == (2, 3)
+        assert (seq, state.waiting, state.running, state.deliveries) == (5, 2, 3, 3)
         await queues.set_up("gpu 1", 4)
         await asyncio.sleep(0.5)
-        state = await queues.state("gpu 1")
+        seq, (state,) = await queues.states(["gpu 1"])
         assert state is not None
-        assert (state.waiting, state.running, len(hands)) == (1, 4, 4)
-        assert await queues.state("gpu") is None
+        assert (seq, state.waiting, state.running, len(hands)) == (5, 1, 4, 4)
+        assert (await queues.states(["gpu"]))[1] == [None]
 
     on_a_bus(story)

@@ -44,9 +44,9 @@ def test_of_a_first_writer_event_the_first_one_stays() -> None:
     async def story(rig: Rig) -> None:
         one, other = voice(rig), voice(rig, instance="other")
         first = await one.say(DONE, heard())
-        assert first == Stored(DONE, True)
+        assert first == Stored(DONE, True, seq=1)
         late = msgspec.structs.replace(DONE, ending="cancelled")
-        assert await other.say(late, heard()) == Stored(DONE, False)
+        assert await other.say(late, heard()) == Stored(DONE, False, seq=1)
         assert rig.stored(Done) == [DONE]
 
     play(story)

@@ -415,11 +415,38 @@ async def limit_in_flight_is_shared(connect: Connect) -> None:
     state = await bus.queue_state(queue)
     assert state is not None
     assert (len(one.got) + len(two.got), state.running, state.waiting) == (3, 3, 7)
+    assert state.deliveries == 3
     for delivery in one.got + two.got:
         await delivery.ack()
     await until(lambda: len(one.got) + len(two.got) == 6, "three more")
     await asyncio.sleep(0.3)
     assert len(one.got) + len(two.got) == 6
+
+
+@case
+async def a_queue_tells_how_far_it_has_come(connect: Connect) -> None:
+    """What was stored before the sequence was asked for is counted in the queue's state that is asked for afterwards."""
+    bus = await ready(connect)
+    queue = Queue(stream="EV", name="moves", filters=("ev.a.>",), max_in_flight=2, ack_wait_seconds=30.0)
+    await bus.set_up_queue(queue)
+    assert await bus.last_seq("EV") == 0
+    await fill(bus, [f"ev.a.{n}" for n in range(3)])
+    await fill(bus, ["ev.b.1"])
+    assert await bus.last_seq("EV") == 4
+    state = await bus.queue_state(queue)
+    assert state is not None
+    assert (state.waiting, state.running, state.deliveries) == (3, 0, 0)
+    box = Box(ack=False)
+    await bus.consume(queue, box, slots=5)
+    await until(lambda: len(box.got) == 2, "two in flight")
+    await box.got[0].ack()
+    await until(lambda: len(box.got) == 3, "the third")
+    await box.got[1].nak()
+    await until(lambda: len(box.got) == 4, "the second again")
+    state = await bus.queue_state(queue)
+    assert state is not None
+    assert (state.waiting, state.deliveries) == (0, 4)
+    assert await bus.last_seq("EV") == 4
 
 
 @case

@@ -60,6 +60,7 @@ from messages import (
     PreviewIs,
     PreviewOf,
     Progress,
+    Queued,
     QuoteIs,
     QuoteOf,
     Range,
@@ -165,6 +166,7 @@ EXAMPLES: tuple[Message, ...] = (
         max_output_tokens=1_024, parameters=PARAMETERS, required_fields=("title",), checks=CHECKS,
         longest_seconds=90.0,
     ),
+    Queued(**ROUND, backend="gpu-1", seq=41),
     Started(
         **ROUND, backend="gpu-1", instance="exec-a", boot="b7", run="41", purpose="drain", at=T0 + 5
     ),
@@ -186,7 +188,7 @@ EXAMPLES: tuple[Message, ...] = (
         models=(MODEL,), exclusive_group="gpu-0", active=False, vram_total_mb=24_000, healthy=False,
         health_reason="no executor serves it", version="0.13.1", cold=True, switchable=True, notes=("a note",), at=T0,
     ),
-    Load(backend="gpu-1", waiting=2, running=4, foreign=1, loaded=("llama3.1:8b",), vram_free_mb=9_000, at=T0),
+    Load(backend="gpu-1", waiting=2, running=4, foreign=1, loaded=("llama3.1:8b",), vram_free_mb=9_000, through_seq=41, at=T0),
     Gpu(
         host="box", index=1, name="NVIDIA L4", uuid="GPU-5f1d", memory_total_mb=24_000, memory_free_mb=9_000,
         memory_used_mb=15_000, load=0.65, temperature_c=61.0, processes=(GPU_PROCESS,), driver="580.65.06",

@@ -445,7 +445,10 @@ def waits_are_not_scheduled(patch: Patch) -> None:
 
     @functools.wraps(original)
     async def retry(self: Router, retry: Retry, heard: Any) -> Any:
-        return [] if retry.awaiting else await original(self, retry, heard)
+        if not retry.awaiting:
+            async with aclosing(original(self, retry, heard)) as said:
+                async for one in said:
+                    yield one
 
     patch.setattr(Router, "retry", retry)
 

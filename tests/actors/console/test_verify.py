@@ -77,7 +77,7 @@ async def decided(bus: Bus, job: str, *, fleet: int, tenant: str = "default") ->
     for number in range(fleet):
         router.backend(backend(f"b{number:02}", priority=1 + number % 3), heard)
     analyzed = Analyzed(tenant=tenant, job=job, fingerprint="f", slip=slip(tenant=tenant, job=job), at=T0)
-    (said,) = await router.analyzed(analyzed, heard)
+    (said,) = [one async for one in router.analyzed(analyzed, heard)]
     assert isinstance(said, Decided)
     return said
 

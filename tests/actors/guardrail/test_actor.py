@@ -17,6 +17,7 @@ from actors.host import Host
 from actors.journal import Journal
 from actors.settings import BreakerRules, Budget
 from bus import codec
+from bus.bus import Signal
 from bus.memory import Faults
 from bus.topology import FOLD, GUARDRAIL_DECIDED, SETTLE
 from messages import (
@@ -29,6 +30,7 @@ from messages import (
     Done,
     Granted,
     Price,
+    Queued,
     Reservation,
     Retry,
     Usage,
@@ -93,6 +95,28 @@ def test_the_best_candidate_gets_the_work_and_its_worst_case_is_held() -> None:
         (item,) = rig.stored(Work)
         assert (item.backend, item.reserved) == ("a", verdict.reserved)
         assert total(rig) == 60
+
+    spoken(story)
+
+
+def test_where_the_work_lies_is_told_and_that_there_is_none() -> None:
+    async def story(rig: Rig) -> None:
+        told: list[Queued] = []
+
+        async def hear(signal: Signal) -> None:
+            told.append(codec.decode(Queued, signal.data))
+
+        await rig.bus.subscribe(Queued.channel.pattern, hear)
+        await guardrail(rig, DAILY)
+        await rig.publish(Done(tenant="acme", job="ended", ending="cancelled", at=T0))
+        for job, amounts in (("one", (60, 10)), ("two", (90, 20)), ("three", (90, 90)), ("ended", (1, 1))):
+            ranking = tuple(costs(name, amount) for name, amount in zip("ab", amounts, strict=True))
+            await judged(rig, decided(job=job, slip=slip(job=job), ranking=ranking))
+        (first, second) = rig.records(Work)
+        assert [(one.job, one.n, one.backend, one.seq) for one in told] == [
+            ("one", 1, "a", first.seq), ("two", 1, "b", second.seq), ("three", 1, "", 0), ("ended", 1, "", 0),
+        ]  # fmt: skip
+        assert second.seq > first.seq > 0
 
     spoken(story)
 

@@ -31,10 +31,10 @@ OFFERS = st.lists(
 
 @given(OFFERS)
 def test_a_backend_is_what_its_executors_offer_together(offers: list[tuple[str, Offer]]) -> None:
-    made = merge("a", offers, T0)
+    made = merge("a", offers, T0, slots=3)
     healthy = [one for _, one in offers if one.healthy]
     assert made.healthy == bool(healthy)
-    assert made.slots == sum(one.slots for one in healthy or [one for _, one in offers])
+    assert made.slots == 3
     assert made.executors == tuple(instance for instance, _ in offers)
     names = [model.name for model in made.models]
     assert len(names) == len(set(names))
@@ -47,8 +47,8 @@ def test_a_backend_is_what_its_executors_offer_together(offers: list[tuple[str, 
 
 def test_why_it_is_unhealthy_is_told_only_while_it_is() -> None:
     sick = offer(healthy=False, health_reason="on fire")
-    assert merge("a", [("e0", sick)], T0).health_reason == "on fire"
-    assert merge("a", [("e0", sick), ("e1", offer())], T0).health_reason == ""
+    assert merge("a", [("e0", sick)], T0, slots=1).health_reason == "on fire"
+    assert merge("a", [("e0", sick), ("e1", offer())], T0, slots=1).health_reason == ""
 
 
 def test_a_backend_nobody_serves_keeps_its_models() -> None:

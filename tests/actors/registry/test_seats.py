@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.host import Host
 from actors.registry.actor import Registry
@@ -70,14 +73,38 @@ def test_memory_that_is_not_known_stays_unknown() -> None:
     assert seat([("e", offer())], [], [gpu()], T0).free_mb is None
 
 
+HOSTED = st.lists(
+    st.tuples(st.sampled_from(["", "box", "attic"]), st.builds(
+        offer, slots=st.integers(1, 8), healthy=st.booleans(), here=st.booleans(),
+    )), min_size=1, max_size=6,
+)  # fmt: skip
+"""Executors by their host, with what each offers of one backend."""
+
+
+@given(HOSTED)
+def test_executors_of_one_server_share_its_slots_and_servers_add_up(hosted: list[tuple[str, Offer]]) -> None:
+    living = [alive(f"e{n}", host) for n, (host, _) in enumerate(hosted)]
+    seated = seat([(f"e{n}", one) for n, (_, one) in enumerate(hosted)], living, [], T0)
+    anybody_well = any(one.healthy for _, one in hosted)
+    most: dict[str, int] = {}
+    for host, one in hosted:
+        if one.healthy or not anybody_well:
+            server = host if one.here else ""
+            most[server] = max(one.slots, most.get(server, 0))
+    assert seated.slots == sum(most.values())
+    assert sorted(map(id, (one for server in seated.servers for one in server))) == sorted(
+        id(one) for _, one in seated.offers
+    )
+
+
 class Queues:
     """Empty ones."""
 
     async def set_up(self, backend: str, slots: int) -> None:
         """Nothing to do."""
 
-    async def state(self, backend: str) -> QueueState | None:
-        return QueueState(waiting=0, running=0)
+    async def states(self, backends: Sequence[str]) -> tuple[int, list[QueueState | None]]:
+        return 0, [QueueState(waiting=0, running=0) for _ in backends]
 
 
 def test_the_registry_tells_the_memory_of_the_gpu_below() -> None:

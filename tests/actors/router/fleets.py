@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -49,6 +50,7 @@ MODELS = ("m", "n", "o:7b", "p:latest")
 NAMES = (*MODELS, "p", "id-m", "a", "b", "c/n", "nobody")
 """Words of pools and chains: models, ids, backends, and one that means nobody."""
 CAPABILITIES = ("code", "vision", "tools", "json")
+_numbers = itertools.count()
 FIRST = Problem(reason="timeout", message="a: silent for 20 s")
 
 
@@ -336,6 +338,11 @@ def view_of(*given: Message, policies: Iterable[Policy] = ()) -> View:
     for fact in given:
         learn(view, fact)
     return view
+
+
+def sent(view: View, backend: str, model: str, at: float) -> None:
+    """One more stored decision, of a job of its own."""
+    view.sent(("acme", f"sent-{next(_numbers)}", 1), backend, model, at)
 
 
 def choice(view: View, job: Job, *, cause: Problem | None = None) -> Choice:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from contextlib import aclosing
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
-from actors.actor import Heard, Later
+from actors.actor import Actor, Heard, Later, Steps, hears
 from actors.router.actor import PREVIEW_SECONDS, Router
 from actors.router.case import Scored, Strategy
 from actors.router.shipped import shipped_policies
 from actors.router.strategies import STRATEGIES
 from actors.router.verify import check
 from bus.memory import Faults
-from bus.topology import ROUTER_CANCEL
+from bus.topology import ROUTER_CANCEL, Queue
 from messages import (
     Analyzed,
     Attempt,
@@ -39,6 +41,7 @@ from messages import (
     Policy,
     PreviewOf,
     Price,
+    Queued,
     Refused,
     Retry,
     Room,
@@ -97,8 +100,17 @@ def analyzed(**changes: Any) -> Analyzed:
 
 def said(answer: Any) -> Any:
     """The one thing a handler says."""
-    (message,) = asyncio.run(answer)
+    (message,) = all_said(answer)
     return message
+
+
+def all_said(answer: Any) -> list[Any]:
+    """Everything that a handler says, with nothing in its way."""
+
+    async def listen() -> list[Any]:
+        return [one async for one in answer]
+
+    return asyncio.run(listen())
 
 
 def test_facts_fill_the_view() -> None:
@@ -125,7 +137,7 @@ def test_an_analyzed_job_is_decided() -> None:
 
 
 def test_a_rejected_job_is_left_to_the_analyzer() -> None:
-    assert asyncio.run(router().analyzed(analyzed(slip=None, rejected=PROBLEM), NOW)) == []
+    assert all_said(router().analyzed(analyzed(slip=None, rejected=PROBLEM), NOW)) == []
 
 
 def test_shipped_policies_hold_until_a_fact_replaces_them() -> None:
@@ -200,7 +212,7 @@ def test_a_stored_decision_counts_as_load() -> None:
     made = router()
     assert made.decided(decided(at=T0), NOW) == []
     first = made.view.entries[0]
-    assert (first.there.own(T0 + 0.1), first.used(T0 - 1)) == (1, 1)
+    assert (first.there.own, first.uses.since(T0 - 1)) == (1, 1)
 
 
 def test_a_decision_that_waits_says_nothing() -> None:
@@ -270,6 +282,143 @@ def test_a_cancel_ends_the_job_its_subject_names(reason: str, words: str) -> Non
     assert end.problem.message == words
 
 
+# --------------------------------------------------------------------------------------------------- in flight
+
+
+class Counting(Tally):
+    """Answers late, and lets others decide meanwhile."""
+
+    async def count(self, question: CountOf) -> Counted | None:
+        await asyncio.sleep(1.0)
+        return await super().count(question)
+
+
+def equal(*names: str, counter: Tally | None = None) -> Router:
+    made = Router(keeper=Shelf(), counter=counter or Tally())
+    for name in names:
+        made.backend(backend(name, slots=1), NOW)
+    return made
+
+
+def own(made: Router) -> list[int]:
+    """What is in flight to each backend, by name."""
+    return [entry.there.own for entry in made.view.entries]
+
+
+def test_those_who_decide_at_once_know_of_each_other_before_anything_is_stored() -> None:
+    made = equal("a", "b")
+    sent: list[str] = []
+
+    async def decide(job: str) -> None:
+        given_slip = slip(job=job)
+        async with aclosing(made.analyzed(analyzed(job=job, slip=given_slip), NOW)) as steps:
+            event = await anext(steps)
+            assert isinstance(event, Decided)
+            assert check(event) == ""
+            sent.append(event.ranking[0].backend)
+            await asyncio.sleep(1.0)  # While it is published.
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(decide(f"j-{number}") for number in range(9)))
+
+    asyncio.run(all_at_once())
+    assert sorted(sent) == ["a"] * 5 + ["b"] * 4
+    assert own(made) == [0, 0], "none was said to the end"
+
+
+def test_a_job_does_not_stand_in_its_own_way_while_it_is_counted() -> None:
+    tight = Price(input_per_mtok=1_000_000, output_per_mtok=1_000_000)
+    made = Router(keeper=Shelf(), counter=Counting({"a": 20}))
+    made.backend(backend("a", slots=1, models=(Model(name="m", price=tight),)), NOW)
+    job = slip(needs={"bound": Bound(tokens=400, messages=1), "max_cost_microdollars": 150})
+    event = said(made.analyzed(analyzed(slip=job), NOW))
+    assert (event.ranking[0].features.own, event.ranking[0].features.ahead, own(made)) == (0, 0, [1])
+
+
+def test_the_stored_decision_takes_the_place_of_ours() -> None:
+    made = equal("a", "b")
+    theirs = said(equal("b").analyzed(analyzed(), NOW))
+
+    async def lose() -> None:
+        async with aclosing(made.analyzed(analyzed(), NOW)) as steps:
+            ours = await anext(steps)
+            assert isinstance(ours, Decided)
+            assert (ours.ranking[0].backend, own(made)) == ("a", [1, 0])
+            made.decided(theirs, NOW)
+            assert own(made) == [0, 1]
+
+    asyncio.run(lose())
+    made.decided(decided(ranking=(), gave_up=PROBLEM), NOW)
+    assert own(made) == [0, 0]
+
+
+def test_two_fronts_count_the_same_stored_decisions_whoever_was_first() -> None:
+    one, two = (Queue(stream="EV", name=name, filters=(Analyzed.channel.pattern,)) for name in ("one", "two"))
+    jobs = [f"j-{number}" for number in range(24)]
+
+    async def story(rig: Rig) -> None:
+        rig.server.faults = Faults(delay_seconds=(0.0, 0.02), reordered=0.3)
+        routers: list[Router] = []
+        for queue in (one, two):
+            await rig.bus.set_up_queue(queue)
+            room = room_of(lambda: equal("a", "b", "c"), queue, slots=64)
+            await rig.host(room, instance=queue.name)
+            assert isinstance(room.actor, Router)
+            routers.append(room.actor)
+        await asyncio.gather(*(rig.publish(analyzed(job=job, slip=slip(job=job))) for job in jobs))
+        await rig.settle(5.0)
+        stored = rig.stored(Decided)
+        assert sorted(event.job for event in stored) == sorted(jobs)
+        assert {check(event) for event in stored} == {""}
+        went = Counter(event.ranking[0].backend for event in stored)
+        assert own(routers[0]) == own(routers[1]) == [went[name] for name in ("a", "b", "c")]
+        writers = Counter(record.headers["ce-source"] for record in rig.records(Decided))
+        assert len(writers) == 2, "each was first sometimes"
+        assert max(went.values()) - min(went.values()) <= 2
+
+    play(story)
+
+
+def test_what_another_room_can_not_take_is_in_flight_no_more_until_it_is_decided_again() -> None:
+    class Cross(Actor):
+        """Crashes at what it hears first, and queues the rest."""
+
+        room = "guardrail"
+        heard: ClassVar[list[str]] = []
+
+        @hears
+        async def decided(self, decided: Decided, heard: Heard) -> Steps[Queued]:
+            self.heard.append(decided.job)
+            assert made is not None
+            before.append(own(made))
+            if len(self.heard) == 1:
+                raise RuntimeError("a bug")
+            yield Queued(tenant=decided.tenant, job=decided.job, n=decided.n, backend="b", seq=3)
+
+    queue = Queue(stream="EV", name="one", filters=(Analyzed.channel.pattern,))
+    before: list[list[int]] = []
+    made: Router | None = None
+
+    async def story(rig: Rig) -> None:
+        nonlocal made
+        await rig.bus.set_up_queue(queue)
+        room = room_of(lambda: equal("a", "b"), queue)
+        await rig.host(room, room_of(Cross))
+        assert isinstance(room.actor, Router)
+        made = room.actor
+        await rig.publish(analyzed())
+        await rig.settle(0.05)
+        assert (before, own(made)) == ([[1, 0]], [0, 0])
+        await rig.settle(5.0)
+        assert (before, own(made)) == ([[1, 0], [1, 0]], [0, 1]), "it lies in the queue of b"
+        made.load(Load(backend="b", waiting=1, running=0, through_seq=3, at=T0), NOW)
+        assert own(made) == [0, 0]
+        await rig.settle(5.0)
+        assert own(made) == [0, 0]
+
+    play(story)
+
+
 # --------------------------------------------------------------------------------------------------- questions
 
 
@@ -278,11 +427,12 @@ def test_a_preview_is_the_decision_and_leaves_no_trace() -> None:
     answer = made.preview(PreviewOf(tenant="acme", job="j-1", needs=needs()), NOW)
     assert answer.decided is not None
     assert answer.decided.slip.deadline_at == T0 + PREVIEW_SECONDS
+    assert len(made.view.in_flight) == 0
+    assert all(not entry.uses.since(0.0) for entry in made.view.entries)
     event = said(made.analyzed(analyzed(slip=slip(deadline_at=T0 + PREVIEW_SECONDS)), NOW))
     assert answer.decided.ranking == event.ranking
     assert isinstance(made.keeper, Shelf)
     assert len(made.keeper.kept) == 1
-    assert all(not entry.sent for entry in made.view.entries)
 
 
 def test_the_policies_in_force_are_told_in_the_order_they_speak() -> None:
@@ -303,7 +453,7 @@ def test_what_a_job_reads_is_counted_before_it_is_refused() -> None:
         tally = Tally(counts)
         made = Router(keeper=Shelf(), counter=tally)
         made.backend(paid, NOW)
-        (said,) = asyncio.run(made.analyzed(analyzed, NOW))
+        (said,) = all_said(made.analyzed(analyzed, NOW))
         assert isinstance(said, Decided)
         assert (tally.asked, bool(said.ranking)) == (["a"], permitted)
         assert [one.tokens for one in said.counted] == list(counts.values())
@@ -312,12 +462,12 @@ def test_what_a_job_reads_is_counted_before_it_is_refused() -> None:
     made = Router(keeper=Shelf(), counter=silent)
     made.backend(paid, NOW)
     rich = msgspec.structs.replace(job, needs=msgspec.structs.replace(job.needs, max_cost_microdollars=10_000))
-    asyncio.run(made.analyzed(msgspec.structs.replace(analyzed, slip=rich), NOW))
+    all_said(made.analyzed(msgspec.structs.replace(analyzed, slip=rich), NOW))
     assert silent.asked == [], "what fits is not counted"
     again = retry(
         slip=rich, rooms=(Room(backend="a", model="m", budget="b", unit="tokens", left=90, limit=90),), not_before=0.0
     )
-    (said,) = asyncio.run(made.retry(again, NOW))
+    (said,) = all_said(made.retry(again, NOW))
     assert isinstance(said, Decided)
     assert (said.ranking[0].worst_case_input_tokens, said.ranking[0].max_output_tokens) == (20, 70)
     assert (said.rooms, silent.asked, check(said)) == (again.rooms, ["a"], "")

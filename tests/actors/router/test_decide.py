@@ -19,7 +19,7 @@ from actors.router.strategies import STRATEGIES, StrategyError
 from actors.router.view import View
 from bus import codec
 from messages import Awaited, Breaker, Decided, Exclusion, FailoverRules, Message, Model, Policy, Price, Problem, Slip
-from tests.actors.router.fleets import FIRST, Job, choice, decision, facts, failed, gone_from, jobs, view_of
+from tests.actors.router.fleets import FIRST, Job, choice, decision, facts, failed, gone_from, jobs, sent, view_of
 from tests.messages.samples import T0, backend, slip
 
 OVER = Problem(reason="over_budget", message="a: over budget")
@@ -46,7 +46,7 @@ def test_own_decisions_keep_routers_from_herding() -> None:
     for step in range(4):
         now = T0 + step / 100
         chosen.append(decision(view, now=now).ranking[0].backend)
-        view.sent(chosen[-1], "m", now)
+        sent(view, chosen[-1], "m", now)
     assert sorted(chosen) == ["a", "a", "b", "b"]
 
 
@@ -323,10 +323,10 @@ def test_an_unknown_strategy_falls_back_and_says_so() -> None:
 @given(facts(), jobs())
 def test_a_decision_changes_neither_the_view_nor_its_bytes(given_facts: list[Message], job: Job) -> None:
     view = view_of(*given_facts)
-    before = [(entry.backend, entry.model, entry.known, entry.stats, list(entry.sent)) for entry in view.entries]
+    before = [(entry.backend, entry.model, entry.known, entry.stats, entry.uses.since(0.0)) for entry in view.entries]
     made = choice(view, job).decided
     assert before == [
-        (entry.backend, entry.model, entry.known, entry.stats, list(entry.sent)) for entry in view.entries
+        (entry.backend, entry.model, entry.known, entry.stats, entry.uses.since(0.0)) for entry in view.entries
     ]
     assert codec.decode(Decided, codec.encode(made)) == made
 

@@ -14,7 +14,7 @@ from actors.router.survey import DEFAULT_JOB_SECONDS, FRESH_SECONDS, PRIOR_RUNS,
 from actors.router.view import DEFAULT_FIRST_TOKEN_SECONDS, DEFAULT_TOKENS_PER_SECOND, View
 from messages import Breaker, Features, Load, Media, Message, Model, Price, Stats
 from messages.fleet import task_key, workflow_key
-from tests.actors.router.fleets import WISHES, facts, view_of
+from tests.actors.router.fleets import WISHES, facts, sent, view_of
 from tests.messages.samples import T0, backend, needs
 
 SPEEDY = Model(name="m", tokens_per_second=50.0, first_token_seconds=0.4)
@@ -179,7 +179,7 @@ def test_who_waits_before_a_job(waiting: int, running: int, queue: int) -> None:
 
 def test_own_decisions_are_ahead_too() -> None:
     view = view_of(backend("a", slots=1, models=(Model(name="m", seconds_per_job=6.0),)))
-    view.sent("a", "m", T0)
+    sent(view, "a", "m", T0)
     found = seen(view=view, now=T0 + 0.5)
     assert (found.ahead, found.own, found.used, found.queue, found.wait_seconds) == (1, 1, 1, 1, 6.0)
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.router.view import OWN_MEMORY_SECONDS, There, View
+from actors.router.in_flight import Key
+from actors.router.survey import survey
+from actors.router.view import View
 from messages import Breaker, CatalogueEntry, Epoch, Load, Model, ModelPrice, Policy, Stats
-from tests.actors.router.fleets import view_of
+from tests.actors.router.fleets import sent, view_of
 from tests.messages.samples import T0, backend, needs
 
 
@@ -24,61 +26,71 @@ def entry(view: View, name: str = "a") -> Any:
     return next(entry for entry in view.entries if entry.backend == name)
 
 
+def key(number: int) -> Key:
+    return "acme", f"j-{number}", 1
+
+
 # --------------------------------------------------------------------------------------------------- own decisions
 
 
-def test_own_decisions_count_until_the_load_shows_them() -> None:
+def test_what_is_sent_counts_until_its_work_is_in_the_load() -> None:
     view = view_of(backend("a"))
     there = entry(view).there
-    assert there.own(T0) == 0
-    for seconds in (0.0, 0.1, 0.2):
-        view.sent("a", "m", T0 + seconds)
-    assert there.own(T0 + 0.3) == 3
-    view.learn_load(Load(backend="a", waiting=2, running=0, at=T0 + 0.1))
-    assert there.own(T0 + 0.3) == 1
+    for number in range(3):
+        view.sent(key(number), "a", "m", T0)
+    assert there.own == 3
+    view.learn_load(Load(backend="a", waiting=2, running=0, through_seq=7, at=T0 + 9))
+    assert there.own == 3, "however late the load was told: none of it is queued"
+    view.queued(key(0), "a", 7, T0 + 9)
+    view.queued(key(1), "a", 8, T0 + 9)
+    assert there.own == 2, "the first is in the load already"
+    view.learn_load(Load(backend="a", waiting=3, running=0, through_seq=8, at=T0 + 10))
+    assert (there.own, there.ahead) == (1, 3)
+    view.queued(key(2), "", 0, T0 + 10)
+    assert there.own == 0, "nobody may run it"
 
 
-def test_own_decisions_are_forgotten_when_no_load_comes() -> None:
-    view = view_of(backend("a"))
-    view.sent("a", "m", T0)
-    assert entry(view).there.own(T0 + OWN_MEMORY_SECONDS - 0.001) == 1
-    assert entry(view).there.own(T0 + OWN_MEMORY_SECONDS) == 0
+def test_work_that_went_elsewhere_counts_where_it_is() -> None:
+    view = view_of(backend("a"), backend("b"))
+    view.sent(key(1), "a", "m", T0)
+    view.queued(key(1), "b", 3, T0)
+    assert [entry(view, name).there.own for name in ("a", "b")] == [0, 1]
+    view.queued(key(2), "b", 4, T0)
+    assert entry(view, "b").there.own == 2, "that of others, too"
 
 
-@given(st.lists(st.floats(0, 10)), st.floats(0, 10), st.floats(0, 10))
-def test_own_decisions_are_those_after_the_load_and_within_memory(
-    times: list[float], load_at: float, now: float
-) -> None:
-    there = There("a")
-    there.sent = sorted(times)
-    there.load = Load(backend="a", waiting=0, running=0, at=load_at)
-    expected = sum(at > max(load_at, now - OWN_MEMORY_SECONDS) for at in times)
-    assert there.own(now) == expected
+def test_a_load_that_was_looked_at_earlier_and_told_later_is_left_out() -> None:
+    late = Load(backend="a", waiting=1, running=0, through_seq=4, at=T0)
+    view = view_of(backend("a"), Load(backend="a", waiting=5, running=0, through_seq=9, at=T0 + 0.1), late)
+    assert entry(view).there.ahead == 5
+    anew = msgspec.structs.replace(late, at=T0 + 1)
+    view.learn_load(anew)
+    assert entry(view).there.load == anew, "the stream has begun anew"
 
 
 @given(st.lists(st.floats(0, 500), max_size=300), st.floats(400, 500))
 def test_decisions_are_counted_in_a_sliding_window_and_old_ones_thrown_away(times: list[float], now: float) -> None:
     view = view_of(backend("a"), Policy(policy="p", window_seconds=20.0))
     for at in sorted(times):
-        view.sent("a", "m", at)
+        sent(view, "a", "m", at)
     if sorted(times)[-1:] and now >= max(times):
-        assert entry(view).used(now - 20.0) == sum(at > now - 20.0 for at in times)
-    assert len(entry(view).sent) <= 64 + sum(at > max(times) - 41.0 for at in times)
+        assert entry(view).uses.since(now - 20.0) == sum(at > now - 20.0 for at in times)
+    assert len(entry(view).uses.times) <= 64 + sum(at > max(times) - 41.0 for at in times)
 
 
 def test_decisions_for_one_model_load_the_whole_backend() -> None:
     view = view_of(backend("a", models=(Model(name="m"), Model(name="n"))))
-    view.sent("a", "n", T0)
-    assert [(one.model, one.used(T0 - 1), one.there.own(T0)) for one in view.entries] == [("m", 0, 1), ("n", 1, 1)]
+    sent(view, "a", "n", T0)
+    assert [(one.model, one.uses.since(T0 - 1), one.there.own) for one in view.entries] == [("m", 0, 1), ("n", 1, 1)]
     view.learn_backend(backend("a", priority=2, models=(Model(name="n"),)))
-    assert [(one.model, one.used(T0 - 1), one.there.own(T0)) for one in view.entries] == [("n", 1, 1)]
+    assert [(one.model, one.uses.since(T0 - 1), one.there.own) for one in view.entries] == [("n", 1, 1)]
 
 
 def test_decisions_for_somebody_unknown_count_when_he_comes() -> None:
     view = view_of()
-    view.sent("a", "m", T0)
+    sent(view, "a", "m", T0)
     view.learn_backend(backend("a"))
-    assert entry(view).there.own(T0) == 1
+    assert entry(view).there.own == 1
 
 
 # -------------------------------------------------------------------------------------------------------- facts
@@ -159,6 +171,23 @@ def test_saturation_begins_at_the_upper_mark_and_ends_under_the_lower_one() -> N
         view.learn_load(loaded(ahead))
         seen.append(entry(view).there.saturated)
     assert seen == [False, True, True, False, False, True, True, False]
+
+
+def test_what_is_in_flight_saturates_while_it_is_and_leaves_no_trace() -> None:
+    view = view_of(backend("a", slots=10), loaded(5))
+
+    def saturated() -> bool:
+        (row,) = survey(needs(), "acme", view, output_share=0.5, now=T0)
+        return row.features.saturated
+
+    seen = [saturated()]
+    for number in range(3):
+        view.sent(key(number), "a", "m", T0)
+        seen.append(saturated())
+    for number in range(3):
+        view.in_flight.abandon(key(number))
+        seen.append(saturated())
+    assert seen == [False, False, False, True, False, False, False]
 
 
 def test_nobody_without_slots_is_saturated() -> None:

@@ -15,6 +15,7 @@ from actors.router.rulebook import Rulebook
 from actors.router.strategies import STRATEGIES
 from messages import Breaker
 from messages.policies import Rule
+from tests.actors.router.fleets import sent
 from tests.actors.router.seeds.fleet import busy, decision, fleet_004, shipped, spread_004, view_of, walk
 from tests.messages.samples import T0
 
@@ -304,7 +305,7 @@ def test_shares_hold_where_the_class_is_unknown(task: Any, shares: dict[str, int
         now = T0 + number * 0.5
         first = decision(view, {"task": task, "complexity": "unknown"}, now=now).ranking[0]
         counted[first.model] += 1
-        view.sent(first.backend, first.model, now)
+        sent(view, first.backend, first.model, now)
     assert counted == {model: pytest.approx(share, abs=1) for model, share in shares.items()}
 
 
@@ -317,7 +318,7 @@ def test_shares_hold_where_the_model_of_the_class_is_down() -> None:
         now = T0 + number * 0.5
         first = decision(view, {"task": "code", "complexity": "simple"}, now=now).ranking[0]
         counted[first.model] += 1
-        view.sent(first.backend, first.model, now)
+        sent(view, first.backend, first.model, now)
     assert counted["Qwen2.5-Coder-7B-AWQ"] == pytest.approx(50, abs=1)
     assert counted["qwen3-coder:480b-cloud"] == pytest.approx(20, abs=1)
 
