@@ -90,6 +90,8 @@ class Features(Value):
     """Whether its backend counts as saturated."""
     runs: float = 0
     """Measured runs that count, discounted; 0: by its stated speed."""
+    equals: float = 0
+    """Runs measured on equal backends that the expected time rests on, discounted; 0: none."""
     spread: float = 0
     """Standard deviation of the logarithm of its measured times; 0: unknown."""
     measured_at: float = 0

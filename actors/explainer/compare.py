@@ -65,14 +65,20 @@ def _latency(decided: Decided, best: Candidate, rival: Candidate) -> Figure:
         runs = min(runs, their_runs)
         window = f" over the last {runs} runs ({span} against {their_span})"
     elif runs:
-        window = f" ({span} over its last {runs} runs against a stated {their_span})"
+        window = f" ({span} over its last {runs} runs against {_guessed(rival)} {their_span})"
     elif their_runs:
-        window = f" (a stated {span} against {their_span} over the other's last {their_runs} runs)"
+        window = f" ({_guessed(best)} {span} against {their_span} over the other's last {their_runs} runs)"
+    elif best.features.equals or rival.features.equals:
+        window = f" by what equal backends take ({span} against {their_span})"
     else:
         window = f" by stated speeds ({span} against {their_span})"
     said, other = words.compared(mine, theirs, "latency"), words.name(rival)
     text = f"has {said} {'of' if ' times ' in said else 'than'} {other}{window}"
     return _figure("speed", words.name(best), mine, other, theirs, f"has {said}{window}", text, runs=runs)
+
+
+def _guessed(candidate: Candidate) -> str:
+    return "an expected" if candidate.features.equals else "a stated"
 
 
 def _figure(

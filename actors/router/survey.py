@@ -17,7 +17,7 @@ from messages.fleet import task_key, workflow_key
 DEFAULT_JOB_SECONDS = {"image": 10.0, "video": 60.0, "audio": 10.0, "embedding": 0.5}
 """Of a whole job: stated by nobody and not measured yet."""
 PRIOR_RUNS = 1.0
-"""The stated speed counts as so many measured runs."""
+"""The stated speed counts as so many measured runs, and what equals have measured together as so many for who is measured."""
 FRESH_SECONDS = 60.0
 """Younger measurements are not discounted for their age."""
 _NO_PRESET = Preset()
@@ -38,6 +38,9 @@ def survey(
 ) -> list[Row]:
     """A row for every model of every backend, in order of their names. Seconds, micro-dollars, jobs. What is made costs what
     it does in the size that the quality level's `preset` gives it.
+
+    The time of a job is the geometric mean of what was measured there, and, counting as one run, of what its equals measured
+    and, as one more, of what is stated. So equal backends are expected to be equal, whichever of them was measured.
     """
     rules = view.rulebook
     stale, since = rules.adaptive.stale_seconds, now - rules.window_seconds
@@ -61,14 +64,25 @@ def survey(
                 stats = found
                 log_latency = log(found.latency_seconds) if found.latency_seconds else None
                 break
+        peers, others, others_log = entry.peers, 0, 0.0
+        if peers.changed:
+            peers.sum_up()
+        if peers.weight > entry.weight:  # Its equals are measured.
+            age = now - peers.at
+            others = peers.weight - entry.weight
+            others_log = (peers.total - entry.total) / others
+            if age > FRESH_SECONDS:
+                others *= 0.5 ** (age / stale)
+        twin = stats if stats is not None else peers.best
         limit = known.max_output_tokens
         typical = expected if limit is None or limit > expected else float(limit)
         first = entry.first_seconds if text else 0.0
+        if twin is not None:  # How much an answer is belongs to the model, wherever it was measured.
+            if text and twin.output_tokens is not None and twin.output_tokens < typical:
+                typical = twin.output_tokens
+            if twin.input_ratio is not None:
+                ratio = twin.input_ratio
         if stats is not None:
-            if text and stats.output_tokens is not None and stats.output_tokens < typical:
-                typical = stats.output_tokens
-            if stats.input_ratio is not None:
-                ratio = stats.input_ratio
             failure_rate, measured_at = stats.failure_rate or 0, stats.at
         if entry.job_seconds is not None:
             service = entry.job_seconds
@@ -76,14 +90,15 @@ def survey(
             service = first + typical / entry.tokens_per_second
         else:
             service = DEFAULT_JOB_SECONDS[needs.asset] * max(1, needs.media.images)
-        if stats is not None:
-            if log_latency is not None:
-                runs = remembered(stats, now, stale)
-                share = runs / (runs + PRIOR_RUNS)
-                service = exp(share * log_latency + (1 - share) * log(max(SHORTEST, service)))
-                spread = stats.latency_spread or 0
-            if stats.first_token_seconds is not None:
-                first = stats.first_token_seconds
+        if others:
+            service = exp((others * others_log + log(max(SHORTEST, service))) / (others + PRIOR_RUNS))
+        if stats is not None and log_latency is not None:
+            runs = remembered(stats, now, stale)
+            share = runs / (runs + PRIOR_RUNS)
+            service = exp(share * log_latency + (1 - share) * log(max(SHORTEST, service)))
+            spread = stats.latency_spread or 0
+        if twin is not None and twin.first_token_seconds is not None:
+            first = twin.first_token_seconds
         if task:
             rated = view.stats.get((entry.backend, entry.model, task))
             if rated is not None and rated.rating is not None:
@@ -128,6 +143,7 @@ def survey(
             used=used,
             saturated=saturated,
             runs=runs,
+            equals=others,
             spread=spread,
             measured_at=measured_at,
             failure_rate=failure_rate,

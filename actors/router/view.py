@@ -10,6 +10,7 @@ import msgspec
 
 from actors.router.in_flight import InFlight, Key, Lane, OnItsWay, Uses
 from actors.router.known import known_of, lean
+from actors.router.peers import Kind, Peers, kind_of, total_of
 from actors.router.rulebook import Rulebook, Ruling
 from messages import Backend, Breaker, Epoch, Known, Load, Model, ModelPrice, Needs, Policy, Stats
 from messages.fleet import ALL_MODELS
@@ -46,12 +47,12 @@ class Entry:
     """One model of one backend: everything a decision may need, found without looking anything up."""
 
     __slots__ = (
-        "backend", "breaker", "first_seconds", "flat", "job_seconds", "known", "log_latency", "model", "stats", "there",
-        "tokens_per_second", "uses",
+        "backend", "breaker", "first_seconds", "flat", "job_seconds", "known", "log_latency", "model", "peers", "stats", "there",
+        "tokens_per_second", "total", "uses", "weight",
     )  # fmt: skip
 
-    def __init__(self, there: There, model: Model, known: Known) -> None:
-        self.there = there
+    def __init__(self, there: There, model: Model, known: Known, peers: Peers) -> None:
+        self.there, self.peers = there, peers
         self.backend, self.model = there.name, model.name
         self.known = known
         self.tokens_per_second = model.tokens_per_second or DEFAULT_TOKENS_PER_SECOND
@@ -62,6 +63,8 @@ class Entry:
         self.flat = not (price.long_above_tokens or price.image_rates or price.second_rates or price.per_gpu_second)
         self.stats: Stats | None = None
         self.log_latency: float | None = None
+        self.weight = self.total = 0.0
+        """What it adds to the sums of its equals."""
         self.breaker: Breaker | None = None
         self.uses = Uses()
 
@@ -69,6 +72,9 @@ class Entry:
         """What was measured over all of its jobs; None: nothing that counts."""
         self.stats = stats
         self.log_latency = math.log(stats.latency_seconds) if stats is not None and stats.latency_seconds else None
+        self.weight = stats.weight if stats is not None and stats.latency_seconds else 0.0
+        self.total = total_of(stats) if stats is not None and self.weight else 0.0
+        self.peers.note(self.backend, stats)
 
 
 class View:
@@ -97,6 +103,7 @@ class View:
         self.in_flight = InFlight()
         self._there: dict[str, There] = {}
         self._of: dict[str, list[Entry]] = {}
+        self._peers: dict[Kind, Peers] = {}
         self._rulings: dict[Any, Ruling] = {}
 
     # ------------------------------------------------------------------------------------------------- facts
@@ -144,7 +151,8 @@ class View:
         if self.backends.get(backend.backend) == backend:
             del self.backends[backend.backend]
             self._there.pop(backend.backend, None)
-            self._of.pop(backend.backend, None)
+            for entry in self._of.pop(backend.backend, ()):
+                self._leave(entry)
             self._line_up()
 
     def forget_breaker(self, breaker: Breaker) -> None:
@@ -262,15 +270,25 @@ class View:
         there.has = next((model.has for model in backend.models if model.has), "")
         self._saturate(there)
         before = {entry.model: entry for entry in self._of.get(backend.backend, ())}
+        for entry in before.values():
+            self._leave(entry)
         entries: list[Entry] = []
         for model in sorted({m.name: m for m in backend.models}.values(), key=lambda m: m.name):
-            entry = Entry(there, model, self._known_of(backend, model))
+            kind = kind_of(backend, model)
+            peers = self._peers.get(kind)
+            if peers is None:
+                peers = self._peers[kind] = Peers(kind)
+            entry = Entry(there, model, self._known_of(backend, model), peers)
             entry.measured(self.stats.get((backend.backend, model.name, "-")))
             entry.breaker = self.breakers.get((backend.backend, model.name))
             if model.name in before:
                 entry.uses = before[model.name].uses
             entries.append(entry)
         self._of[backend.backend] = entries
+
+    def _leave(self, entry: Entry) -> None:
+        if entry.peers.leave(entry.backend):
+            self._peers.pop(entry.peers.kind, None)
 
     def _known_of(self, backend: Backend, model: Model) -> Known:
         return known_of(

@@ -196,7 +196,8 @@ CANDIDATE = Candidate(
     ),
     features=Features(
         price_microdollars=78.0, service_seconds=2.5, first_token_seconds=0.3, wait_seconds=1.5, switch_seconds=12.0,
-        ahead=3.0, own=1.0, queue=2.0, used=7.0, saturated=True, runs=18.5, spread=0.4, measured_at=T0 - 3,
+        ahead=3.0, own=1.0, queue=2.0, used=7.0, saturated=True, runs=18.5, equals=6.5, spread=0.4,
+        measured_at=T0 - 3,
         failure_rate=0.05, rating=4.5, ratings=12.0, vram_free_mb=9_000, loaded=True, open_until=T0 + 30,
         open_cause="failures", open_reason="3 failures in a row", input_ratio=1.1,
     ),

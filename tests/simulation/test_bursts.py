@@ -88,19 +88,35 @@ def uneven(counts: Mapping[str, int], names: Sequence[str], at_most: int) -> str
     strategy=st.sampled_from(["", "weighted_score", "expected_cost", "least_loaded", "latency_first"]),
     delay=st.sampled_from([0.0, 0.002, 0.01, 0.05]),
     rough=st.sampled_from([0.0, 0.3]),
+    measured=st.lists(st.integers(0, 4), max_size=2),
     seed=st.integers(0, 1000),
 )
-@example(backends=2, jobs=48, fronts=1, rooms="together", strategy="", delay=0.01, rough=0.0, seed=1)
-@example(backends=8, jobs=200, fronts=2, rooms="together", strategy="expected_cost", delay=0.01, rough=0.3, seed=1)
+@example(backends=2, jobs=48, fronts=1, rooms="together", strategy="", delay=0.01, rough=0.0, measured=[], seed=1)
+@example(backends=2, jobs=48, fronts=1, rooms="together", strategy="", delay=0.01, rough=0.0, measured=[3, 0], seed=1)
+@example(
+    backends=8,
+    jobs=200,
+    fronts=2,
+    rooms="together",
+    strategy="expected_cost",
+    delay=0.01,
+    rough=0.3,
+    measured=[1],
+    seed=1,
+)
 def test_equal_backends_get_equal_parts_of_a_burst(
-    backends: int, jobs: int, fronts: int, rooms: Any, strategy: str, delay: float, rough: float, seed: int
-) -> None:
+    backends: int, jobs: int, fronts: int, rooms: Any, strategy: str, delay: float, rough: float, measured: list[int],
+    seed: int,
+) -> None:  # fmt: skip
     """Each process that decides may be one job off, since it knows of its own decisions at once, and of others' by the load."""
 
     async def main() -> None:
         faults = Faults(delay_seconds=(0.0, delay), reordered=rough, delivered_twice=rough)
         burst = Burst(backends, seed=seed, fronts=fronts, rooms=rooms, faults=faults)
         await burst.open()
+        for name, runs in zip(burst.names, measured, strict=False):
+            await burst.done(await burst.submit(runs, preferred_backend=name))
+        await asyncio.sleep(SETTLE)
         counts = await burst.done(await burst.submit(jobs, strategy=strategy))
         await burst.close()
         assert not uneven(counts, burst.names, fronts)

@@ -40,6 +40,17 @@ def test_latency_names_rival_and_window_and_says_what_is_only_stated(
     assert reason.window_runs == window
 
 
+def test_what_equals_measured_is_not_called_stated() -> None:
+    given = {"service_seconds": 10.0, "equals": 4.0}
+    guessed = candidate("b", features=given)
+    assert texts(fast("a", 8.0, 10.0), guessed) == [
+        "a/m has 20% lower latency than b/m (8.0 s over its last 10 runs against an expected 10.0 s)"
+    ]
+    assert texts(fast("a", 8.0), guessed) == [
+        "a/m has 20% lower latency than b/m by what equal backends take (8.0 s against 10.0 s)"
+    ]
+
+
 def test_small_differences_are_not_told_and_large_ones_are_factors() -> None:
     assert texts(fast("a", 10.0), fast("b", 10.4)) == []
     assert texts(fast("a", 10.0), fast("b", 2.0)) == [
