@@ -24,10 +24,10 @@ OWN := --no-index --no-deps --no-build-isolation
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev setup test check format bench soak live lowest wheel lock clean
+.PHONY: help demo dev setup test check format bench soak live live-local lowest wheel lock clean
 
 help: ## list the targets
-	@awk -F ":.*## " '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ":.*## " '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## run the demo
 	$(BIN)/turnout demo
@@ -42,7 +42,7 @@ PARALLEL := -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorde
 test lowest: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(TOOLS) ## run the tests, all but the soak and live tests; WORKERS=auto is how many at a time
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not soak and not live"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not soak and not live and not local"
 
 check: $(TOOLS) ## check format, lint, types and architecture
 	$(BIN)/ruff format --check .
@@ -62,6 +62,9 @@ soak: $(TOOLS) ## run the soak tests; SEEDS=... is passed on
 
 live: $(TOOLS) ## ask real providers with the keys of the environment; at most TURNOUT_LIVE_CENTS=5
 	$(BIN)/python -m pytest -m live -rs -s tests/live
+
+live-local: $(TOOLS) ## ask the servers of this machine that TURNOUT_LLAMA_CPP_PYTHON, TURNOUT_TRANSFORMERS and TURNOUT_COMFYUI name
+	$(BIN)/python -m pytest -m local -rs -v tests/live
 
 lowest: ## run the demo and quick tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -1,6 +1,7 @@
 """A strict llama_cpp.server: FastAPI's errors, no usage in streams, and a newer call that interrupts a running one.
 
-A stream of a prompt that is too long ends before it begins, with a good status; only a whole answer says why.
+A stream of a prompt that is too long ends before it begins, with a good status; only a whole answer says why. What pydantic
+refuses comes as a 500, and the body that is no JSON as one without words, after which the connection is closed.
 """
 
 from __future__ import annotations
@@ -20,14 +21,23 @@ class Silent(Exception):  # It is none of ours: the real server breaks off here.
     """The stream ends before it begins."""
 
 
+def invalid(message: str) -> web.Response:
+    """What it says of a request that pydantic refuses, or of a call that its model was not made for."""
+    error = {"message": message, "type": "internal_server_error", "param": None, "code": None}
+    return web.json_response({"error": error}, status=500)
+
+
 class FakeLlamaCppPython(ChatFake):
     """A llama_cpp.server. The name that is asked for is echoed, known or not."""
 
     usual: ClassVar[str] = MODEL
+    takes_schema: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
         self.key = ""
+        self.ends_early = False
+        """Somebody else's newer call interrupts the next one: it ends as if all had been said."""
         self.interrupted = 0
         """Calls that a newer one broke off."""
         self._running: asyncio.Event | None = None
@@ -62,6 +72,12 @@ class FakeLlamaCppPython(ChatFake):
             return response
 
     def check_chat(self, chat: Chat) -> None:
+        form = chat.response_format
+        if form is not None and form.type == "json_schema":
+            told = "'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or 'json_object'\""
+            raise Refused(
+                invalid(f"1 validation error:\n  {{'type': 'literal_error', {told}, 'input': 'json_schema'}}")
+            )
         if chat.has_images():
             raise Refused(self.refusal(400, "images are ignored in silence: nobody should send them"))
         if (chat.max_tokens or 0) > 2048:
@@ -70,6 +86,9 @@ class FakeLlamaCppPython(ChatFake):
             if chat.stream:
                 raise Silent
             raise Refused(web.json_response(body, status=400))
+
+    async def embeddings(self, request: web.Request) -> web.StreamResponse:
+        return invalid("Llama model must be created with embedding=True to call this method")
 
     async def answer(self, request: web.Request, chat: Chat) -> web.StreamResponse:
         if self._running is not None:
@@ -94,5 +113,7 @@ class FakeLlamaCppPython(ChatFake):
 
     def chunks(self, chat: Chat) -> list[bytes]:
         *found, done = super().chunks(chat)
+        if self.ends_early:
+            return [*found[:3], done]
         asked = chat.stream_options is not None and chat.stream_options.include_usage
         return [*(found[:-1] if asked else found), done]  # Never with usage, asked for or not.

@@ -90,6 +90,8 @@ class Schema(Strict):
 class ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: Schema | None = None
+    schema: dict[str, Any] | None = None
+    """Beside `json_object`: the form of llama.cpp's servers."""
 
 
 class Chat(Strict):
@@ -138,6 +140,8 @@ class ChatFake(FakeServer):
     path: ClassVar[str] = "/v1"
     usual: ClassVar[str] = "some-model"
     """Its usual model."""
+    takes_schema: ClassVar[bool] = False
+    """A schema may stand beside `json_object`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,6 +181,8 @@ class ChatFake(FakeServer):
     async def chat(self, request: web.Request) -> web.StreamResponse:
         self.check_key(request)
         chat = await self.read(request, Chat)
+        if chat.response_format is not None and chat.response_format.schema is not None and not self.takes_schema:
+            raise Refused(self.refusal(400, "response_format: unknown field schema"))
         self.check_chat(chat)
         self.asked.append(chat)
         self.calls += 1

@@ -24,7 +24,7 @@ PIPS = {
 }
 RUNS = ("demo", "dev", "bench", "wheel")
 """Targets that run or build turnout, and need nothing to work on it."""
-EVERY = (*RUNS, "setup", "test", "check", "format", "soak", "live", "lowest")
+EVERY = (*RUNS, "setup", "test", "check", "format", "soak", "live", "live-local", "lowest")
 LISTED = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
 
 

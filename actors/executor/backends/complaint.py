@@ -68,6 +68,11 @@ def as_object(value: object) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
+def as_list(value: object) -> list[Any]:
+    """`value` if it is a JSON array, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 def complaint_in(event: Mapping[str, Any]) -> Complaint | None:
     """The error that a JSON object reports, or None when it reports none.
 

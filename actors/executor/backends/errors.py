@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from actors.executor.backends.complaint import Complaint, as_object, complaint_in, complaint_of
+from actors.executor.backends.complaint import Complaint, as_list, as_object, complaint_in, complaint_of
 from actors.executor.backends.error_words import of_a_job, ruling_of
 from actors.executor.backends.port import BackendError
 from actors.executor.backends.redaction import redact
@@ -18,6 +18,7 @@ from actors.executor.backends.waits import reset_seconds, retry_after_seconds
 
 __all__ = [
     "Complaint",
+    "as_list",
     "as_object",
     "complaint_in",
     "complaint_of",

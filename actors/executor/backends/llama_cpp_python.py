@@ -15,14 +15,18 @@ from actors.executor.backends.errors import as_object
 from actors.executor.backends.kinds import Kind, NoOptions
 from actors.executor.backends.openai import OpenAIBackend
 from actors.executor.backends.openai_models import cards_of
-from actors.executor.backends.port import BackendError, Call, Item, Offer, Step
+from actors.executor.backends.port import Answer, BackendError, Call, Item, Offer, Step
 from actors.executor.backends.wire import Wire
+
+OVER_TOKENS: Final = 3
+"""It writes on until the last character is whole, whatever the cap."""
 
 
 class LlamaCppPythonBackend(OpenAIBackend):
     """A llama_cpp.server. A newer call would interrupt a running one, so calls wait for each other here.
 
-    It serves any name with the model that it has, so names are checked here. Its streams never tell usage.
+    It serves any name with the model that it has, so names are checked here. Its streams never tell usage. A schema goes beside
+    `json_object`: OpenAI's form of it is refused.
     """
 
     def __init__(self, wire: Wire) -> None:
@@ -44,7 +48,20 @@ class LlamaCppPythonBackend(OpenAIBackend):
             yield Step(stage="queued", text="waits for the call before it")
         async with self._one, contextlib.aclosing(super().run(call)) as found:
             async for item in found:
+                if isinstance(item, Answer) and not item.finish_reason and not item.embeddings:
+                    # It says `[DONE]` all the same, to a call of somebody else's that a newer one has interrupted.
+                    message = f"{self._wire.name} broke off, as it does when a newer call comes"
+                    raise BackendError("cut_stream", message, status=200, partial=item.text, usage=item.usage)
                 yield item
+
+    def _chat_body(self, call: Call) -> dict[str, Any]:
+        cap = max(1, call.max_output_tokens - OVER_TOKENS)
+        body = super()._chat_body(msgspec.structs.replace(call, max_output_tokens=cap))
+        form = call.response_format or {}
+        if form.get("type") == "json_schema":
+            held = as_object(form.get("json_schema")) or {}
+            body["response_format"] = {"type": "json_object", "schema": held.get("schema") or {}}
+        return body
 
     async def discover(self) -> tuple[Offer, ...]:
         """The models that it was started with."""

@@ -21,7 +21,7 @@ from actors.executor.backends.address import http_address
 from actors.executor.backends.artifacts import artifact_of, collected, handed, kept
 from actors.executor.backends.completion import count
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.errors import as_object
+from actors.executor.backends.errors import as_list, as_object
 from actors.executor.backends.files import File
 from actors.executor.backends.kinds import Kind, kind, open_kind
 from actors.executor.backends.parting import Parting
@@ -100,7 +100,7 @@ class RunpodBackend:
         try:
             async with contextlib.aclosing(self._asking(job, streamed=call.asset == "text")) as asking:
                 async for stage, fields in asking:
-                    for piece in fields.get("stream") or ():
+                    for piece in as_list(fields.get("stream")):
                         text = runpod_form.text_in((as_object(piece) or {}).get("output"))
                         if text:
                             texts.append(text)

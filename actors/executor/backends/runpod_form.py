@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from actors.executor.backends.completion import count
-from actors.executor.backends.errors import as_object, job_failure, shorten
+from actors.executor.backends.errors import as_list, as_object, job_failure, shorten
 from actors.executor.backends.pictures import picture_of
 from actors.executor.backends.port import Answer, BackendError, Call, ErrorKind, FinishReason, Usage, prompt_of
 from actors.executor.backends.texts import split
@@ -142,8 +142,7 @@ def answer_of(call: Call, fields: Mapping[str, Any], streamed: str) -> tuple[Ans
     embeddings: tuple[tuple[float, ...], ...] = ()
     if call.asset == "embedding":
         rows = (as_object(output) or {}).get("embeddings") or [
-            (as_object(one) or {}).get("embedding")
-            for one in cast("list[Any]", (as_object(output) or {}).get("data") or ())
+            (as_object(one) or {}).get("embedding") for one in as_list((as_object(output) or {}).get("data"))
         ]
         try:
             embeddings = msgspec.convert(rows, tuple[tuple[float, ...], ...])

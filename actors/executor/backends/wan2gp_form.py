@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from actors.executor.backends.errors import as_object, job_failure, shorten
+from actors.executor.backends.errors import as_list, as_object, job_failure, shorten
 from actors.executor.backends.port import BackendError, Stage, Step
 
 _LOADING: Final = ("loading", "download", "encoding")
@@ -54,7 +54,7 @@ def failure_of(result: Mapping[str, Any], where: str) -> BackendError:
     """The error of a job that ended without success."""
     if result.get("cancelled"):
         return BackendError("interrupted", f"{where}: somebody cancelled it there", status=200)
-    errors = [as_object(one) or {} for one in cast("list[Any]", result.get("errors") or ())]
+    errors = [as_object(one) or {} for one in as_list(result.get("errors"))]
     stage = str(errors[0].get("stage") or "") if errors else ""
     said = "; ".join(str(one.get("message") or "") for one in errors)
     return job_failure(said, where, words=(stage,), refused=stage == "validation")

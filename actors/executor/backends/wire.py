@@ -35,6 +35,23 @@ _ITSELF: Final = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0", "::"})  
 _TROUBLE: Final = (httpx.HTTPError, httpx.StreamError, aiohttp.ClientError, OSError)
 
 
+class _Response(aiohttp.ClientResponse):
+    """An answer whose connection is not used again after a failure of the server: uvicorn closes it after an exception, without
+    a word, and the next request, which has done nothing, would be lost with it.
+    """
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Read the headers."""
+        protocol = connection.protocol
+        await super().start(connection)
+        if self.status >= 500 and protocol is not None:
+            if self.content.is_eof():
+                protocol.close()  # It has been given back already.
+            else:
+                protocol.force_close()
+        return self
+
+
 class Reply:
     """An answer whose headers have come."""
 
@@ -98,7 +115,7 @@ class Wire:
             connector = aiohttp.TCPConnector(limit=limit, ssl=context, keepalive_timeout=_IDLE_SECONDS[url.scheme])
             return aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=trust_env, proxy=proxy,
-                trace_configs=[_trace()],
+                trace_configs=[_trace()], response_class=_Response,
             )  # fmt: skip
 
         self._headers = {"user-agent": "turnout", **_auth(connection.api_key, auth), **connection.headers}

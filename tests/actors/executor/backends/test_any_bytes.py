@@ -1,320 +1,210 @@
-"""Whatever bytes a server answers with, an adapter yields items or raises BackendError, and nothing else."""
+"""Whatever bytes a server answers with, an adapter yields items or raises BackendError, and nothing else.
+
+What is answered is what the protocol's fake says to the same question, altered: so it goes deep, and wrong where it hurts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Awaitable, Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from actors.executor.backends import kinds, port
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.port import Answer, Artifact, BackendError, Call
-from messages.values import Asset
-from tests.fakes.raw import RawServer
+from actors.executor.backends.port import Artifact, BackendError, Call
+from actors.executor.backends.wire import Wire
+from tests.actors.executor.backends import test_comfyui as comfyui
+from tests.actors.executor.backends import test_gemini as gemini
+from tests.actors.executor.backends import test_openai_conformance as openai
+from tests.actors.executor.backends import test_runpod as runpod
+from tests.actors.executor.backends.conformance import KEY, Rig
+from tests.actors.executor.backends.recording import Altered, Recorder, Recording, Said, foreign_of
+from tests.actors.executor.backends.test_anthropic import AnthropicRig
+from tests.actors.executor.backends.test_gemini_video import VideoRig
+from tests.actors.executor.backends.test_llama_cpp import LlamaRig
+from tests.actors.executor.backends.test_llama_cpp_python import PythonRig
+from tests.actors.executor.backends.test_lm_studio import LmStudioRig
+from tests.actors.executor.backends.test_ollama import OllamaRig
+from tests.actors.executor.backends.test_vllm import VllmRig
+from tests.actors.executor.backends.test_wan2gp import VideoRig as Wan2gpRig
+from tests.fakes.lm_studio import EMBEDDING as STUDIO_EMBEDDING
+from tests.fakes.openai import EMBEDDING
 
-SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 SECONDS = 0.4
 """So long one adapter is asked: those that look again and again at what is not ready would do so for ever."""
-
-USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
-TOOL = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-OUTPUT = [
-    {"type": "reasoning", "summary": [{"text": "hm"}]},
-    {"type": "message", "content": [{"type": "output_text", "text": "x"}]},
-    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
-]
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-BODIES: tuple[Any, ...] = (
-    {
-        "choices": [
-            {
-                "index": 0,
-                "delta": {"content": "<think>a</think>b", "reasoning": "r", "refusal": "no"},
-                "finish_reason": None,
-            }
-        ]
-    },
-    {
-        "choices": [{"index": 0, "delta": {"tool_calls": [TOOL]}, "finish_reason": "tool_calls"}],
-        "usage": USAGE,
-        "model": "m",
-    },
-    {
-        "choices": [{"message": {"content": [{"type": "text", "text": "x"}], "function_call": TOOL["function"]}}],
-        "usage": USAGE,
-    },
-    {"error": {"message": "x", "type": "t", "code": 429, "param": None}},
-    {"detail": [{"msg": "x"}]},
-    {"type": "message_start", "message": {"model": "m", "content": [], "usage": {"input_tokens": 1}}},
-    {
-        "type": "content_block_start",
-        "index": 0,
-        "content_block": {"type": "thinking", "thinking": "a", "signature": ""},
-    },
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "c"}},
-    {
-        "type": "content_block_start",
-        "index": 1,
-        "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}},
-    },
-    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
-    {"type": "message_stop"},
-    {
-        "candidates": [
-            {
-                "content": {
-                    "parts": [
-                        {"text": "x", "thoughtSignature": "s"},
-                        {"functionCall": {"name": "f", "args": {}}},
-                        {"inlineData": {"mimeType": "image/png", "data": PNG}},
-                    ]
-                },
-                "finishReason": "STOP",
-                "finishMessage": "x",
-            }
-        ],
-        "usageMetadata": {"promptTokenCount": 1, "thoughtsTokenCount": 2},
-        "promptFeedback": {"blockReason": "SAFETY"},
-    },
-    {"type": "response.output_text.delta", "delta": "x"},
-    {
-        "type": "response.completed",
-        "response": {"object": "response", "status": "completed", "output": OUTPUT, "usage": USAGE},
-    },
-    {
-        "object": "response",
-        "status": "incomplete",
-        "incomplete_details": {"reason": "max_output_tokens"},
-        "output": OUTPUT,
-    },
-    {
-        "message": {"role": "assistant", "content": "x", "thinking": "h", "tool_calls": [TOOL]},
-        "done": False,
-        "model": "m",
-    },
-    {"message": {"content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 1, "eval_count": 2},
-    {"data": [{"b64_json": PNG}, {"url": "/x.png"}], "usage": USAGE},
-    {"data": [{"embedding": [0.5, 1.0], "index": 0}], "usage": USAGE},
-    {"embeddings": [[0.5, 1.0]], "prompt_eval_count": 1, "model": "m"},
-    {"type": "image_generation.completed", "b64_json": PNG},
-    {
-        "data": [{"id": "m", "meta": {"n_ctx": 5}, "status": {"value": "loaded"}, "type": "model"}],
-        "has_more": False,
-        "last_id": "m",
-    },
-    {
-        "models": [
-            {
-                "name": "models/m",
-                "model": "m",
-                "supportedGenerationMethods": ["generateContent"],
-                "details": {"parameter_size": "7B"},
-                "capabilities": ["completion"],
-                "key": "m",
-                "type": "llm",
-                "loaded_instances": [{"id": "m", "config": {"context_length": 5}}],
-            }
-        ]
-    },
-    {
-        "id": "j",
-        "status": "COMPLETED",
-        "output": {"text": "x", "images": [PNG], "usage": {"input": 1}},
-        "executionTime": 5,
-        "stream": [],
-    },
-    {
-        "id": "j",
-        "status": "completed",
-        "steps": [{"type": "model_output", "content": [{"type": "video", "data": PNG}]}],
-        "usage": {},
-    },
-    {"jobs": {"inQueue": 0, "inProgress": 1}, "workers": {"idle": 1, "unhealthy": 0}},
-    {"version": "1", "models": []},
-    {
-        "system": {"comfyui_version": "1"},
-        "devices": [{"vram_total": 5}],
-        "exec_info": {"queue_remaining": 0},
-        "prompt_id": "p",
-    },
-    {
-        "queue_running": [[0, "p"]],
-        "queue_pending": [],
-        "KSampler": {"input": {"required": {"seed": ["INT", {}]}}, "output": ["IMAGE"]},
-    },
-    {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "result": {
-            "tools": [{"name": "wangp_generate"}],
-            "content": [{"type": "text", "text": "{}"}],
-            "structuredContent": {
-                "job_id": "j",
-                "done": True,
-                "result": {"success": True, "gallery_items": [{"gallery_id": "1"}]},
-            },
-        },
-    },
-    {"default_generation_settings": {"n_ctx": 5}, "total_slots": 1, "modalities": {"vision": True}, "model_path": "/m"},
-)
-
-ODD = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-3, 10**30),
-    st.floats(),
-    st.text(max_size=4),
-    st.builds(list),
-    st.builds(dict),
-    st.builds(lambda: [[]]),
-    st.builds(lambda: {"type": {}}),
-    st.just("\ud83d"),
-)
+QUICK: Mapping[str, Mapping[str, Any]] = {"comfyui": {"reconnect_seconds": 0.1}}
+REFUSED = ("error_inside", "bad_request", "rate_limited")
+"""Faults whose words are altered, too."""
+OTHERS = ("discover", "health", "recognise", "count", "load", "unload")
 
 
-@st.composite
-def altered(draw: st.DrawFn) -> bytes:
-    """A body as servers send it, with up to three of its values replaced."""
-    body = json.loads(json.dumps(draw(st.sampled_from(BODIES))))
-    for _ in range(draw(st.integers(0, 3))):
-        holder, keys = body, draw(st.lists(st.integers(0, 9), min_size=1, max_size=6))
-        for step in keys:
-            places: list[Any] = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
-            if not places:
-                break
-            place = places[step % len(places)]
-            if not isinstance(holder[place], dict | list) or step is keys[-1]:
-                holder[place] = draw(ODD)
-                break
-            holder = holder[place]
-    data = json.dumps(body).encode("utf-8", "surrogatepass")
-    if draw(st.integers(0, 5)) == 0:
-        at = draw(st.integers(0, len(data)))
-        data = data[:at] + draw(st.binary(max_size=4)) + data[at + draw(st.integers(0, 3)) :]
-    return data
+def embedding(model: str) -> Call:
+    return Call(model=model, asset="embedding", messages=(), max_output_tokens=1, texts=("a", "bc"))
 
 
-@st.composite
-def answers(draw: st.DrawFn) -> tuple[bytes, str]:
-    """A body and its media type."""
-    form = draw(st.sampled_from(["stream", "json", "lines", "bytes"]))
-    if form == "bytes":
-        return draw(st.binary(max_size=200)), draw(
-            st.sampled_from(["", "text/event-stream", "application/json", "x/y"])
-        )
-    parts = draw(
-        st.lists(altered() | st.sampled_from([b"[DONE]", b"", b" ", b"ping", b"[" * 5000]), min_size=1, max_size=4)
-    )
-    if form == "json":
-        return parts[0], "application/json"
-    if form == "lines":
-        return b"\n".join(parts), "application/x-ndjson"
-    return b"".join(b"data: " + part + b"\n\n" for part in parts), "text/event-stream"
+RIGS: Mapping[str, tuple[tuple[type[Rig], Call], ...]] = {
+    "ollama": ((OllamaRig, OllamaRig.call),),
+    "lm_studio": ((LmStudioRig, LmStudioRig.call), (LmStudioRig, embedding(STUDIO_EMBEDDING))),
+    "comfyui": ((comfyui.ComfyRig, comfyui.CALL),),
+    "wan2gp": ((Wan2gpRig, Wan2gpRig.call),),
+    "llama_cpp": ((LlamaRig, LlamaRig.call),),
+    "vllm": ((VllmRig, VllmRig.call),),
+    "llama_cpp_python": ((PythonRig, PythonRig.call),),
+    "anthropic": ((AnthropicRig, AnthropicRig.call),),
+    "gemini": tuple((rig, rig.call) for rig in (gemini.TextRig, gemini.ImageRig, VideoRig)),
+    "runpod": tuple((rig, rig.call) for rig in (runpod.TextRig, runpod.ImageRig)),
+    "openai": (
+        *((rig, rig.call) for rig in (openai.ChatRig, openai.ResponsesRig, openai.PictureRig)),
+        (openai.ChatRig, embedding(EMBEDDING)),
+    ),
+}
+"""Ways to ask every kind that is a server; `wan2gp_batch` is a program of this machine."""
 
 
-ASSETS: tuple[tuple[Asset, tuple[str, ...]], ...] = (
-    ("text", ()),
-    ("image", ()),
-    ("video", ()),
-    ("embedding", ("x",)),
-)
-CALLS: tuple[Call, ...] = tuple(
-    Call(
-        key="k",
-        model=model,
-        asset=asset,
-        messages=({"role": "user", "content": "x"},),
-        max_output_tokens=5,
-        texts=texts,
-    )
-    for model in ("m", "gpt-5.5-pro")
-    for asset, texts in ASSETS
-)
+class Way(msgspec.Struct, frozen=True):
+    """One thing that an adapter is asked, and what its fake says to it."""
+
+    what: str
+    rig: type[Rig]
+    call: Call
+    kept: Recording
+    came: tuple[str, ...]
+    """What came of it: kinds of items, or what was asked; nothing: it was refused."""
 
 
-def ask(name: str, server: RawServer, call: Call, what: str) -> Awaitable[None]:
-    """Open an adapter and ask it once."""
-    kind = kinds.kind(name)
-    options: dict[str, Any] = {"openai": {"service": "openai"}} if call.model != "m" else {}
-    connection = Connection(url=kind.address(server.url + "/v2/e"), now=lambda: 0.0, options=options.get(name, {}))
-
-    async def run() -> None:
-        adapter = kinds.open_kind(kind, connection)
-        try:
-            async with asyncio.timeout(SECONDS):
-                if what == "run":
-                    async with contextlib.aclosing(adapter.run(call)) as items:
-                        ended = False
-                        async for item in items:
-                            assert not ended, "an answer comes last"
-                            ended = isinstance(item, Answer)
-                            if isinstance(item, Artifact):
-                                item.file.close()
-                        assert ended, "an answer, or an error"
-                elif what == "discover":
-                    assert isinstance(await adapter.discover(), tuple)
-                elif what == "recognise" and kind.recognise is not None:
-                    wire = kinds_wire(connection, kind.auth)
-                    try:
-                        await kind.recognise(wire)
-                    finally:
-                        await wire.close()
-                else:
-                    assert isinstance(await adapter.health(), port.Vitals)
-        except (BackendError, TimeoutError):
-            pass  # A timeout is ours: it still waits.
-        finally:
-            await adapter.close()
-
-    return run()
+async def asked(rig: type[Rig], url: str, call: Call, what: str) -> list[str]:
+    """Open an adapter and ask it once; the names of what comes. Raises BackendError."""
+    kind = kinds.kind(rig.kind)
+    options = {**rig.options, **QUICK.get(rig.kind, {})}
+    connection = Connection(url=kind.address(url), api_key=KEY, now=lambda: 0.0, options=options)
+    adapter = kinds.open_kind(kind, connection)
+    try:
+        if what == "run":
+            return await run(adapter, call)
+        if what == "discover":
+            assert isinstance(await adapter.discover(), tuple)
+        elif what == "recognise" and kind.recognise is not None:
+            wire = Wire(connection, auth=kind.auth)
+            try:
+                await kind.recognise(wire)
+            finally:
+                await wire.close()
+        elif what == "count" and isinstance(adapter, port.Counts):
+            counted = await adapter.count(call)
+            assert counted is None or counted >= 0
+        elif what in ("load", "unload") and isinstance(adapter, port.Switch):
+            await (adapter.load(call.model) if what == "load" else adapter.unload(call.model))
+        else:
+            assert isinstance(await adapter.health(), port.Vitals)
+        return [what]
+    finally:
+        await adapter.close()
 
 
-def kinds_wire(connection: Connection, auth: str) -> Any:
-    from actors.executor.backends.wire import Wire
-
-    return Wire(connection, auth=auth)
-
-
-def examined(examples: int) -> Callable[[], None]:
-    """The property, over so many examples."""
-    names = [name for name in kinds.names() if name != "wan2gp_batch"]  # That one is a program of this machine.
-
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=SLOW)
-    @given(
-        st.sampled_from(names),
-        st.sampled_from(CALLS),
-        st.sampled_from(["run", "run", "run", "discover", "health", "recognise"]),
-        answers(),
-        answers(),
-        st.integers(1, 3),
-    )
-    def holds(
-        name: str, call: Call, what: str, posted: tuple[bytes, str], listed: tuple[bytes, str], cuts: int
-    ) -> None:
-        async def main() -> None:
-            size = max(1, len(posted[0]) // cuts)
-            pieces = [posted[0][at : at + size] for at in range(0, len(posted[0]), size)]
-            async with RawServer(pieces, posted[1]) as server:
-                server.listed, server.listed_type = listed
-                await ask(name, server, call, what)
-
-        asyncio.run(main())
-
-    return holds
+async def run(adapter: port.Backend, call: Call) -> list[str]:
+    """Run a call to its end: items, and then one answer."""
+    came: list[str] = []
+    async with contextlib.aclosing(adapter.run(call)) as items:
+        async for item in items:
+            assert "Answer" not in came, "an answer comes last"
+            came.append(type(item).__name__)
+            if isinstance(item, Artifact):
+                item.file.close()
+    assert came[-1:] == ["Answer"], "an answer, or an error"
+    return came
 
 
-def test_an_adapter_raises_nothing_but_its_own_error() -> None:
-    seed(0)(examined(200))()
+async def kept(rig: type[Rig], call: Call, what: str, fault: str | None = None) -> Way:
+    """What the fake says to this."""
+    async with rig.fake() as fake:
+        fake.fault = fault
+        origin = fake.url.removesuffix(fake.path)
+        async with Recorder(origin) as recorder:
+            try:
+                came = await asked(rig, recorder.url + fake.path, call, what)
+            except BackendError:
+                assert fault or what in ("load", "unload"), "some servers keep what they were started for"
+                came = []
+            return Way(what, rig, call, recorder.kept, tuple(came))
+
+
+@functools.cache
+def ways(kind: str) -> tuple[Way, ...]:
+    """Everything that adapters of a kind are asked."""
+
+    async def main() -> tuple[Way, ...]:
+        runs = [await kept(rig, call, "run") for rig, call in RIGS[kind]]
+        rig, call = RIGS[kind][0]
+        faults = [await kept(rig, call, "run", fault) for fault in REFUSED if fault in rig.faults]
+        return (*runs * 3, *faults, *[await kept(rig, call, what) for what in OTHERS])
+
+    return asyncio.run(main())
+
+
+@functools.cache
+def foreign() -> tuple[Said, ...]:
+    """What the usual calls of all kinds are answered with."""
+    return foreign_of({f"{kind} {number}": way.kept for kind in RIGS for number, way in enumerate(ways(kind))})
+
+
+def examined(kind: str, examples: int) -> Callable[[], None]:
+    """The property of one kind's adapter, over so many examples."""
+    others = foreign()
+
+    def main() -> None:
+        with asyncio.Runner() as runner:
+            server = runner.run(Altered().__aenter__())
+
+            @settings(max_examples=examples, database=None)
+            @given(st.sampled_from(ways(kind)), st.integers(0, 2**32))
+            def holds(way: Way, seed: int) -> None:
+                async def ask() -> None:
+                    with contextlib.suppress(BackendError, TimeoutError):  # A timeout is ours: it still waits.
+                        async with asyncio.timeout(SECONDS):
+                            await asked(way.rig, server.url + way.rig.fake.path, way.call, way.what)
+
+                server.say(way.kept, seed, others)
+                try:
+                    runner.run(ask())
+                finally:
+                    note(repr(server.said))
+
+            try:
+                holds()
+            finally:
+                runner.run(server.__aexit__())
+
+    return main
+
+
+@pytest.mark.parametrize("kind", RIGS)
+def test_an_adapter_raises_nothing_but_its_own_error(kind: str) -> None:
+    examined(kind, 60)()
 
 
 @pytest.mark.soak
-def test_an_adapter_raises_nothing_but_its_own_error_for_long() -> None:
-    examined(10_000)()
+@pytest.mark.parametrize("kind", RIGS)
+def test_an_adapter_raises_nothing_but_its_own_error_for_long(kind: str) -> None:
+    examined(kind, 10_000)()
+
+
+@pytest.mark.parametrize("kind", RIGS)
+def test_what_is_altered_goes_well_as_it_was_said(kind: str) -> None:
+    told = ways(kind)
+
+    async def main() -> None:
+        async with Altered() as server:
+            for way in told:
+                if way.came:
+                    server.say(way.kept, 0, share=0.0)
+                    came = await asked(way.rig, server.url + way.rig.fake.path, way.call, way.what)
+                    assert set(came) == set(way.came)
+
+    asyncio.run(main())

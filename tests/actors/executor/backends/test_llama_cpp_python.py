@@ -13,7 +13,7 @@ from actors.executor.backends.port import Answer, Backend, BackendError, Call, C
 from actors.executor.backends.wire import Wire
 from tests.actors.executor.backends.conformance import KINDS, Conformance, Rig, all_of
 from tests.fakes.llama_cpp_python import MODEL, FakeLlamaCppPython
-from tests.fakes.openai_chat import TEXT
+from tests.fakes.openai_chat import PIECES, TEXT
 from tests.fakes.vllm import FakeVllm
 
 CALL = Call(model=MODEL, messages=({"role": "user", "content": "hi"},), max_output_tokens=64)
@@ -142,5 +142,50 @@ def test_it_is_told_from_others(run) -> None:
             assert await ask(fake) == ""
         async with FakeVllm() as other:
             assert await ask(other) is None
+
+    run(main())
+
+
+def test_a_schema_goes_in_the_form_that_it_takes(run) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+
+    async def main() -> None:
+        async with server() as (fake, backend):
+            for given, sent in ((form, ("json_object", schema)), ({"type": "json_object"}, ("json_object", None))):
+                await all_of(backend, msgspec.structs.replace(CALL, response_format=given))
+                asked = fake.asked[-1].response_format
+                assert (asked.type, asked.schema, asked.json_schema) == (*sent, None)
+
+    run(main())
+
+
+def test_the_tokens_that_end_a_character_are_within_the_cap(run) -> None:
+    async def main() -> None:
+        async with server() as (fake, backend):
+            for cap, sent in ((64, 61), (5, 2), (2, 1)):
+                await all_of(backend, msgspec.structs.replace(CALL, max_output_tokens=cap))
+                assert fake.asked[-1].max_tokens == sent
+
+    run(main())
+
+
+def test_a_model_that_was_not_made_to_embed_is_looked_for_elsewhere(run) -> None:
+    async def main() -> None:
+        async with server() as (_, backend):
+            call = msgspec.structs.replace(CALL, asset="embedding", messages=(), texts=("a",))
+            assert (await error_of(all_of(backend, call))).kind == "unknown_model"
+
+    run(main())
+
+
+def test_a_call_that_somebody_interrupted_is_no_answer(run) -> None:
+    async def main() -> None:
+        async with server() as (fake, backend):
+            fake.ends_early = True
+            error = await error_of(all_of(backend, CALL))
+            assert (error.kind, error.partial) == ("cut_stream", "".join(PIECES[:2]))
+            fake.ends_early = False
+            assert (await all_of(backend, CALL))[-1].text == TEXT  # type: ignore[union-attr]
 
     run(main())

@@ -385,3 +385,28 @@ def test_what_a_server_calls_itself_is_where_we_know_it(run, base: str, said: st
         await wire.close()
 
     run(main())
+
+
+def test_a_server_may_close_a_connection_after_any_answer(run) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # As uvicorn does after an exception: it says nothing of closing, and what is sent next is lost.
+        for reply in (b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\nno", b""):
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                await reader.readuntil(b'{"a":1}')
+                writer.write(reply)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        wire = Wire(Connection(url=f"http://127.0.0.1:{port}", now=lambda: 0.0))
+        try:
+            for _ in range(3):
+                with pytest.raises(BackendError) as caught:
+                    await wire.fetch("x", {"a": 1})
+                assert (caught.value.kind, caught.value.status) == ("server_error", 500), caught.value.message
+        finally:
+            await wire.close()
+            server.close()
+
+    run(main())
