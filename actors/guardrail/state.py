@@ -16,8 +16,11 @@ from messages import BudgetState, LedgerEntry, token, untoken
 
 TELL_EVERY_SECONDS = 1.0
 """One budget of one holder is told at most so often."""
+FIRST_LOOK_SECONDS = 2.0
 LOOK_AGAIN_SECONDS = 60.0
-"""What still holds something is looked at so often, though nobody here wrote to it: a sweeper may have."""
+"""What still holds something is looked at though nobody here wrote to it: a sweeper may have, or who died before it told. After
+the first of these, then after as long again as it has stood unchanged, and at least as often as the second.
+"""
 MOST_AT_ONCE = 64
 """So many are told in one go; the others wait for the next second."""
 DROP_AFTER_SECONDS = 600.0
@@ -132,7 +135,8 @@ class States:
         for key, state in self._known.items():
             if not state.reserved or 0 < state.ends_at <= now:
                 continue  # Nothing is held, or in a window that nobody asks for any more.
-            if now - max(state.at, self._looked.get(key, 0.0)) >= LOOK_AGAIN_SECONDS:
+            looked = max(state.at, self._looked.get(key, 0.0))
+            if now - looked >= min(max(looked - state.at, FIRST_LOOK_SECONDS), LOOK_AGAIN_SECONDS):
                 self._looked[key] = now
                 self._touched.setdefault(key, now - TELL_EVERY_SECONDS)
         found: list[Place] = []

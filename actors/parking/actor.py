@@ -15,8 +15,11 @@ from actors.parking.index import Index, parked_of
 from actors.parking.schedules import Schedules
 from messages import Backend, Breaker, BudgetState, Due, Limit, Load, Retry
 
+FIRST_READ_SECONDS = 2.0
 READ_SECONDS = 120.0
-"""All waits are read again this often: a signal may be lost, and so an entry of the index."""
+"""All waits are read again: a signal may be lost, and so an entry of the index. The first time so long after a start or a
+reconnect, for what others died over is done again by then or a little later; then after as long again, and at last this often.
+"""
 CLEAR_SECONDS = 5.0
 
 
@@ -41,7 +44,7 @@ class Parking(Actor):
         """Rounds that were woken here, and when, until that is stored."""
         self._stored: list[tuple[str, str, int]] = []
         """Rounds that were woken here, of which the schedule is to be removed."""
-        self._read_at = self._cleared_at = 0.0
+        self._read_at = self._missed_at = self._cleared_at = 0.0
 
     # ---------------------------------------------------------------------------------------------------- facts
 
@@ -155,12 +158,14 @@ class Parking(Actor):
             self.schedules.unread = True
 
     async def _read(self, now: float) -> None:
-        """Read all waits when something may have been missed, and now and then. What has changed since a wait began may be
-        new to the job.
+        """Read all waits when something may have been missed, soon after that, and now and then. What has changed since a wait
+        began may be new to the job.
         """
-        if not self.schedules.unread and now - self._read_at < READ_SECONDS:
+        pause = min(max(self._read_at - self._missed_at, FIRST_READ_SECONDS), READ_SECONDS)
+        if not self.schedules.unread and now - self._read_at < pause:
             return
         missed, self.schedules.unread, self._read_at = self.schedules.unread, False, now
+        self._missed_at = now if missed else self._missed_at
         try:
             waits = await self.schedules.read()
         except Exception:

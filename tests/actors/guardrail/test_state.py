@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.guardrail.budgets import Budgets
-from actors.guardrail.state import DROP_AFTER_SECONDS, LOOK_AGAIN_SECONDS, MOST_AT_ONCE, Booked, States, fold, place_of
+from actors.guardrail.state import DROP_AFTER_SECONDS, MOST_AT_ONCE, Booked, States, fold, place_of
 from actors.settings import Budget
 from messages import BudgetState, LedgerEntry
 from tests.messages.samples import T0
@@ -96,10 +96,18 @@ def test_what_holds_something_is_looked_at_now_and_then() -> None:
     """A sweeper elsewhere may have given it back."""
     states = States(Budgets((DAILY,)))
     states.learn(told(T0, reserved=5))
-    assert states.due(T0 + LOOK_AGAIN_SECONDS - 1) == []
-    (place,) = states.due(T0 + LOOK_AGAIN_SECONDS)
-    states.told(place, T0 + LOOK_AGAIN_SECONDS)
-    assert states.due(T0 + LOOK_AGAIN_SECONDS + 1) == []
+    looks: list[float] = []
+    for second in range(1, 400):
+        for place in states.due(T0 + second):
+            states.told(place, T0 + second)
+            looks.append(second)
+    assert looks == [2, 4, 8, 16, 32, 64, 124, 184, 244, 304, 364]
+
+
+def test_what_a_dead_one_had_not_told_is_looked_at_at_once_after_a_start() -> None:
+    states = States(Budgets((DAILY,)))
+    states.learn(told(T0, reserved=5))
+    assert [place.counter for place in states.due(T0 + 30)] == [PLACE.counter]
 
 
 def test_jobs_and_removed_budgets_are_not_told() -> None:

@@ -83,6 +83,25 @@ def test_what_waited_before_it_started_is_read_from_the_schedules() -> None:
     play(story)
 
 
+def test_a_wait_that_a_dead_router_had_not_scheduled_is_found_soon_after_a_start() -> None:
+    async def story(rig: Rig) -> None:
+        await know(rig, there(healthy=False))
+        waiting = retry(0, on_backend())
+        await rig.publish(waiting)
+        await parking(rig)
+        await rig.settle(7.0)  # The retry is heard again by another router, once its time at the dead one is over.
+        due = Due(tenant=waiting.tenant, job=waiting.job, n=waiting.n, retry=waiting)
+        await Voice(rig.bus, instance="router", boot="b2").later(
+            Later(due, at=waiting.not_before), Heard(now=rig.bus.now())
+        )
+        await rig.settle(9.0)
+        await know(rig, there(), load(at=rig.bus.now()))
+        await rig.settle(1.0)
+        assert woken(rig) == ["j-0"]
+
+    play(story)
+
+
 def test_without_any_instance_every_wait_ends_at_its_time() -> None:
     async def story(rig: Rig) -> None:
         await know(rig, there(), load())
