@@ -12,7 +12,7 @@ import msgspec
 from actors.executor.backends.address import openai_address
 from actors.executor.backends.completion import count
 from actors.executor.backends.connection import Connection
-from actors.executor.backends.errors import as_object
+from actors.executor.backends.errors import as_list, as_object
 from actors.executor.backends.kinds import Kind, NoOptions
 from actors.executor.backends.openai import OpenAIBackend
 from actors.executor.backends.openai_models import cards_of, other_offers
@@ -51,7 +51,7 @@ class LlamaCppBackend(OpenAIBackend):
             return Vitals(loaded=tuple(card["id"] for card in cards if _state(card) == "loaded"))
         props = await self._props()
         slots: Any = await self._extra("slots")
-        busy = [bool((as_object(slot) or {}).get("is_processing")) for slot in cast("list[Any]", slots or ())]
+        busy = [bool((as_object(slot) or {}).get("is_processing")) for slot in as_list(slots)]
         asleep = props.get("is_sleeping") is True
         return Vitals(
             version=str(props.get("build_info") or ""),
