@@ -13,12 +13,15 @@ from actors.executor.backends.errors import as_object
 
 Role = Literal["text", "embedding", "image", "other"]
 
-_KINDS: Final = ("type", "model_type", "mode", "task", "task_type", "pipeline_tag", "sub_type", "category")
+_KINDS: Final = (
+    "type", "model_type", "modelType", "reported_type", "mode", "task", "task_type", "pipeline_tag", "sub_type", "category",
+)  # fmt: skip
 _WORDS: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     (
         "other",
         re.compile(
-            r"rerank|ranking|moderation|guard|classif|speech|audio|voice|tts|stt|asr|transcri|video|ocr|reward|score"
+            r"rerank|ranking|moderation|guard|classif|speech|audio|voice|tts|stt|asr|transcri|video|ocr|reward|score|music"
+            r"|upscal|painting|inpaint|segment|detect|depth-|fill-mask|3d"
         ),
     ),
     ("embedding", re.compile(r"embed|feature-extraction|sentence-similarity")),
@@ -33,29 +36,39 @@ _WORDS: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
 )
 """Words of a kind, the first that fits counts: `audio_transcription`, `chat`, `text-embedding`."""
 _ENDPOINTS: Final = ("endpoints", "supported_endpoints", "supported_endpoint_types", "supported_generation_methods")
+_PART: Final = r"(?:^|[-_/.:])(?:{})(?:[-_/.:@]|(?<=[a-z])\d|$)"
+"""One of these words as a whole part of a name; a number may follow it."""
 _NAMES: Final[tuple[tuple[Role, re.Pattern[str]], ...]] = (
     (
         "other",
         re.compile(
-            r"whisper|(?:^|[-_/.:])(?:tts|stt|asr|speech|voice)(?:[-_/.:\d]|$)|xtts|speecht5|orpheus|kokoro|parakeet"
-            r"|canary-\d|playai|(?:^|[-_/])bark(?:[-_]|$)|transcri|diariz|(?<!van)guard|shieldgemma|moderation|rerank"
-            r"|(?:^|[-_/])ranker|cross-encoder|(?:^|[-_])reward(?:[-_]|$)|classifier"
-            r"|(?:^|[-_/])(?:sora|veo|kling|cogvideo(?:x)?|wan\d)(?:[-_/.:\d]|$)"
+            r"whisper|xtts|chattts|chatterbox|(?:^|/)dia-\d|speecht5|cosyvoice|orpheus|kokoro|parakeet|playai|silero|pyannote|musicgen|audiogen"
+            r"|audioldm|lyria-|(?:gpt|4o|mini|stable)-audio|(?:^|/)eleven(?:labs)?[-_/]|canary-(?:\d|qwen)|vibevoice|opus-mt|transcri|diariz"
+            r"|(?<!van)guard|shieldgemma|moderation|content-safety|rerank|cross-encoder|armorm|classifier|mistral-ocr"
+            r"|hailuo-|cogvideo|ltx-?video|ltxv|(?:hunyuan|animate)-?(?:video|diff|3d)|trellis-|triposr|(?:^|/)yolo|esrgan"
+            r"|birefnet|depth-anything|" + _PART.format(
+                "tts|stt|asr|vad|speech|voices?|realtime|music|sonic|bark|piper|ranker|reward|sora|veo|kling|wan\\d+|sam\\d+"
+                "|[tifs]{1,2}2v|mochi"
+            )
         ),
     ),
     (
         "embedding",
         re.compile(
-            r"embed(?!ded)|(?:^|[-_/])(?:bge|e5|gte|minilm|mxbai|voyage)(?:[-_/.:]|$)|sentence-transformers|all-mpnet"
+            r"embed(?!ded)|sentence-t|gtr-t5|all-mpnet|paraphrase-|instructor-(?:base|large|xl)|splade|stella_en|"
+            + _PART.format("bge|e5|gte|minilm|mxbai|voyage|clip|siglip|colbert|colpali|colqwen|m3e|labse")
+            + r"|(?:^|[-_/])(?:(?:distil|mobile|modern|camem|fin|bio|sci|legal)?bert|(?:xlm-)?roberta|deberta)(?:[-_/.]|$)"
         ),
     ),
     (
         "image",
         re.compile(
-            r"stable-?diffusion|sdxl|(?:^|[-_/.])flux|dall-e|(?:^|[-_/])sd-?\d|kandinsky|qwen-image|seedream|gpt-image"
+            r"stable-?(?:diffusion|cascade)|sdxl|dall-e|kandinsky|recraft|ideogram|cogview|seedream|seededit|hidream"
+            r"|dreamshaper|juggernaut-?xl|pixart|midjourney|playground-v\d|nano-banana|(?:gpt|qwen|z|hunyuan|lumina)-?image|"
+            + _PART.format("flux|imagen|kolors|sd-?\\d+")
         ),
     ),
-)
+)  # fmt: skip
 """How models are called that are no text models, as whole parts of their names where a part may mean something else."""
 
 
@@ -88,7 +101,8 @@ def _kind(card: Mapping[str, Any]) -> Role | None:
             for role, pattern in _WORDS:
                 if pattern.search(value.lower()):
                     return role
-    return None
+    can = as_object(card.get("capabilities"))
+    return _kind(can) if can else None  # GitHub's: `{"capabilities": {"type": "embeddings"}}`.
 
 
 def _flags(card: Mapping[str, Any]) -> Role | None:
@@ -98,7 +112,7 @@ def _flags(card: Mapping[str, Any]) -> Role | None:
     for name in ("supports_chat", "completion_chat", "chat_completion", "chat"):
         if isinstance(flags.get(name), bool):
             return "text" if flags[name] else _in_words(_true(flags)) or "other"
-    return _in_words(_texts(can))
+    return _in_words([*_texts(can), *_texts(card.get("model_ability"))])
 
 
 def _true(flags: Mapping[str, Any]) -> list[str]:
@@ -108,8 +122,10 @@ def _true(flags: Mapping[str, Any]) -> list[str]:
 def _outputs(card: Mapping[str, Any]) -> Role | None:
     """By its modalities: what only hears sound is no text model, though it writes."""
     shape = as_object(card.get("architecture")) or as_object(card.get("modalities")) or {}
-    outputs = _texts(card.get("output_modalities") or shape.get("output_modalities") or shape.get("output"))
-    inputs = _texts(card.get("input_modalities") or shape.get("input_modalities") or shape.get("input"))
+    outputs, inputs = (
+        _texts(card.get(name) or card.get(f"supported_{name}") or shape.get(name) or shape.get(name.partition("_")[0]))
+        for name in ("output_modalities", "input_modalities")
+    )
     modality: Any = shape.get("modality") or card.get("modality")
     if not outputs and isinstance(modality, str) and "->" in modality:
         before, _, after = modality.partition("->")

@@ -34,11 +34,40 @@ from tests.fakes.raw import RawServer
         ({"architecture": {"modality": "text->audio"}}, "other"),
         ({"endpoints": ["rerank"]}, "other"),
         ({"supported_endpoints": ["/v1/chat/completions"]}, "text"),
+        ({"capabilities": {"type": "embeddings", "family": "text-embedding-3-small"}}, "embedding"),
+        ({"capabilities": {"type": "chat", "supports": {"tool_calls": True}}}, "text"),
+        ({"type": "upscale"}, "other"),
+        ({"reported_type": "text-to-image"}, "image"),
+        ({"reported_type": "text-to-speech"}, "other"),
+        ({"pipeline_tag": "fill-mask"}, "other"),
+        ({"pipeline_tag": "image-text-to-text"}, "text"),
+        ({"task": "text-to-video"}, "other"),
+        ({"model_ability": ["generate", "chat"]}, "text"),
+        ({"supported_output_modalities": ["embeddings"], "supported_input_modalities": ["text"]}, "embedding"),
+        ({"architecture": {"modality": "text->embeddings", "output_modalities": ["embeddings"]}}, "embedding"),
         ({"id": "x", "owned_by": "y", "active": True}, None),
     ],
 )
 def test_the_server_s_own_word(card: dict[str, Any], role: str | None) -> None:
     assert role_of(card) == role
+
+
+OTHERS = """cartesia/sonic-2 Qwen/Qwen3-TTS-12Hz nvidia/llama-3.2-nv-rerankqa-1b-v2 RLHFlow/ArmoRM-Llama3-8B-v0.1
+    nvidia/Llama-3.1-Nemotron-70B-Reward nvidia/llama-3.1-nemoguard-8b-content-safety music-1.5 facebook/musicgen-large
+    stabilityai/stable-audio-open-1.0 2noise/ChatTTS FunAudioLLM/CosyVoice2-0.5B SWivid/F5-TTS silero-vad mistral-ocr-latest
+    rhasspy/piper-voices minimax/hailuo-02 lightricks/ltx-video tencent/HunyuanVideo tencent/Hunyuan3D-2 lyria-002
+    eleven_multilingual_v2 elevenlabs/eleven_turbo_v2_5 gpt-4o-realtime-preview gpt-audio facebook/sam2-hiera-large
+    ultralytics/yolo11 nari-labs/Dia-1.6B microsoft/VibeVoice-1.5B
+    Helsinki-NLP/opus-mt-en-de ResembleAI/chatterbox Wan-AI/Wan2.1-I2V-14B"""
+EMBEDDERS = """jinaai/jina-clip-v2 openai/clip-vit-large-patch14 google/siglip-so400m sentence-t5-xxl jina-colbert-v2
+    hkunlp/instructor-xl paraphrase-multilingual-MiniLM-L12-v2 Alibaba-NLP/gte-Qwen2-7B-instruct bert-base-uncased
+    FacebookAI/xlm-roberta-base gemini-embedding-001 e5:latest"""
+PAINTERS = """recraft-v3 ideogram/ideogram-v3 imagen-4.0-generate-001 Kwai-Kolors/Kolors cogview-4-250304
+    playgroundai/playground-v2.5 tongyi-mai/z-image-turbo HiDream-ai/HiDream-I1-Full dreamshaper-8-lcm sd3.5-large sd15
+    black-forest-labs/FLUX.2-dev tencent/HunyuanImage-3.0"""
+WRITERS = """mistralai/Voxtral-Small-24B-2507 microsoft/phi-4-multimodal-instruct nvidia/nemotron-nano-9b-v2 sonar-pro
+    qwen3-vl-235b-a22b moonshotai/Kimi-K2 imagine-rp-12b classified-llama-7b sonicmind-7b kolorsmith-chat clipper-3b-chat
+    musician-llama-8b robert-7b google/gemma-3n-e4b-it ai21/jamba-large-1.7 command-a-vision qwen2-audio-7b-instruct"""
 
 
 @pytest.mark.parametrize(
@@ -88,6 +117,10 @@ def test_the_server_s_own_word(card: dict[str, Any], role: str | None) -> None:
         ("sora-2-pro", "other"),
         ("wan2.2-t2v-a14b", "other"),
         ("embeddinggemma:300m", "embedding"),
+        *((name, "other") for name in OTHERS.split()),
+        *((name, "embedding") for name in EMBEDDERS.split()),
+        *((name, "image") for name in PAINTERS.split()),
+        *((name, None) for name in WRITERS.split()),
     ],
 )
 def test_the_name_where_the_server_says_nothing(model: str, role: str | None) -> None:
