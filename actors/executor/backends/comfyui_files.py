@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -19,6 +19,12 @@ _HEADER_BYTES: Final = 256 * 1024
 """A JPEG may hold so much (a thumbnail, a colour profile) before it says its size."""
 _VAGUE: Final = frozenset({"", "application/octet-stream", "text/plain"})
 _PATH: Final = re.compile(r"(?:\S.*/)?(?P<type>output|temp|input)/(?P<folder>(?:[^/\n]+/)*)(?P<name>[^/\n]+\.\w{2,5})")
+_SHAPE: Final = re.compile(r"(?![/~])(?:[^/\n:]+/)*[^/\n:]+\.(?:glb|gltf|obj|stl|fbx|usdz|ply|splat|ksplat|spz)")
+_MARKED: Final = re.compile(r"(?P<name>.+) \[(?P<type>input|output|temp)\]")
+"""A file as ComfyUI's own widgets write it."""
+_TEXTS: Final = frozenset({"text", "string", "tags"})
+"""Names under which nodes tell texts."""
+_DEPTH: Final = 4
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -44,38 +50,55 @@ def outputs_of(entry: Mapping[str, Any]) -> tuple[Output, ...]:
     ones. Nodes show the job's own inputs too: these are no files that were made.
     """
     found: dict[Output, None] = {}
-    for node in (as_object(entry.get("outputs")) or {}).values():
-        for name, several in (as_object(node) or {}).items():
-            if name == "text":
-                continue
-            for item in cast("list[Any]", several) if isinstance(several, list) else []:
-                output = _by_path(item) if isinstance(item, str) else _by_name(as_object(item) or {})
-                if output is not None and output.type != "input":
-                    found[output] = None
+    for name, item in _items(entry):
+        if name not in _TEXTS:
+            output = _by_path(item, name) if isinstance(item, str) else _by_name(as_object(item) or {})
+            if output is not None and output.type != "input":
+                found[output] = None
     kept = tuple(output for output in found if output.type != "temp")
     return kept or tuple(found)
+
+
+def _items(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Everything that nodes tell, by the name that they tell it under, however deep their lists are."""
+    for node in (as_object(entry.get("outputs")) or {}).values():
+        for name, value in (as_object(node) or {}).items():
+            yield from ((name, item) for item in _flat(value, _DEPTH))
+
+
+def _flat(value: object, depth: int) -> Iterator[Any]:
+    if isinstance(value, list) and depth:
+        for item in cast("list[Any]", value):
+            yield from _flat(item, depth - 1)
+    else:
+        yield value
 
 
 def _by_name(file: Mapping[str, Any]) -> Output | None:
     name: Any = file.get("filename")
     if not isinstance(name, str) or not name:
         return None
-    return Output(name, str(file.get("subfolder") or ""), str(file.get("type") or "output"))
+    marked = _MARKED.fullmatch(name)
+    said: Any = file.get("type") or (marked and marked["type"])
+    path = _by_path(str(file.get("fullpath") or "")) if not said else None
+    kind = str(said or (path.type if path else "output")).lower()
+    return Output(marked["name"] if marked else name, str(file.get("subfolder") or ""), kind)
 
 
-def _by_path(path: str) -> Output | None:
-    """A file that a node names by its path alone, on the server's disk or below it: `output/video/v_00001.mp4`."""
-    found = _PATH.fullmatch(path.replace("\\", "/"))
+def _by_path(path: str, told_as: str = "") -> Output | None:
+    """A file that a node names by its path alone, on the server's disk or below it: `output/video/v_00001.mp4`. A viewer of
+    shapes names it below the folder of outputs.
+    """
+    path = path.replace("\\", "/")
+    if told_as == "result" and _SHAPE.fullmatch(path) and not _PATH.fullmatch(path):
+        path = f"output/{path}"
+    found = _PATH.fullmatch(path)
     return None if found is None else Output(found["name"], found["folder"].strip("/"), found["type"])
 
 
 def texts_of(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The texts of an entry of the history."""
-    found: list[str] = []
-    for node in (as_object(entry.get("outputs")) or {}).values():
-        texts: Any = (as_object(node) or {}).get("text")
-        found += [text for text in _strings(texts) if text]
-    return tuple(found)
+    return tuple(item for name, item in _items(entry) if name in _TEXTS and isinstance(item, str) and item)
 
 
 def media_type(said: str, head: bytes, filename: str) -> str:
@@ -100,8 +123,3 @@ def gpu_seconds(entry: Mapping[str, Any]) -> float | None:
 def picture_size(file: File) -> tuple[int, int]:
     """Width and height of a picture by its header; (0, 0): it is none, or unknown."""
     return size_of(next(file.pieces(_HEADER_BYTES), b""))
-
-
-def _strings(value: object) -> Iterable[str]:
-    values = cast("list[Any]", value) if isinstance(value, list) else [value]
-    return [text for text in values if isinstance(text, str)]

@@ -22,7 +22,11 @@ def test_every_list_of_files_counts_once() -> None:
     del entry["outputs"]["9"], entry["outputs"]["10"]
     assert outputs_of(entry) == (Output("c.png", "", "temp"),)
     assert outputs_of({}) == ()
-    assert texts_of({"outputs": {"1": {"text": "whole"}}}) == ("whole",)
+    assert texts_of({"outputs": {"1": {"text": "whole"}, "2": {"text": [["a"], 5]}, "3": {"string": ["b"]}}}) == (
+        "whole",
+        "a",
+        "b",
+    )
 
 
 INPUT = {"images": [{"filename": "example.png", "subfolder": "", "type": "input"}]}
@@ -44,6 +48,23 @@ INPUT = {"images": [{"filename": "example.png", "subfolder": "", "type": "input"
         ({"9": {"video": ["/opt/ComfyUI/output/v.mp4", "C:\\ComfyUI\\temp\\a\\b.png"]}}, [("v.mp4", "", "output")]),
         ({"9": {"files": ["/opt/ComfyUI/input/v.mp4", "just a word", "output/no ending"]}}, []),
         ({"9": {"text": ["output/x.png"]}}, []),
+        ({"9": {"result": ["3d/mesh_00001_.glb", {"position": 1}, None]}}, [("mesh_00001_.glb", "3d", "output")]),
+        ({"9": {"result": ["/etc/x.glb", "a word", "x.png"]}}, []),
+        ({"9": {"video": {"filename": "v.mp4", "subfolder": "", "type": "output"}}}, [("v.mp4", "", "output")]),
+        ({"9": {"images": [[{"filename": "a.png", "type": "output"}], [None, 3]]}}, [("a.png", "", "output")]),
+        ({"9": {"images": [{"filename": "example.png", "type": "INPUT"}]}}, []),
+        (
+            {"9": {"images": [{"filename": "example.png", "type": "", "fullpath": "/opt/ComfyUI/input/example.png"}]}},
+            [],
+        ),
+        (
+            {"9": {"images": [{"filename": "example.png [input]"}, {"filename": "t.png [temp]"}]}},
+            [("t.png", "", "temp")],
+        ),
+        (
+            {"9": {"latents": [{"filename": "l.latent", "subfolder": "latents", "type": "output"}]}},
+            [("l.latent", "latents", "output")],
+        ),
     ],
 )
 def test_what_the_graph_made_is_no_input_of_the_job(
