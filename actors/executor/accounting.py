@@ -49,6 +49,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     """What it wrote; of a call that did not end, what had come."""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    refusal: str = ""
+    """Why the model would not answer, which it wrote as well."""
     usage: port.Usage = port.Usage()
     seconds: float = 0.0
     """From the call to its end."""
@@ -59,10 +61,10 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bytes(self) -> int:
-        """How much was written, as UTF-8: text, calls of tools, and reasoning that came beside them."""
+        """How much was written, as UTF-8: text, a refusal, calls of tools, and reasoning that came beside them."""
         functions = [as_object(one.get("function")) or {} for one in self.tool_calls]
         told = [str(part) for one in functions for part in one.values() if part]
-        return _size(self.text) + sum(map(_size, told)) + max(0, self.usage.thought_bytes)
+        return sum(map(_size, (self.text, self.refusal, *told))) + max(0, self.usage.thought_bytes)
 
 
 def spent(work: Work, made: Made, end: End) -> Spent:

@@ -6,7 +6,6 @@ the answer. Rules are about text: of an answer that calls tools, or of media, on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -15,13 +14,9 @@ import msgspec
 from actors import json_schema
 from actors.executor.backends import port
 from actors.executor.check_files import Made, files_fault, files_remarks
+from actors.executor.json_answer import unfenced
 from messages import Check, JobSubmit, Problem, Work
 
-_FENCED: Final = re.compile(r"\s*```[\w+-]*[ \t]*\n(.*?)\s*```\s*", re.DOTALL)
-_THOUGHT: Final = re.compile(
-    r"\A\s*<(\w*(?:think|thought|reason|reflect|analysis)\w*)>.*?</\1>", re.DOTALL | re.IGNORECASE
-)
-_THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|thoughts|reasoning)>", re.IGNORECASE)
 _CUT: Final = {"length": "it was cut at its cap on tokens", "content_filter": "a content filter cut it"}
 
 
@@ -52,17 +47,6 @@ def examined(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobS
 def wants_json(work: Work) -> bool:
     """Whether the answer is read as JSON."""
     return work.slip.needs.json_output or bool(work.required_fields)
-
-
-def unfenced(text: str) -> str:
-    """What stands after thoughts and between the ``` fences when they enclose all of `text`, as models write JSON that is asked
-    for in words.
-    """
-    said = _THOUGHT.sub("", text)
-    if said == text and not text.lstrip().startswith(("{", "[")):
-        said = text[max((found.end() for found in _THOUGHT_END.finditer(text)), default=0) :]
-    found = _FENCED.fullmatch(said)
-    return found[1] if found else said.strip() if said != text else text
 
 
 def fault(answer: port.Answer, made: Sequence[Made], work: Work, submit: JobSubmit) -> Problem | None:

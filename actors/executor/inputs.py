@@ -26,6 +26,8 @@ MOST_BYTES: Final = 256 * 1024 * 1024
 _READS: Final = 3
 Messages = tuple[dict[str, Any], ...]
 _SOUNDS: Final = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+_PICTURES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/heic"})
+"""Those that models look at."""
 
 
 class Unusable(ValueError):
@@ -170,7 +172,7 @@ async def _part(part: dict[str, Any], field: str, store: _Store) -> dict[str, An
 async def _picture(key: str, field: str, store: _Store) -> str:
     data = await store.fetch(field, key)
     kind = sniff.media_type_of(data[:64])
-    if not kind.startswith("image/"):
+    if kind not in _PICTURES:
         raise Unusable(field, f"the file {key!r} is no PNG, JPEG, WebP or GIF")
     return _data_url(kind, data)
 

@@ -11,7 +11,7 @@ import msgspec
 from actors.executor.backends import port, sniff
 from actors.executor.call import key_of, model_of
 from actors.executor.check_files import Made
-from actors.executor.checks import unfenced
+from actors.executor.json_answer import unfenced
 from actors.journal import Journal
 from bus.bus import BusError
 from bus.objects import KEPT_SECONDS

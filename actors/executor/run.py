@@ -16,6 +16,7 @@ from actors.executor import call as calls
 from actors.executor.backends import port
 from actors.executor.claim import Claimant, InHand, Said
 from actors.executor.inputs import Unusable, brought
+from actors.executor.json_answer import placed
 from actors.executor.judge import Judge
 from actors.executor.running import Call, Limit
 from actors.executor.served import Served
@@ -237,7 +238,7 @@ class Runner(Claimant):
             await call.shelf.put(item)
             return []
         if isinstance(item, port.Answer):
-            call.answer = item
+            call.answer = placed(item) if checks.wants_json(work) else item
             return []
         if not item.text:
             return []  # A sign of life: the model thinks.
@@ -297,8 +298,9 @@ class Runner(Claimant):
         if call.answer is not None:
             answer = call.answer
             return accounting.Made(
-                text=answer.text, tool_calls=answer.tool_calls, usage=answer.usage, seconds=seconds, worked=True
-            )
+                text=answer.text, tool_calls=answer.tool_calls, refusal=answer.refusal, usage=answer.usage,
+                seconds=seconds, worked=True,
+            )  # fmt: skip
         usage = error.usage if error is not None and error.usage is not None else port.Usage()
         return accounting.Made(text=partial, usage=usage, seconds=seconds, stopped=stopped, worked=call.course.worked)
 

@@ -29,7 +29,9 @@ class MessageFold(Fold[str]):
 
     def __init__(self, model: str, *, secrets: tuple[str, ...] = ()) -> None:
         super().__init__(model, "", secrets=secrets)
-        self._blocks: dict[int, dict[str, Any]] = {}
+        self._blocks: list[dict[str, Any]] = []
+        self._at: dict[int, dict[str, Any]] = {}
+        """The latest block of each index: some servers count every block as the same."""
         self._stop: str | None = None
         self._ended = False  # It said so itself.
 
@@ -40,7 +42,8 @@ class MessageFold(Fold[str]):
 
     def stopped(self) -> bool:
         """Whether it ended by itself and calls no tools."""
-        return _FINISH.get(self._stop or "", "stop") == "stop"
+        calls = any(block["type"] == "tool_use" for block in self._blocks)
+        return not calls and _FINISH.get(self._stop or "", "stop") == "stop"
 
     def event(self, fields: dict[str, Any], data: bytes) -> str:
         """The text that one event adds, or a whole message that did not stream. Unknown events add nothing."""
@@ -57,13 +60,15 @@ class MessageFold(Fold[str]):
         """The whole answer, once the stream has ended."""
         if not self.settled:
             raise self.error("cut_stream", "the answer broke off: neither a stop reason nor message_stop came")
-        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        blocks = sorted(self._blocks, key=lambda block: block["index"])
+        calls = tuple(_call(block) for block in blocks if block.get("type") == "tool_use")
+        finish = _FINISH.get(self._stop or "", "")
         return Answer(
             text=self._texts.text,
-            finish_reason=_FINISH.get(self._stop or "", ""),
+            finish_reason="tool_calls" if calls and finish == "stop" else finish,
             model=self._model,
-            usage=self._tally.usage,
-            tool_calls=tuple(_call(block) for block in blocks if block.get("type") == "tool_use"),
+            usage=self.usage,
+            tool_calls=calls,
             reasoning=self._texts.reasoning,
             carried=tuple(_carried(block) for block in blocks if block.get("type") in _THOUGHTS),
             remarks=tuple(self._remarks),
@@ -100,20 +105,26 @@ class MessageFold(Fold[str]):
     def _block(self, index: int, block: Mapping[str, Any]) -> str:
         kind = named(block, "type", "")
         text = text_in(block.get("text"), "text") if kind == "text" else ""
-        self._blocks[index] = {**block, "type": kind, "pieces": [], "signatures": []}
+        begun = self._begin(index, {**block, "type": kind})
         if kind == "thinking":
-            self._think(index, block.get("thinking"))
+            self._think(begun, block.get("thinking"))
         return self._texts.add(text)
+
+    def _begin(self, index: int, block: Mapping[str, Any]) -> dict[str, Any]:
+        begun: dict[str, Any] = {**block, "index": index, "pieces": [], "signatures": []}
+        self._blocks.append(begun)
+        self._at[index] = begun
+        return begun
 
     def _delta(self, index: int, delta: Mapping[str, Any]) -> str:
         kind = delta.get("type")
-        block = self._blocks.setdefault(index, {"type": "", "pieces": [], "signatures": []})
+        block = self._at.get(index) or self._begin(index, {"type": ""})
         if kind == "input_json_delta":
             if not isinstance(delta.get("partial_json"), str):
                 raise TypeError("partial_json is no text")
             block["pieces"].append(delta["partial_json"])
         elif kind == "thinking_delta":
-            self._think(index, delta.get("thinking"))
+            self._think(block, delta.get("thinking"))
         elif kind == "signature_delta":
             block["signatures"].append(text_in(delta.get("signature"), "signature"))
         elif kind == "text_delta":
@@ -122,9 +133,9 @@ class MessageFold(Fold[str]):
             return self._texts.add(delta["text"])
         return ""
 
-    def _think(self, index: int, said: object) -> None:
+    def _think(self, block: dict[str, Any], said: object) -> None:
         piece = text_in(said, "thinking")
-        self._blocks[index]["pieces"].append(piece)
+        block["pieces"].append(piece)
         self._texts.think(piece)
 
 
@@ -140,7 +151,7 @@ def _call(block: Mapping[str, Any]) -> dict[str, Any]:
 
 def _carried(block: Mapping[str, Any]) -> dict[str, Any]:
     """A block of thoughts as it would have come whole."""
-    found = {name: value for name, value in block.items() if name not in {"pieces", "signatures"}}
+    found = {name: value for name, value in block.items() if name not in {"index", "pieces", "signatures"}}
     if found["type"] == "thinking":
         found["thinking"] = "".join(block["pieces"])
         if block["signatures"]:

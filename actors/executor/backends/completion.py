@@ -6,16 +6,23 @@ from typing import Any, Final, cast
 
 from actors.executor.backends.errors import as_object, complaint_in, failure
 from actors.executor.backends.fold import Fold, list_in, named, object_in, texts_of
-from actors.executor.backends.port import Answer, FinishReason
+from actors.executor.backends.port import Answer, ErrorKind, FinishReason
 
 _FINISH: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-}
-_BROKEN_OFF: Final = frozenset({"abort", "error", "insufficient_system_resource"})
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "end"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_length", "max_output_tokens", "max_new_tokens"), "length"),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+    **dict.fromkeys(
+        ("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii",
+         "sensitive", "refusal", "guardrail_intervened"), "content_filter",
+    ),
+}  # fmt: skip
+"""In small letters: OpenAI's words, and those of other protocols that servers pass on in OpenAI's form."""
+_BROKEN_OFF: Final = re.compile(
+    r"abort|cancel|error|insufficient_system_resource|disconnect|timeout|timed_out|malformed", re.IGNORECASE
+)
+"""Words for an answer that the server gave up."""
+_NOT_YET: Final = frozenset({"", "null", "none"})
 _THOUGHTS: Final = frozenset({"thinking", "reasoning", "redacted_thinking"})
 """Parts of a content that are none of the answer's text (Mistral)."""
 _CARRIED: Final = re.compile(
@@ -39,19 +46,15 @@ class Completion(Fold[str]):
     @property
     def settled(self) -> bool:
         """It has told its finish reason, and a good one."""
-        return self._finish is not None and self._finish not in _BROKEN_OFF
+        return self._finish is not None and not self._is_broken_off
 
     def stopped(self) -> bool:
         """Whether it ended by itself and calls no tools."""
-        return not self._tools and _FINISH.get(self._finish or "", "stop") == "stop"
+        return not self._tools and self._reason("stop") in ("stop", "tool_calls")
 
     def event(self, fields: dict[str, Any], data: bytes) -> str:
         """The text that one event adds; may be empty."""
-        complaint = complaint_in(fields)
-        if complaint is not None:
-            body = data.decode("utf-8", "replace")
-            error = failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
-            raise self.annotate(error)
+        self._heed(fields, data)
         self._model = named(fields, "model", self._model)
         choices: Any = fields.get("choices")
         if choices is None:
@@ -59,9 +62,19 @@ class Completion(Fold[str]):
         text = ""
         for item in list_in(choices, "choices"):
             choice = object_in(item, "a choice")
-            if choice.get("index") in (0, None):  # We ask for one. It may be of any type.
+            if choice.get("index") in (0, None, "0"):  # We ask for one. It may be of any type.
+                if "error" in choice:
+                    self._heed(choice, data)
                 text += self._choice(choice)
         return text
+
+    def _heed(self, fields: Mapping[str, Any], data: bytes) -> None:
+        """Raise BackendError for an error in an event, or in one of its choices."""
+        complaint = complaint_in(fields)
+        if complaint is not None:
+            body = data.decode("utf-8", "replace")
+            error = failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
+            raise self.annotate(error)
 
     def told(self) -> Answer:
         """The whole answer, once the stream has ended."""
@@ -69,15 +82,21 @@ class Completion(Fold[str]):
             raise self.error("cut_stream", "the answer broke off: neither a finish reason nor [DONE] came")
         if not self._chose:
             raise self.error("invalid_structure", "the answer holds no choices")
-        if self._finish in _BROKEN_OFF:
-            raise self.error("cut_stream", f"the server gave the answer up (finish reason {self._finish!r})")
+        if self._finish is not None and self._is_broken_off:
+            kind: ErrorKind = "invalid_structure" if "malformed" in self._finish.lower() else "cut_stream"
+            raise self.error(kind, f"the server gave the answer up (finish reason {self._finish!r})")
         text, refusal = self._texts.text, "".join(self._refusal)
-        finish = _FINISH.get(self._finish or "", "")
+        finish = self._reason("")
+        if self._tools and finish == "stop":
+            finish = "tool_calls"
+        elif finish == "tool_calls" and not self._tools:
+            finish = "stop"
+            self.remark("tools", "it says that it calls tools, and calls none")
         return Answer(
             text=text,
             finish_reason="content_filter" if refusal and not text and finish == "stop" else finish,
             model=self._model,
-            usage=self._tally.usage,
+            usage=self.usage,
             tool_calls=self._tools.told(),
             reasoning=self._texts.reasoning,
             refusal=refusal,
@@ -85,12 +104,22 @@ class Completion(Fold[str]):
             remarks=tuple(self._remarks),
         )
 
+    @property
+    def _is_broken_off(self) -> bool:
+        return _BROKEN_OFF.search(self._finish or "") is not None
+
+    def _reason(self, unsaid: FinishReason) -> FinishReason:
+        """Why it ended; `unsaid` where that was not told. In a word that nobody knows it was told, and is not known."""
+        return unsaid if self._finish is None else _FINISH.get(self._finish.lower(), "")
+
     def _choice(self, choice: Mapping[str, Any]) -> str:
         self._chose = True
         finish: Any = choice.get("finish_reason")
-        if isinstance(finish, str) and finish:
+        if isinstance(finish, str) and finish.lower() not in _NOT_YET:
             self._finish = finish
         delta, message = choice.get("delta"), choice.get("message")
+        if delta is None and message is None and isinstance(choice.get("text"), str):
+            delta = {"content": choice["text"]}  # As completions without chat have it.
         text = ""
         if delta:
             self._streamed = True
@@ -125,6 +154,8 @@ def _plain(content: object) -> str:
     """The text of a content, a string or a list of parts. Raises TypeError."""
     if content is None or isinstance(content, str):
         return content or ""
+    if as_object(content):
+        content = [content]
     if not isinstance(content, list):
         raise TypeError("content is neither text nor a list of parts")
     parts = [as_object(part) or {} for part in cast("list[Any]", content)]
@@ -137,6 +168,9 @@ def _thoughts(said: Mapping[str, Any]) -> str:
         value: Any = said.get(name)
         if isinstance(value, str) and value:
             return value
+    details: Any = said.get("reasoning_details")
+    if found := texts_of(details):
+        return found
     content: Any = said.get("content")
     parts = [as_object(part) or {} for part in cast("list[Any]", content)] if isinstance(content, list) else []
     return "".join(texts_of(part.get("thinking") or [part]) for part in parts if named(part, "type", "") in _THOUGHTS)

@@ -11,6 +11,8 @@ MEMORY_BYTES: Final = 4 * 1024 * 1024
 """A file up to this size stays in memory."""
 LIMIT_BYTES: Final = 4 * 1024 * 1024 * 1024
 """A larger file is a fault of who sends it."""
+HEAD_BYTES: Final = 1024
+"""Most kinds tell themselves in a few bytes; pictures in SVG may have a declaration and notes before they begin."""
 _PIECE: Final = 128 * 1024
 
 
@@ -27,15 +29,15 @@ class File:
         self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115  # It lives as long as this does.
         self.size_bytes = 0
         self.head = b""
-        """The first 64 bytes, by which kinds of file are told apart."""
+        """The first `HEAD_BYTES`, by which kinds of file are told apart."""
         self.write(data)
 
     def write(self, data: bytes) -> None:
         """Add to its end. Raises TooLarge."""
         if self.size_bytes + len(data) > self._limit:
             raise TooLarge(f"larger than {self._limit} bytes")
-        if len(self.head) < 64:
-            self.head = (self.head + data)[:64]
+        if len(self.head) < HEAD_BYTES:
+            self.head = (self.head + data[:HEAD_BYTES])[:HEAD_BYTES]
         self.size_bytes += len(data)
         self._digest.update(data)
         self._file.seek(0, 2)  # A reader may have stopped in the middle.

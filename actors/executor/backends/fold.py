@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
+import msgspec
+
 from actors.executor.backends.errors import as_object, redact, shorten
-from actors.executor.backends.json_reader import NotJson, read
-from actors.executor.backends.port import Answer, Artifact, BackendError, ErrorKind, Remark, Step
+from actors.executor.backends.json_reader import NotJson, read, value_of
+from actors.executor.backends.port import Answer, Artifact, BackendError, ErrorKind, Remark, Step, Usage
 from actors.executor.backends.texts import NEVER_ENDED, Texts
 from actors.executor.backends.tool_calls import ToolCalls
 from actors.executor.backends.usage import Tally
@@ -78,7 +80,7 @@ class Fold(Generic[PartT]):
         data = event.strip()
         if self.done or not data:
             return self._nothing
-        if data == DONE:
+        if len(data) == len(DONE) and data.upper() == DONE:
             self.done = True
             return self._nothing
         try:
@@ -116,8 +118,21 @@ class Fold(Generic[PartT]):
     def annotate(self, error: BackendError) -> BackendError:
         """`error`, with the text and the usage that had come before it."""
         error.partial = self._texts.text
-        error.usage = self._tally.told
+        error.usage = self._used
         return error
+
+    @property
+    def usage(self) -> Usage:
+        """What is known of what it used."""
+        return self._used or Usage()
+
+    @property
+    def _used(self) -> Usage | None:
+        """The same; None: nothing is known. Where the output is not told, thoughts that stand beside the text are measured."""
+        told, thought = self._tally.told, len(self._texts.reasoning.encode("utf-8", "replace"))
+        if not thought or (told is not None and told.output_tokens):
+            return told
+        return msgspec.structs.replace(told or Usage(), thought_bytes=thought)
 
     def remark(self, name: str, message: str) -> None:
         """Tell something with the answer, once."""
@@ -139,7 +154,7 @@ class Fold(Generic[PartT]):
         return self.annotate(BackendError(kind, message, status=200, body=body))
 
     def _take(self, value: object, data: bytes) -> PartT:
-        fields = as_object(value)
+        fields = as_object(value) or as_object(_within(value))
         if fields is None:
             return self._unread("an event of the answer is no JSON object", data)
         settled = self.settled
@@ -168,6 +183,16 @@ class Fold(Generic[PartT]):
         self._strange = self._strange or error
         self.remark("stream", "between its events came what is none, and was left out")
         return self._nothing
+
+
+def _within(value: object) -> object:
+    """What a text holds that is an object in JSON: some proxies encode their events twice."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return value
+    try:
+        return value_of(value)
+    except NotJson:
+        return value
 
 
 def object_in(value: object, name: str) -> dict[str, Any]:

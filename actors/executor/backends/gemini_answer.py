@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -38,7 +39,10 @@ _MALFORMED: Final = frozenset(
         "MISSING_THOUGHT_SIGNATURE",
     }
 )
-_KNOWN: Final = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"})
+_KNOWN: Final = frozenset(
+    {"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId", "prompt_feedback", "usage_metadata"}
+)
+_HUMP: Final = re.compile(r"(?=[A-Z])")
 
 
 class GenerateFold(Fold[str]):
@@ -76,9 +80,9 @@ class GenerateFold(Fold[str]):
             raise self.annotate(failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint))
         if not fields.keys() & _KNOWN:
             raise TypeError("it holds nothing that is known")
-        self._model = named(fields, "modelVersion", self._model)
-        feedback = as_object(fields.get("promptFeedback")) or {}
-        self._blocked = str(feedback.get("blockReason") or self._blocked)
+        self._model = named({"model": _said(fields, "modelVersion")}, "model", self._model)
+        feedback = as_object(_said(fields, "promptFeedback")) or {}
+        self._blocked = str(_said(feedback, "blockReason") or self._blocked)
         candidates = list_in(fields.get("candidates") or [], "candidates")
         return "".join(self._candidate(one) for one in candidates[:1])
 
@@ -115,7 +119,7 @@ class GenerateFold(Fold[str]):
             text=text,
             finish_reason="tool_calls" if self._calls and finish == "stop" else finish,
             model=self._model,
-            usage=self._tally.usage,
+            usage=self.usage,
             tool_calls=tuple(self._calls),
             reasoning=self._texts.reasoning,
             carried=tuple(self._carried),
@@ -127,28 +131,39 @@ class GenerateFold(Fold[str]):
         self._chose = True
         parts = list_in((as_object(candidate.get("content")) or {}).get("parts") or [], "parts")
         text = "".join(self._part(as_object(part) or {}) for part in parts)
-        self._finish = str(candidate.get("finishReason") or self._finish)
-        self._why = str(candidate.get("finishMessage") or self._why)
+        self._finish = str(_said(candidate, "finishReason") or self._finish)
+        self._why = str(_said(candidate, "finishMessage") or self._why)
         return text
 
     def _part(self, part: Mapping[str, Any]) -> str:
         text = text_in(part.get("text"), "a part's text")
-        called, inline = as_object(part.get("functionCall")), as_object(part.get("inlineData"))
-        if part.get("thoughtSignature") and called is None:
+        called, inline = as_object(_said(part, "functionCall")), as_object(_said(part, "inlineData"))
+        signature = _said(part, "thoughtSignature")
+        if signature and called is None:
             self._carried.append(dict(part))
         if part.get("thought"):
             self._texts.think(text)
             return ""
         if called is not None:
-            self._calls.append(_call(called, part.get("thoughtSignature"), len(self._calls)))
-        if inline is not None and self._images:
+            call = _call(called, signature, len(self._calls))
+            if not (called.get("id") and call in self._calls):  # Told twice.
+                self._calls.append(call)
+        if inline is not None and not self._images:
+            self.remark("count", "a file came along that was not asked for, and was left out")
+        elif inline is not None:
             raw = decoded(str(inline.get("data") or ""))
             if raw is None:
                 self._lost = True
                 self.remark("count", "a picture that came is no base64, and was left out")
             else:
-                self._pictures.append((str(inline.get("mimeType") or "image/png"), raw))
+                self._pictures.append((str(_said(inline, "mimeType") or "image/png"), raw))
         return self._texts.add(text)
+
+
+def _said(fields: Mapping[str, Any], name: str) -> Any:
+    """A field by its name in JSON, or as the protocol's own definition writes it, which proxies send: both are Google's."""
+    value: Any = fields.get(name)
+    return fields.get(_HUMP.sub("_", name).lower()) if value is None else value
 
 
 def _call(called: Mapping[str, Any], signature: object, number: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import msgspec
 from actors.executor.backends.completion import count
 from actors.executor.backends.errors import as_object, complaint_in, failure, shorten
 from actors.executor.backends.files import File
-from actors.executor.backends.fold import Fold, Made, list_in
-from actors.executor.backends.pictures import decoded, picture_of
+from actors.executor.backends.fold import Fold, Made
+from actors.executor.backends.pictures import Picture, cards_of, decoded, picture_of
 from actors.executor.backends.port import Answer, Artifact, BackendError, Call, Input, Step, prompt_of
 from actors.executor.backends.sniff import ENDINGS, media_type_of, size_of
 from messages.values import QUALITY_WORDS
@@ -28,6 +28,8 @@ MOST: Final = 10
 """Pictures per request."""
 
 _STANDARD: Final = frozenset({(1024, 1024), (1536, 1024), (1024, 1536)})
+_REASONS: Final = ("finish_reason", "finishReason", "raiFilteredReason", "blockReason", "status")
+_FILTERED: Final = re.compile(r"filter|safety|block|moderat|nsfw|policy|prohibit", re.IGNORECASE)
 _DATA_URL: Final = re.compile(r"data:(image/[\w.+-]+);base64,(.*)", re.DOTALL)
 
 
@@ -127,6 +129,7 @@ class Pictures(Fold[Made]):
         self._made = 0
         self._whole = False  # It came as one answer, not as events.
         self._why = ""  # What is wrong with a picture that was left out.
+        self._filtered: BackendError | None = None  # Why one was not made, in the server's words.
         self.places: list[str] = []
         """Where pictures lie that are still to be fetched, as the server says it."""
 
@@ -134,6 +137,13 @@ class Pictures(Fold[Made]):
     def settled(self) -> bool:
         """A picture has come: it is kept, whatever happens to the others."""
         return bool(self._made or self.places)
+
+    def take(self, event: bytes, *, cut: bool = False) -> Made:
+        """What one event adds. Some servers answer with the picture itself."""
+        if not self.done and not cut and media_type_of(event[:HEADER_BYTES]).startswith("image/"):
+            self._whole = True
+            return self._artifacts([Picture(data=event)])
+        return super().take(event, cut=cut)
 
     def event(self, fields: dict[str, Any], data: bytes) -> Made:
         """What one event adds; unknown ones add nothing."""
@@ -146,10 +156,10 @@ class Pictures(Fold[Made]):
             return (self._preview(fields),)
         if kind.endswith(".completed"):
             return self._artifacts([fields])
-        cards = next((fields[name] for name in ("data", "images", "output") if name in fields and not kind), None)
+        cards = None if kind else cards_of(fields)
         if cards is not None:
             self._whole = True
-            return self._artifacts(list_in(cards, "data"))
+            return self._artifacts(cards)
         if not kind:
             raise TypeError("the answer holds no data")
         return ()
@@ -157,14 +167,14 @@ class Pictures(Fold[Made]):
     def told(self) -> Answer:
         """The end, once the pictures have come."""
         if not self.settled:
+            if self._filtered is not None:
+                raise self.annotate(self._filtered)
             if self._why:
                 raise self.error("invalid_structure", self._why)
             if self._whole:
                 raise self.error("empty", "the answer holds no picture")
             raise self.error("cut_stream", "the answer broke off before the picture was complete")
-        return Answer(
-            text="", finish_reason="stop", model=self._model, usage=self._tally.usage, remarks=tuple(self._remarks)
-        )
+        return Answer(text="", finish_reason="stop", model=self._model, usage=self.usage, remarks=tuple(self._remarks))
 
     def _preview(self, fields: Mapping[str, Any]) -> Step:
         number = (count(fields.get("partial_image_index")) or 0) + 1
@@ -181,7 +191,11 @@ class Pictures(Fold[Made]):
         """Those that came; what is none is left out and told."""
         found: list[Artifact] = []
         for card in cards:
-            picture = picture_of(card)
+            picture = card if isinstance(card, Picture) else picture_of(card)
+            if picture is None and (filtered := self._refused(card)):
+                self._filtered = self._filtered or filtered
+                self.remark("count", f"a picture was not made: {shorten(filtered.message, 200)}")
+                continue
             if picture is not None and picture.place:
                 self.places.append(picture.place)
                 continue
@@ -194,6 +208,19 @@ class Pictures(Fold[Made]):
             found.append(artifact)
         self.done = self.done or self._made + len(self.places) >= self._wanted
         return tuple(found)
+
+    def _refused(self, card: object) -> BackendError | None:
+        """Why a card holds no picture, where it says it."""
+        fields = as_object(card) or {}
+        complaint = complaint_in(fields)
+        if complaint is not None:
+            body = shorten(msgspec.json.encode(fields).decode(), 4_000)
+            return failure(200, body, {}, now=0.0, secrets=self._secrets, complaint=complaint)
+        for name in _REASONS:
+            said: Any = fields.get(name)
+            if isinstance(said, str) and _FILTERED.search(said):
+                return BackendError("empty", f"it was filtered ({shorten(said, 100)})", status=200)
+        return None
 
 
 def artifact_of(file: File, number: int) -> Artifact | None:

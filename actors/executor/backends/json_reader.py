@@ -15,6 +15,7 @@ INVALID_UTF8: Final = "it holds bytes that are no UTF-8, told as U+FFFD"
 NO_NUMBER: Final = "it holds numbers that JSON has not (NaN, Infinity, or too large ones), told as null"
 
 _BOM: Final = b"\xef\xbb\xbf"
+_BOMS_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _MOST_DIGITS: Final = 400
 """An integer of more digits is no number that anybody means; Python refuses those of 4,300."""
@@ -49,10 +50,15 @@ def value_of(data: bytes | str) -> Any:
     return found.values[0]
 
 
+def in_utf_8(data: bytes) -> bytes:
+    """What begins with the mark of UTF-16 in UTF-8; everything else as it is."""
+    return data.decode("utf-16", "replace").encode("utf-8", "replace") if data.startswith(_BOMS_16) else data
+
+
 def _mended(data: bytes, why: str) -> Read:
     remarks: dict[str, None] = {}
     try:
-        text = data.removeprefix(_BOM).decode()
+        text = in_utf_8(data).removeprefix(_BOM).decode()
     except UnicodeDecodeError:
         text = data.removeprefix(_BOM).decode("utf-8", "replace")
         remarks[INVALID_UTF8] = None

@@ -14,6 +14,7 @@ from actors.executor.backends.fold import Fold, list_in, named, text_in
 from actors.executor.backends.json_reader import NotJson, value_of
 from actors.executor.backends.port import Answer, BackendError, Call, FinishReason, Offer, Usage
 from actors.executor.backends.roles import named_role
+from actors.executor.backends.tool_calls import as_call
 from actors.executor.backends.usage import usage_in
 
 MIN_CONTEXT_TOKENS: Final = 2048
@@ -22,6 +23,8 @@ _ROLES: Final = {"developer": "system", "function": "tool"}
 _CAPABILITIES: Final = {"completion": "text"}
 _NO_CAPABILITY: Final = frozenset({"insert"})
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMB])", re.IGNORECASE)
+_EMBEDS: Final = re.compile(r"bert")
+"""Families whose models embed."""
 _BILLIONS: Final = {"K": 1e-6, "M": 1e-3, "B": 1.0}
 
 
@@ -54,7 +57,7 @@ class ChatFold(Fold[str]):
         message = message or {}
         content = text_in(message.get("content"), "content")
         for call in list_in(message.get("tool_calls") or [], "tool_calls"):
-            self._calls.append(_openai_call(as_object(call) or {}, len(self._calls)))
+            self._calls.append(as_call(as_object(call) or {}, len(self._calls)))
         self._texts.think(text_in(message.get("thinking"), "thinking"))
         if fields.get("done"):
             self._last, self.done = fields, True
@@ -74,7 +77,7 @@ class ChatFold(Fold[str]):
             text=self._texts.text,
             finish_reason=reason,
             model=named(last, "model", self._model),
-            usage=self._tally.usage,
+            usage=self.usage,
             tool_calls=tuple(self._calls),
             reasoning=self._texts.reasoning,
             remarks=tuple(self._remarks),
@@ -162,17 +165,6 @@ def _ollama_call(call: Mapping[str, Any]) -> dict[str, Any]:
     return {"function": {"name": function.get("name", ""), "arguments": decoded}}
 
 
-def _openai_call(call: Mapping[str, Any], number: int) -> dict[str, Any]:
-    function = as_object(call.get("function")) or {}
-    arguments = msgspec.json.encode(function.get("arguments") or {}).decode()
-    given: Any = call.get("id")
-    return {
-        "id": given if isinstance(given, str) and given else f"call_{number}",
-        "type": "function",
-        "function": {"name": str(function.get("name") or ""), "arguments": arguments},
-    }
-
-
 def embed_body(call: Call, keep_alive: str | int) -> dict[str, Any]:
     """The JSON body that embeds the call's texts. What is too long is an error, not cut."""
     body: dict[str, Any] = {"model": call.model, "input": call.texts, "truncate": False}
@@ -217,21 +209,26 @@ def offer_of(model: str, card: Mapping[str, Any], shown: Mapping[str, Any], *, l
     return Offer(
         model=model,
         context_tokens=count(details.get("context_length")) or _trained_context(shown),
-        capabilities=_capabilities(card.get("capabilities") or shown.get("capabilities"), model),
+        capabilities=_capabilities(
+            card.get("capabilities") or shown.get("capabilities"), model, str(details.get("family") or "")
+        ),
         loaded=None if cloud else loaded,
         parameters_billion=_billions(details.get("parameter_size")),
         cloud=cloud,
     )
 
 
-def _capabilities(said: object, model: str) -> tuple[str, ...]:
+def _capabilities(said: object, model: str, family: str) -> tuple[str, ...]:
     """As the server says; but a guard completes texts too, and is no model to chat with."""
     words = [str(word) for word in cast("list[Any]", said)] if isinstance(said, list) else []
     known = tuple(_CAPABILITIES.get(word, word) for word in words if word not in _NO_CAPABILITY)
-    if named_role(model) == "other":
+    role = named_role(model)
+    if role == "other":
         return tuple(word for word in known if word != "text")
     if "text" in known:
         return (*known, "json")  # `format` holds for every model that writes.
+    if not known and (role == "embedding" or _EMBEDS.search(family)):  # Older servers do not say it.
+        return ("embedding",)
     return known or ("text", "json")
 
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -32,6 +32,25 @@ _HELD: Final = (
 """Names under which cards hold the picture itself."""
 _PLACES: Final = ("url", "image_url", "uri", "fileUri", "file_url", "link")
 """Names under which they say where it lies."""
+_LISTS: Final = (
+    "data",
+    "images",
+    "artifacts",
+    "output",
+    "outputs",
+    "predictions",
+    "results",
+    "result",
+    "response",
+    "choices",
+    "message",
+    "image_urls",
+    "urls",
+)
+"""Names under which an answer lists its cards, or holds the one."""
+_QUOTED: Final = re.compile(r"b?(['\"])(.*)\1", re.DOTALL)
+_LINE_ENDS: Final = re.compile(r"\\[rn]")
+_DEPTH: Final = 4
 _PLACE: Final = re.compile(r"(?:https?://|/(?!/))\S+", re.IGNORECASE)
 
 
@@ -49,12 +68,14 @@ def decoded(text: str) -> bytes | None:
     """The bytes of base64, with or without `data:` before it, line breaks, padding, in the alphabet for URLs too; None: it is
     none.
     """
+    if quoted := _QUOTED.fullmatch(text.strip()):  # As Python writes bytes.
+        text = quoted[2]
     head = _DATA.match(text)
     if head is not None:
         text = text[head.end() :]
         if "base64" not in head[2].lower():
             return unquote_to_bytes(text)
-    plain = _SPACE.sub("", text)
+    plain = _SPACE.sub("", _LINE_ENDS.sub("", text) if "\\" in text else text)
     if "%" in plain:
         plain = unquote_to_bytes(plain).decode("ascii", "replace")
     plain = plain.replace("-", "+").replace("_", "/")
@@ -81,6 +102,30 @@ def told_in(text: str) -> Picture | None:
     return Picture(place=text) if head is None and _PLACE.fullmatch(text) else None
 
 
+def cards_of(fields: Mapping[str, Any], depth: int = _DEPTH) -> list[Any] | None:
+    """The cards of an answer, wherever they stand in it: in lists, or the one that there is; None: there is none."""
+    for name in _LISTS:
+        value: Any = fields.get(name)
+        if isinstance(value, list):
+            return [card for item in cast("list[Any]", value) for card in _cards(item, depth)]
+        if as_object(value) is not None:
+            return _cards(value, depth)
+        if isinstance(value, str) and told_in(value) is not None:
+            return [value]
+    return [fields] if picture_of(fields) is not None else None
+
+
+def _cards(item: object, depth: int) -> list[Any]:
+    """An item of a list, or the cards that stand in it."""
+    if isinstance(item, list) and depth:
+        return [card for inner in cast("list[Any]", item) for card in _cards(inner, depth - 1)]
+    fields = as_object(cast("Any", item))
+    if fields is None or not depth or picture_of(fields) is not None:
+        return [item]
+    found = cards_of(fields, depth - 1)
+    return [item] if found is None else found
+
+
 def picture_of(card: object) -> Picture | None:
     """The picture that a card of an answer holds or points to, its bytes before its place; None: it holds none."""
     if isinstance(card, str):
@@ -94,7 +139,7 @@ def picture_of(card: object) -> Picture | None:
 
 
 def _told(fields: Mapping[str, Any], name: str) -> Picture | None:
-    value: Any = fields.get(name)
+    value = _only(fields.get(name))
     inner = as_object(value)
     if inner is not None:
         return picture_of(inner)
@@ -108,3 +153,9 @@ def _told(fields: Mapping[str, Any], name: str) -> Picture | None:
     ):
         return None  # A broken address may be base64 by chance.
     return found
+
+
+def _only(value: Any) -> Any:
+    """The one item of a list; everything else as it is."""
+    listed = cast("list[Any]", value) if isinstance(value, list) else []
+    return listed[0] if len(listed) == 1 else cast("Any", value)

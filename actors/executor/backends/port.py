@@ -173,7 +173,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     gpu_seconds: float | None = None
     """How long it ran on the backend's hardware, as the backend says (RunPod's `executionTime`)."""
     thought_bytes: int = 0
-    """Bytes of reasoning text that came beside the answer: where the output is not told, an estimate counts them."""
+    """Bytes of reasoning that is no part of the answer's text: where the output is not told, an estimate counts them."""
 
 
 class Remark(msgspec.Struct, frozen=True):
@@ -189,7 +189,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer; always the last thing that a run yields. Artifacts came before it."""
 
     text: str
-    """All chunks together, but for thoughts that turned out to be none of it only later. May be empty."""
+    """All chunks together, but for thoughts, and marks at the end, that turned out to be none of it only later. May be empty."""
     finish_reason: FinishReason
     model: str
     """As the backend names it, or as we asked for it when it does not say."""

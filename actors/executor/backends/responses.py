@@ -10,8 +10,21 @@ from actors.executor.backends.fold import Fold, named, text_in, texts_of
 from actors.executor.backends.port import Answer, BackendError, Call, FinishReason
 
 _LAST: Final = frozenset(
-    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.canceled"}
+    {
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "response.cancelled",
+        "response.canceled",
+        "response.done",
+    }
 )
+_OF_ITEMS: Final = frozenset(
+    {
+        "response.output_item.added", "response.output_item.done", "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+    }
+)  # fmt: skip
 _INCOMPLETE: Final[Mapping[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
@@ -99,6 +112,8 @@ class Response(Fold[str]):
     def __init__(self, model: str, *, secrets: tuple[str, ...] = ()) -> None:
         super().__init__(model, "", secrets=secrets)
         self._last: dict[str, Any] | None = None
+        self._items: dict[str, dict[str, Any]] = {}
+        """What has been made so far, by its id: some servers leave it out of the end."""
 
     @property
     def settled(self) -> bool:
@@ -120,6 +135,8 @@ class Response(Fold[str]):
             return self._texts.add(fields["delta"])
         if kind in {"response.reasoning_summary_text.delta", "response.reasoning_text.delta"}:
             self._texts.think(text_in(fields.get("delta"), "a delta"))
+        if kind in _OF_ITEMS:
+            self._make(kind, fields)
         if kind in _LAST or (kind is None and last is not None):
             return self._end(last)
         return ""
@@ -144,7 +161,7 @@ class Response(Fold[str]):
             text=text,
             finish_reason=finish,
             model=named(last, "model", self._model),
-            usage=self._tally.usage,
+            usage=self.usage,
             tool_calls=calls,
             reasoning=self._texts.reasoning,
             refusal=refusal,
@@ -154,12 +171,24 @@ class Response(Fold[str]):
 
     def _end(self, last: dict[str, Any] | None) -> str:
         """Keep the finished answer; its text counts when none has streamed."""
+        if last is not None and not last.get("output") and self._items:
+            last = {**last, "output": list(self._items.values())}
         if last is None or not isinstance(last.get("output"), list):
             raise TypeError("the finished answer holds no output")
         self._last, self.done = last, True
         if not self._texts.reasoning:
             self._texts.think("".join(texts_of(item.get("summary")) for item in _output(last)))
         return "" if self._texts.text or self._texts.holds else self._texts.add(_texts(last, "output_text", "text"))
+
+    def _make(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Keep an item, or what is added to the arguments of one."""
+        item = as_object(fields.get("item"))
+        key = str((item or fields).get("id") or fields.get("item_id") or fields.get("output_index"))
+        if item is not None:
+            self._items[key] = dict(item)
+        elif (begun := self._items.get(key)) and begun.get("type") == "function_call":
+            before = str(begun.get("arguments") or "") if kind.endswith("delta") else ""
+            begun["arguments"] = before + text_in(fields.get("delta", fields.get("arguments")), "arguments")
 
     def _heed(self, complaint: Complaint | None, data: bytes) -> None:
         if complaint is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Final
 
@@ -16,6 +17,10 @@ ENDINGS: Final[dict[str, str]] = {
     "video/x-matroska": ".mkv",
     "image/avif": ".avif",
     "image/heic": ".heic",
+    "image/svg+xml": ".svg",
+    "image/jxl": ".jxl",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tiff",
     "audio/mp4": ".m4a",
     "audio/mpeg": ".mp3",
     "audio/wav": ".wav",
@@ -28,18 +33,23 @@ ENDINGS: Final[dict[str, str]] = {
 _BRANDS: Final[dict[bytes, str]] = {
     b"qt  ": "video/quicktime",
     b"avif": "image/avif",
+    b"avis": "image/avif",
     b"heic": "image/heic",
     b"heix": "image/heic",
     b"mif1": "image/heic",
     b"M4A ": "audio/mp4",
 }
 """What else than a film lies in the boxes of MPEG-4, by its first brand."""
+_SVG: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.{0,400}?-->\s*)?(?:<!DOCTYPE svg\b[^>]*>\s*)?<svg[\s>]",
+    re.DOTALL,
+)
 _SIZED: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """JPEG's markers of a frame, in which its size stands."""
 
 
 def media_type_of(head: bytes) -> str:
-    """The media type that the first bytes (at least 64, or all there are) tell; empty: none that is known."""
+    """The media type that the first bytes (at least 64, for SVG a thousand, or all there are) tell; empty: none that is known."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -52,6 +62,14 @@ def media_type_of(head: bytes) -> str:
         return _BRANDS.get(head[8:12], "video/mp4")
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "video/x-matroska" if b"matroska" in head[:64] else "video/webm"
+    if head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL ")):
+        return "image/jxl"
+    if head.startswith((b"II*\x00", b"MM\x00*")):
+        return "image/tiff"
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "image/bmp"
+    if _SVG.match(head):
+        return "image/svg+xml"
     if head.startswith(b"fLaC"):
         return "audio/flac"
     if head.startswith(b"OggS"):

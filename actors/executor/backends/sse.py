@@ -1,11 +1,14 @@
 """Reading streams: bytes in, lines or server-sent events out. Pure, and indifferent to how the bytes were cut."""
 
+import re
 from typing import Final, NamedTuple
 
 LINE_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait for the end of one line or one event."""
 
 _BOM: Final = b"\xef\xbb\xbf"
+_AGAIN: Final = re.compile(rb"(?:data:\s*)+(?=[{\[])")
+"""`data:` before what is known to be JSON."""
 
 
 class LineTooLong(ValueError):
@@ -61,13 +64,16 @@ class Event(NamedTuple):
 
 
 class Events:
-    """Cuts a byte stream into server-sent events. Comments, `id:`, `retry:` and events without data are dropped."""
+    """Cuts a byte stream into server-sent events. Comments, `id:`, `retry:` and events without data are dropped.
+
+    Servers that forget the blank line after an event, or say `data:` twice, are understood: nothing in JSON looks like that.
+    """
 
     def __init__(self, limit_bytes: int = LINE_LIMIT) -> None:
         self._lines = Lines(limit_bytes)
         self._limit_bytes = limit_bytes
         self._first = True
-        self._name = ""
+        self._name = self._later = ""
         self._data: list[bytes] = []
         self._size = 0
 
@@ -95,35 +101,66 @@ class Events:
             self._first = False
             line = line.removeprefix(_BOM)
         if not line:
-            data = b"\n".join(self._data)
-            if data.strip():
-                events.append(Event(self._name, data))
-            self._name = ""
-            self._data = []
-            self._size = 0
+            self._name = self._later or self._name
+            self._later = ""
+            self._end(events)
             return
-        field, _, value = line.partition(b":")  # A comment has an empty field.
+        field, _, value = line.lstrip(b" \t").partition(b":")  # A comment has an empty field.
         value = value.removeprefix(b" ")
         if field == b"data":
+            value = _AGAIN.sub(b"", value, count=1) if value.startswith(b"data:") else value
+            if self._data and _begins_anew(value) and self._data[-1].rstrip().endswith(b"}"):
+                self._end(events)
             self._size += len(value)
             if self._size > self._limit_bytes:
                 raise LineTooLong(f"an event of the stream exceeds {self._limit_bytes} bytes")
             self._data.append(value)
         elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
+            name = value.decode("utf-8", "replace")
+            if self._data:  # Of this event, or of the next one.
+                self._later = name
+            else:
+                self._name = name
+
+    def _end(self, events: list[Event]) -> None:
+        data = b"\n".join(self._data)
+        if data.strip():
+            events.append(Event(self._name, data))
+        self._name, self._later = self._later, ""
+        self._data = []
+        self._size = 0
+
+
+def _begins_anew(value: bytes) -> bool:
+    """Whether it is no continuation of an object that has ended before it."""
+    return value.startswith((b"{", b"[DONE]"))
+
+
+_FIELDS: Final = (b"event:", b"id:", b"retry:", b":")
 
 
 class LineEvents:
-    """Cuts a byte stream into events of one line each; empty lines are dropped. Raises as `Events` does."""
+    """Cuts a byte stream into events of one line each; empty lines are dropped. Raises as `Events` does.
+
+    Proxies put them into server-sent events, of which the data is taken.
+    """
 
     def __init__(self, limit_bytes: int = LINE_LIMIT) -> None:
         self._lines = Lines(limit_bytes)
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises LineTooLong."""
-        return [Event("", line) for line in self._lines.feed(data) if line.strip()]
+        return [Event("", found) for line in self._lines.feed(data) if (found := _plain(line))]
 
     def close(self) -> Event | None:
         """The line that the stream ended in, if any."""
-        rest = self._lines.close()
-        return Event("", rest) if rest.strip() else None
+        rest = _plain(self._lines.close())
+        return Event("", rest) if rest else None
+
+
+def _plain(line: bytes) -> bytes:
+    """A line without what server-sent events put around it."""
+    line = line.strip()
+    if line.startswith(b"data:"):
+        line = _AGAIN.sub(b"", line, count=1)
+    return b"" if line.startswith(_FIELDS) else line

@@ -6,11 +6,13 @@ One reading for all protocols: proxies and local servers mix their words freely.
   input, is judged by the total; without one, a part that is larger than the whole stands beside it. What the total has and no
   part explains was made: some servers leave their thoughts out of every part.
 - Counts are totals so far: a lower one, a later block of zeros above all, takes nothing back.
-- What is no count (negative, a fraction, text, NaN, more than anybody can ask for) was not told. Nobody asks with no token.
+- What is no count (negative, a fraction, words, NaN, more than anybody can ask for) was not told. Nobody asks with no token.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,75 +23,77 @@ MOST_TOKENS: Final = 1_000_000_000
 """No request has more: what says so is no count."""
 
 _INPUT: Final = (
-    "prompt_tokens", "input_tokens", "promptTokenCount", "total_input_tokens", "prompt_eval_count", "prompt_n", "input",
+    "prompt_tokens", "input_tokens", "prompt_token_count", "input_token_count", "total_input_tokens", "prompt_eval_count",
+    "prompt_n", "tokens_evaluated", "input",
 )  # fmt: skip
 _OUTPUT: Final = (
-    "completion_tokens", "output_tokens", "candidatesTokenCount", "total_output_tokens", "eval_count", "predicted_n",
-    "output",
+    "completion_tokens", "output_tokens", "candidates_token_count", "output_token_count", "completion_token_count",
+    "total_output_tokens", "generated_tokens", "eval_count", "predicted_n", "tokens_predicted", "output",
 )  # fmt: skip
-_TOOL_INPUT: Final = ("toolUsePromptTokenCount", "total_tool_use_tokens")
-_TOTAL: Final = ("total_tokens", "totalTokenCount")
-_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "total_thought_tokens")
+_TOOL_INPUT: Final = ("tool_use_prompt_token_count", "total_tool_use_tokens")
+_TOTAL: Final = ("total_tokens", "total_token_count")
+_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughts_token_count", "total_thought_tokens")
 _CACHED: Final = (
-    "cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount",
-    "total_cached_tokens", "cache_n",
+    "cached_tokens", "cached_input_tokens", "cached_prompt_tokens", "cache_read_input_tokens",
+    "cache_read_input_token_count", "prompt_cache_hit_tokens", "cached_content_token_count", "total_cached_tokens",
+    "cache_n",
 )  # fmt: skip
-_WRITTEN: Final = ("cache_write_tokens", "cache_creation_input_tokens")
+_WRITTEN: Final = (
+    "cache_write_tokens", "cache_creation_input_tokens", "cache_write_input_tokens", "cache_write_input_token_count"
+)  # fmt: skip
 _DETAILS: Final = (
     "prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details",
+    "input_token_details", "output_token_details", "tokens", "billed_units",
 )  # fmt: skip
-_CACHE_BESIDE: Final = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens", "cache_n"})
-"""Words of protocols whose input leaves out what the cache held (Anthropic, llama.cpp) …"""
+_CACHE_BESIDE: Final = frozenset(
+    {
+        "cache_read_input_tokens", "cache_creation_input_tokens", "cache_write_input_tokens", "cache_n",
+        "cache_read_input_token_count", "cache_write_input_token_count",
+    }
+)  # fmt: skip
+"""Words of protocols whose input leaves out what the cache held (Anthropic, Bedrock, llama.cpp) …"""
 _CACHE_INSIDE: Final = frozenset({"prompt_tokens"})
 """… unless the block has OpenAI's word for the whole too, as proxies write it."""
-_REASONING_BESIDE: Final = frozenset({"thoughtsTokenCount", "total_thought_tokens"})
+_REASONING_BESIDE: Final = frozenset({"thoughts_token_count", "total_thought_tokens"})
 """Google's words, whose output leaves out what was thought."""
 _FLAT: Final = frozenset(
-    {"prompt_eval_count", "eval_count", "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"}
-)
-_BLOCKS: Final = ("usage", "usageMetadata", "usage_metadata", "timings")
-_AROUND: Final = ("response", "message", "x_groq", "output", "interaction")
+    {
+        "prompt_eval_count", "eval_count", "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens",
+        "tokens_evaluated", "tokens_predicted",
+    }
+)  # fmt: skip
+_BLOCKS: Final = (
+    "usage", "usageMetadata", "usage_metadata", "timings", "meta", "tokenUsage", "token_usage",
+    "amazon-bedrock-invocationMetrics",
+)  # fmt: skip
+_AROUND: Final = ("response", "message", "x_groq", "output", "interaction", "result", "delta")
 """Objects of an event that may hold a block."""
-_THOUGHTS: Final = ("reasoning_content", "reasoning", "thinking")
 
 PIECE: Final = frozenset(
     {"id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "provider"}
 )
 PIECE_CHOICE: Final = frozenset({"index", "delta", "finish_reason", "logprobs", "native_finish_reason", "stop_reason"})
-PIECE_DELTA: Final = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
-"""Fields that hold neither usage nor thoughts, of an event, of its choices and of their pieces."""
+PIECE_DELTA: Final = frozenset(
+    {"role", "content", "refusal", "tool_calls", "function_call", "reasoning", "reasoning_content", "reasoning_details"}
+)
+"""Fields that hold no usage, of an event, of its choices and of their pieces."""
+_DIGITS: Final = re.compile(r"[0-9]{1,10}")
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Tally:
     """What one answer used, by all that its events say."""
 
     def __init__(self) -> None:
-        self._usage: Usage | None = None
-        self._streamed = 0
-        self._whole = 0
+        self.told: Usage | None = None
+        """What is known so far; None: nothing is."""
 
     def hear(self, fields: Mapping[str, Any]) -> None:
         """Take in one event, or a whole answer."""
         if is_piece(fields):
             return
         for block in blocks_in(fields):
-            self._usage = higher(self._usage, usage_of(block))
-        streamed, whole = thought_in(fields)
-        self._streamed += streamed
-        self._whole = max(self._whole, whole)
-
-    @property
-    def told(self) -> Usage | None:
-        """What is known so far; None: nothing is."""
-        if self._usage is not None and self._usage.output_tokens:
-            return self._usage  # Its thoughts are in it.
-        thought = max(self._streamed, self._whole)
-        return higher(self._usage, Usage(thought_bytes=thought)) if thought else self._usage
-
-    @property
-    def usage(self) -> Usage:
-        """The same for an answer that is complete."""
-        return self.told or Usage()
+            self.told = higher(self.told, usage_of(block))
 
 
 def usage_in(fields: Mapping[str, Any]) -> Usage | None:
@@ -101,7 +105,8 @@ def usage_in(fields: Mapping[str, Any]) -> Usage | None:
 
 def usage_of(block: Mapping[str, Any]) -> Usage:
     """One block of usage in our terms: input with what the cache held, output with what was thought."""
-    details = [found for name in _DETAILS if (found := as_object(block.get(name)))]
+    block = _plain(block)
+    details = [_plain(found) for name in _DETAILS if (found := as_object(block.get(name)))]
 
     def told(*names: str) -> int | None:
         found = [one for part in (block, *details) for name in names if (one := tokens(part.get(name))) is not None]
@@ -131,6 +136,8 @@ def usage_of(block: Mapping[str, Any]) -> Usage:
 
 def tokens(value: object) -> int | None:
     """`value` if it is a possible count of tokens; None: unknown."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not value.is_integer():  # NaN and infinities are none either.
@@ -215,45 +222,22 @@ def blocks_in(fields: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         around += [choice, *(found for name in ("delta", "message") if (found := as_object(choice.get(name))))]
     for place in around:
         for name in _BLOCKS:
-            if block := as_object(place.get(name)):
-                yield block
+            said: Any = place.get(name)
+            yield from (block for block in ([said] if as_object(said) else _objects(said)) if block)
     if fields.keys() & _FLAT:
         yield {name: value for name, value in fields.items() if name not in ("input", "output")}
-
-
-def thought_in(fields: Mapping[str, Any]) -> tuple[int, int]:
-    """Bytes of reasoning text in one event: of a piece, and of an answer that is repeated or came whole."""
-    pieces: list[object] = []
-    whole: list[object] = []
-    for choice in _objects(fields.get("choices")):
-        pieces += [_first(as_object(choice.get(name)) or {}) for name in ("delta", "message")]
-    delta, block = as_object(fields.get("delta")) or {}, as_object(fields.get("content_block")) or {}
-    pieces += [delta.get("thinking"), block.get("thinking")]  # Anthropic's pieces.
-    message = as_object(fields.get("message")) or {}
-    pieces.append(message.get("thinking"))  # Ollama's.
-    if isinstance(fields.get("type"), str) and fields["type"].startswith("response.reasoning"):
-        pieces.append(fields.get("delta"))
-    for candidate in _objects(fields.get("candidates")):
-        content = as_object(candidate.get("content")) or {}
-        pieces += [part.get("text") for part in _objects(content.get("parts")) if part.get("thought")]
-    whole += [part.get("thinking") for part in _objects(fields.get("content"))]  # Anthropic's whole message.
-    answer = as_object(fields.get("response")) or fields
-    for item in _objects(answer.get("output")):
-        if item.get("type") == "reasoning":
-            parts = [*_objects(item.get("summary")), *_objects(item.get("content"))]
-            whole += [part.get("text") for part in parts]
-    return _bytes(pieces), _bytes(whole)
-
-
-def _first(fields: Mapping[str, Any]) -> object:
-    """The reasoning of a piece; some servers say it under two names."""
-    return next((fields[name] for name in _THOUGHTS if fields.get(name)), None)
-
-
-def _bytes(texts: Sequence[object]) -> int:
-    return sum(len(text.encode("utf-8", "replace")) for text in texts if isinstance(text, str))
 
 
 def _objects(value: object) -> list[dict[str, Any]]:
     listed = value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
     return [one for one in listed if isinstance(one, dict)]  # pyright: ignore[reportUnknownVariableType]
+
+
+def _plain(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block with its names in one spelling: some servers write `promptTokenCount`, others `prompt_token_count`."""
+    return {_spelled(name): value for name, value in block.items()}
+
+
+@functools.lru_cache(maxsize=1_024)
+def _spelled(name: str) -> str:
+    return _HUMP.sub("_", name[:64]).lower()

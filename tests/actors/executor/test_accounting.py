@@ -60,7 +60,7 @@ def tool(arguments: str, name: str = "save") -> dict[str, Any]:
         ({"output_tokens": 300}, 10, 300, True),
         ({"input_tokens": 7, "output_tokens": 1}, 7, 306, True),  # No token is 1,220 letters long.
         ({"input_tokens": -1, "output_tokens": 10**30}, 10, 306, True),
-        ({"input_tokens": math.nan, "output_tokens": "300"}, 10, 306, True),
+        ({"input_tokens": math.nan, "output_tokens": "3e2"}, 10, 306, True),
         ({"input_tokens": True, "output_tokens": False}, 10, 306, True),
         ({"thought_bytes": 4000}, 10, 1306, True),
     ],
@@ -69,6 +69,11 @@ def test_what_is_not_told_is_estimated(told: dict[str, Any], read: int, made: in
     found = whole(paid(PRICE), "x" * 1220, **told)
     assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.estimated) == (read, made, estimated)
     assert (found.microdollars, found.tokens) == (3 * read + 15 * made, read + made)
+
+
+def test_a_refusal_is_counted() -> None:
+    """Case 20: it was written as well."""
+    assert accounting.estimated_output(Made(refusal="x" * 40_000)) == 10_001
 
 
 def test_calls_of_tools_are_counted() -> None:

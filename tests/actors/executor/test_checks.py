@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from actors.executor import checks, results
 from actors.executor.backends import port
@@ -30,12 +28,6 @@ def answer(
 
 def fault(given_answer: port.Answer, item: Work, submit: JobSubmit = PLAIN) -> Problem | None:
     return checks.fault(given_answer, (), item, submit)
-
-
-def json_values() -> st.SearchStrategy[Any]:
-    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-    leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | text
-    return st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3))
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
@@ -77,13 +69,6 @@ def test_a_wrong_answer_is_quoted_in_part() -> None:
     problem = fault(answer("x" * 5000), JSON_WORK)
     assert problem is not None
     assert problem.body == "x" * 2000
-
-
-@given(json_values(), st.sampled_from(["```json\n{}\n```", "```\n{}```", "\n```JSON \n{}\n```\n\n"]))
-def test_fences_around_json_are_seen_through(value: Any, fence: str) -> None:
-    text = msgspec.json.encode(value).decode()
-    assert msgspec.json.decode(checks.unfenced(fence.replace("{}", text))) == value
-    assert checks.unfenced(text) == text
 
 
 def test_only_json_that_was_asked_for_loses_its_fences() -> None:

@@ -19,8 +19,9 @@ from actors.journal import Journal
 from bus.objects import KEPT_SECONDS
 from messages import Done, Origin, Parameters
 from tests.actors.executor.desk import answer, desk, item, saying
-from tests.actors.executor.test_checks import TOOL_CALL, json_values
+from tests.actors.executor.test_checks import TOOL_CALL
 from tests.actors.executor.test_checks import answer as said
+from tests.actors.executor.test_json_answer import json_values
 from tests.actors.rig import Rig, play
 from tests.messages.samples import slip, work
 

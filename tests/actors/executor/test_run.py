@@ -121,6 +121,19 @@ def test_the_files_of_an_attempt_that_failed_are_removed(last: Any, outcome: str
     play(story)
 
 
+def test_json_among_the_thoughts_is_the_answer_to_a_job_that_asks_for_json() -> None:
+    """Case 24."""
+
+    async def story(rig: Rig) -> None:
+        thought = answer("", reasoning='{"city": "Ulm"}')
+        end = await (await desk(rig, saying(thought))).end(item(needs={"json_output": True}))
+        assert end.outcome == "ok"
+        assert end.result is not None
+        assert (end.result.text, [check.name for check in end.result.checks]) == ('{"city": "Ulm"}', ["thoughts"])
+
+    play(story)
+
+
 def test_an_adapter_that_breaks_fails_its_attempt_alone() -> None:
     async def story(rig: Rig) -> None:
         end = await (await desk(rig, making(file(), port.Chunk(text="half"), KeyError("choices")))).end(picture())

@@ -57,7 +57,7 @@ def test_what_may_be_missing() -> None:
     unsaid = fold(event({"content": "a"}), b"[DONE]")
     assert (unsaid.finish_reason, unsaid.model, unsaid.usage) == ("", "asked", Usage())
     assert fold(event({"content": "a"}), b'{"choices": null}', b"{}", event(None, "stop")).text == "a"
-    assert fold(event({"content": [{"type": "text", "text": "a"}]}, "eos")).finish_reason == ""
+    assert fold(event({"content": [{"type": "text", "text": "a"}]}, "whatever")).finish_reason == ""
 
 
 def test_usage_on_any_chunk_and_never_zero_for_unknown() -> None:
@@ -220,3 +220,26 @@ def test_a_refusal_is_no_text() -> None:
     refused = fold(event({"role": "assistant", "content": None}), event({"refusal": "I can't."}), event({}, "stop"))
     assert (refused.text, refused.finish_reason) == ("", "content_filter")
     assert fold(event({"content": "a", "refusal": None}), event({}, "stop")).finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("said", "finish"),
+    [("max_tokens", "length"), ("MAX_TOKENS", "length"), ("end_turn", "stop"), ("tool_use", "stop"), ("?", "")],
+)
+def test_other_servers_words_for_the_end(said: str, finish: str) -> None:
+    """Case 02. Who says that it calls tools, and calls none, has ended by itself."""
+    answer = fold(event({"content": "a"}, said))
+    assert (answer.finish_reason, [one.name for one in answer.remarks]) == (finish, ["tools"] * (said == "tool_use"))
+
+
+def test_thoughts_in_details_and_parts_are_told_and_measured() -> None:
+    """Case 20."""
+    for said in (
+        {"reasoning_details": [{"type": "reasoning.text", "text": "hmm"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hmm"}]}]},
+        {"content": "<think>hmm</think>"},
+    ):
+        answer = fold(event(said), event({"content": "a"}, "stop"))
+        assert (answer.text, answer.reasoning, answer.usage) == ("a", "hmm", Usage(thought_bytes=3))
+    cut = failing(event({"reasoning": "hmm"}), event({"content": "a"}))
+    assert (cut.partial, cut.usage) == ("a", Usage(thought_bytes=3))

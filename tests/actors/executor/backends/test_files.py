@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.executor.backends.files import MEMORY_BYTES, File, TooLarge
+from actors.executor.backends.files import HEAD_BYTES, MEMORY_BYTES, File, TooLarge
 
 
 @given(st.lists(st.binary(max_size=300)), st.integers(1, 100))
@@ -14,7 +14,7 @@ def test_what_was_written_is_read_however_it_is_cut(pieces: list[bytes], size: i
     for piece in pieces[1:]:
         file.write(piece)
     assert (file.size_bytes, file.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
-    assert file.head == whole[:64]
+    assert file.head == whole[:HEAD_BYTES]
     read = list(file.pieces(size))
     assert b"".join(read) == whole
     assert all(len(piece) == size for piece in read[:-1])

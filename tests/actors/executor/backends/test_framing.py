@@ -31,6 +31,12 @@ def test_forms_are_told_by_their_first_bytes(cuts: list[int]) -> None:
     assert events_of(b'event: error\ndata: {"a": 1}', cuts)[0] == [Event("error", b'{"a": 1}')]
     assert events_of(b'\xef\xbb\xbf \n{"a":\n 1}', cuts)[0] == [Event("", b'{"a":\n 1}')]
     assert events_of(b'[{"a": 1}, {"b": 2}]', cuts)[0] == [Event("", b'{"a": 1}'), Event("", b'{"b": 2}')]
+    for notes in (b": ping\n\n: ping\r\n\n", b"\n\n:\n"):
+        assert events_of(notes + b'{"a": 1}', cuts)[0] == [Event("", b'{"a": 1}')], "case 01"
+        assert events_of(notes + b'data: {"a": 1}\n\n', cuts)[0] == [Event("", b'{"a": 1}')]
+    assert events_of('[{"a": 1}]'.encode("utf-16"), cuts)[0] == [Event("", b'{"a": 1}')], "case 06"
+    for picture in (b"\x89PNG\r\n\x1a\n\n\n", b"\xff\xd8\xff\n\ndata: x", b"\0\0\0\x1cftypavif\n", b"GIF89a\n\n\n"):
+        assert events_of(picture, cuts)[0] == [Event("", picture)], "case 22"
     found, framed = events_of(b"<html>no</html>", cuts)
     assert (found, framed.form, framed.is_text()) == ([], "page", False)
     found, framed = events_of(b"upstream is gone", cuts)

@@ -259,3 +259,50 @@ def test_pictures_in_any_form(run) -> None:
                 assert caught.value.kind == "invalid_structure"
 
     run(main())
+
+
+SVG = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="4" height="3"/>'
+
+
+@pytest.mark.parametrize(
+    ("body", "kinds"),
+    [
+        (PNG, ["image/png"]),
+        (JPEG, ["image/jpeg"]),
+        ({"data": [{"b64_json": b64(SVG)}]}, ["image/svg+xml"]),
+        ({"artifacts": [{"base64": b64(), "finishReason": "SUCCESS"}]}, ["image/png"]),
+        ({"result": {"image": b64(JPEG)}}, ["image/jpeg"]),
+    ],
+)
+@pytest.mark.parametrize("media_type", ["application/json", "image/png", "application/octet-stream"])
+def test_answers_of_other_forms_and_the_picture_itself(run, body: Any, kinds: list[str], media_type: str) -> None:
+    """Case 22."""
+
+    async def main() -> None:
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        async with RawServer([data[:20], data[20:]], media_type) as server:
+            backend = open_backend("openai", server.url, api_key=None, now=lambda: 0.0)
+            items = [item async for item in backend.run(CALL)]
+            await backend.close()
+        found = [item for item in items if isinstance(item, Artifact)]
+        assert [item.media_type for item in found] == kinds
+        for item in found:
+            item.file.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"b64_json": "", "finish_reason": "CONTENT_FILTERED"},
+        {"error": {"code": "content_policy_violation", "message": "Your request was rejected by our safety system"}},
+    ],
+)
+def test_a_picture_that_was_filtered_out_is_no_broken_one(card: dict[str, Any]) -> None:
+    """Case 22: the next backend may see it otherwise, and this one is not ill."""
+    with pytest.raises(BackendError) as caught:
+        fold(msgspec.json.encode({"data": [card]}))
+    assert caught.value.kind == "empty"
+    made, answer = fold(msgspec.json.encode({"data": [card, {"b64_json": b64()}]}), wanted=2)
+    assert (len(made), [one.name for one in answer.remarks]) == (1, ["count"])

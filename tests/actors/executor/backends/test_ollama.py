@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.executor.backends import open_backend
-from actors.executor.backends.ollama_form import context_size, embedded
+from actors.executor.backends.ollama_form import context_size, embedded, offer_of
 from actors.executor.backends.port import Answer, Backend, BackendError, Call, Chunk, Offer, Switch, Usage, Vitals
 from tests.actors.executor.backends.conformance import KINDS, Conformance, Rig
 from tests.fakes.ollama import FakeEmbed, FakeMessage, FakeOllama, FakeOptions, last, line
@@ -383,3 +383,19 @@ def test_how_long_a_model_stays_goes_as_the_server_reads_it(run, said: str, sent
 def test_a_time_that_is_none_is_refused_at_once(said: str) -> None:
     with pytest.raises(ValueError, match=r"^options: keep_alive: "):
         open_backend("ollama", "http://127.0.0.1:1", api_key=None, now=lambda: 0.0, options={"keep_alive": said})
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "can"),
+    [
+        ("nomic-embed-text:latest", "nomic-bert", ("embedding",)),
+        ("bge-m3:latest", "", ("embedding",)),
+        ("all-minilm:22m", "bert", ("embedding",)),
+        ("somebodys-own:latest", "bert", ("embedding",)),
+        ("llama-guard3:8b", "llama", ()),
+        ("llama3.1:8b", "llama", ("text", "json")),
+    ],
+)
+def test_older_servers_do_not_say_what_a_model_can(model: str, family: str, can: tuple[str, ...]) -> None:
+    """Case 25."""
+    assert offer_of(model, {"name": model, "details": {"family": family}}, {}, loaded=None).capabilities == can

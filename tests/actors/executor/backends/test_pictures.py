@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.executor.backends.pictures import Picture, decoded, picture_of, told_in
+from actors.executor.backends.pictures import Picture, cards_of, decoded, picture_of, told_in
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 B64 = base64.b64encode(PNG).decode()
@@ -18,6 +18,7 @@ B64 = base64.b64encode(PNG).decode()
         B64, f"data:image/png;base64,{B64}", f"DATA:image/png;charset=x;BASE64,{B64}", "\n".join(textwrap.wrap(B64, 76)),
         "\r\n".join(textwrap.wrap(B64, 64)) + "\r\n", B64.rstrip("="), base64.urlsafe_b64encode(PNG).decode().rstrip("="),
         f"data:image/png;base64,{B64}".replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"), f" {B64} ",
+        f"b'{B64}'", f'"{B64}"', "\\n".join(textwrap.wrap(B64, 76)), f"data:image/png; charset=utf-8; base64, {B64}",
     ],
 )  # fmt: skip
 def test_base64_in_any_spelling(said: str) -> None:
@@ -44,6 +45,7 @@ def test_what_is_no_base64(said: str) -> None:
         ({"image_url": {"url": f"data:image/png;base64,{B64}"}}, Picture(data=PNG, media_type="image/png")),
         ({"url": "/generated/x.png"}, Picture(place="/generated/x.png")),
         ({"image": B64}, Picture(data=PNG)),
+        ({"b64_json": [B64]}, Picture(data=PNG)),
         (B64, Picture(data=PNG)),
         ("https://host/x.png", Picture(place="https://host/x.png")),
         ({"b64_json": None}, None),
@@ -57,6 +59,32 @@ def test_what_is_no_base64(said: str) -> None:
 def test_cards(card: object, found: Picture | None) -> None:
     """Case 22."""
     assert picture_of(card) == found
+
+
+@pytest.mark.parametrize(
+    ("answer", "cards"),
+    [
+        ({"data": [{"b64_json": B64}, None]}, [{"b64_json": B64}, None]),
+        ({"data": {"b64_json": B64}}, [{"b64_json": B64}]),
+        ({"data": [[{"b64_json": B64}]]}, [{"b64_json": B64}]),
+        ({"data": {"images": [{"url": "/x.png"}]}}, [{"url": "/x.png"}]),
+        ({"images": [B64], "info": "{}"}, [B64]),
+        ({"artifacts": [{"base64": B64, "seed": 1}]}, [{"base64": B64, "seed": 1}]),
+        ({"predictions": [{"bytesBase64Encoded": B64}]}, [{"bytesBase64Encoded": B64}]),
+        ({"output": f"data:image/png;base64,{B64}"}, [f"data:image/png;base64,{B64}"]),
+        ({"result": {"image": B64}, "success": True}, [{"image": B64}]),
+        ({"image": B64, "seed": 5}, [{"image": B64, "seed": 5}]),
+        ({"choices": [{"index": 0, "message": {"content": "", "images": [{"image_url": {"url": "/x.png"}}]}}]},
+         [{"image_url": {"url": "/x.png"}}]),
+        ({"image_urls": ["https://host/x.png"]}, ["https://host/x.png"]),
+        ({"data": []}, []),
+        ({"data": None}, None),
+        ({"created": 1}, None),
+    ],
+)  # fmt: skip
+def test_cards_stand_anywhere_in_an_answer(answer: dict[str, Any], cards: list[Any] | None) -> None:
+    """Case 22."""
+    assert cards_of(answer) == cards
 
 
 @given(st.binary(min_size=1, max_size=200), st.integers(1, 40), st.booleans(), st.booleans(), st.booleans())
@@ -74,3 +102,5 @@ JSON = st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda one:
 def test_any_card_can_be_looked_at(card: Any) -> None:
     found = picture_of(card)
     assert found is None or bool(found.data) != bool(found.place)
+    if isinstance(card, dict):
+        cards_of(card)

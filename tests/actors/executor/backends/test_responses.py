@@ -211,7 +211,8 @@ def test_text_is_the_sum_of_its_deltas(texts: list[str], noise: bytes) -> None:
     found = [response.take(event("response.output_text.delta", delta=text)) for text in texts]
     response.take(event("response.completed", response=ended(said("".join(texts)))))
     assert response.take(noise) == ""
-    assert response.answer().text == "".join(texts) == "".join(found)
+    held = response.end()  # What may have become a mark, as blanks and `<` may.
+    assert response.answer().text == "".join(texts) == "".join(found) + held
 
 
 @given(st.lists((JSON | ODD_END).map(msgspec.json.encode) | st.binary(max_size=20), max_size=4))
@@ -219,3 +220,34 @@ def test_nothing_but_an_answer_or_a_backend_error(events: list[bytes]) -> None:
     with contextlib.suppress(BackendError):
         answer = fold(*events)
         assert isinstance(answer, Answer)
+
+
+CALL_ITEM = {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": ""}
+WHOLE_ITEM = {**CALL_ITEM, "arguments": '{"q":1}'}
+BEGUN = event("response.output_item.added", output_index=0, item=CALL_ITEM)
+ARGUED = [
+    event("response.function_call_arguments.delta", item_id="fc", delta=piece) for piece in ('{"q"', ":1}")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [event("response.output_item.done", output_index=0, item=WHOLE_ITEM)],
+        [BEGUN, *ARGUED],
+        [BEGUN, event("response.function_call_arguments.done", item_id="fc", arguments='{"q":1}')],
+        [BEGUN, *ARGUED, event("response.output_item.done", output_index=0, item=WHOLE_ITEM)],
+    ],
+)
+@pytest.mark.parametrize("ends", [ended(), ended(WHOLE_ITEM)])
+def test_what_the_end_leaves_out_was_told_before_and_counts_once(made: list[bytes], ends: dict[str, Any]) -> None:
+    """Case 03."""
+    answer = fold(*made, event("response.completed", response=ends))
+    assert [one["function"] for one in answer.tool_calls] == [{"name": "f", "arguments": '{"q":1}'}]
+    assert answer.finish_reason == "tool_calls"
+
+
+def test_thoughts_that_the_end_leaves_out_are_carried() -> None:
+    item = {"type": "reasoning", "id": "r", "encrypted_content": "x", "summary": []}
+    answer = fold(DELTA, event("response.output_item.done", item=item), event("response.completed", response=ended()))
+    assert (answer.text, answer.carried) == ("Hel", (item,))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.executor.backends.sse import Event, Events, Lines, LineTooLong
+from actors.executor.backends.sse import Event, Events, LineEvents, Lines, LineTooLong
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -79,3 +79,29 @@ def test_endless_lines_and_events_are_refused() -> None:
     events.feed(b"data: 12345\n")
     with pytest.raises(LineTooLong, match="10 bytes"):
         events.feed(b"data: 678901\n")
+
+
+@given(PLACES, st.sampled_from([b"", b"data:", b"data: data: "]), st.sampled_from([b"\n", b"\r\n"]))
+def test_events_without_blank_lines_between_them_are_told_apart(places: list[int], again: bytes, end: bytes) -> None:
+    """Case 01: an object that has ended is not gone on with; one that has not is."""
+    whole = [b'{"a": 1}', b'{"b":', b"2}", b"[DONE]"]
+    stream = b"".join(b"data: " + (again if line[:1] == b"{" else b"") + line + end for line in whole) + end
+    assert events_of(cut(stream, places)) == [Event("", b'{"a": 1}'), Event("", b'{"b":\n2}'), Event("", b"[DONE]")]
+
+
+def test_a_name_belongs_to_the_event_around_it() -> None:
+    assert events_of([b'event: x\ndata: {"a": 1}\nevent: y\ndata: {"b": 2}\n\n']) == [
+        Event("x", b'{"a": 1}'),
+        Event("y", b'{"b": 2}'),
+    ]
+    assert events_of([b"data: a\nevent: late\n\ndata: b\n\n"]) == [Event("late", b"a"), Event("", b"b")]
+
+
+@given(PLACES)
+def test_lines_are_taken_out_of_server_sent_events(places: list[int]) -> None:
+    """Case 02."""
+    decoder = LineEvents()
+    stream = b': ping\nevent: x\ndata: {"a": 1}\n\ndata:{"b": 2}\n\n{"c": 3}\ndata: data: {"d": 4}'
+    found = [event.data for piece in cut(stream, places) for event in decoder.feed(piece)]
+    rest = decoder.close()
+    assert [*found, rest.data if rest else b""] == [b'{"a": 1}', b'{"b": 2}', b'{"c": 3}', b'{"d": 4}']

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.executor.backends.tool_calls import ToolCalls
+from actors.executor.backends.tool_calls import ToolCalls, as_call
 
 
 def fragment(
@@ -84,6 +84,58 @@ BOTH = [("a1", "weather", ULM), ("a2", "clock", CET)]
                 fragment(index=2, told="a2", name="clock", arguments=CET),
             ],
         ],
+        # The second begins at the index of the first, and goes on at its own; or at one that nothing has.
+        [
+            [fragment(index=0, told="a1", name="weather", arguments=ULM)],
+            [fragment(index=0, told="a2", name="clock", arguments='{"tz"')],
+            [fragment(index=1, arguments=':"CET"}')],
+        ],
+        [
+            [fragment(index=0, told="a1", name="weather", arguments="")],
+            [fragment(index=1, arguments='{"city"')],
+            [fragment(index=2, arguments=':"Ulm"}')],
+            [fragment(index=3, told="a2", name="clock", arguments=CET)],
+        ],
+        # An index as a text, or with a point.
+        *(
+            [
+                [fragment(index=one, told="a1", name="weather"), fragment(index=two, told="a2", name="clock")],
+                [fragment(index=two, arguments='{"tz"')],
+                [fragment(index=one, arguments=ULM), fragment(index=two, arguments=':"CET"}')],
+            ]
+            for one, two in (("0", "1"), (0.0, 1.0))
+        ),
+        # Fragments of nothing at the end.
+        [
+            [fragment(index=0, told="a1", name="weather", arguments=ULM)],
+            [fragment(index=1, told="a2", name="clock", arguments=CET)],
+            [fragment(index=1, told="", name="", arguments="")],
+            [fragment(index=2, arguments="")],
+        ],
+        # A name that is repeated, or grows; arguments that are repeated as they grow.
+        [
+            [fragment(index=0, told="a1", name="wea", arguments="")],
+            [fragment(index=0, told="a1", name="weather", arguments="")],
+            [fragment(index=0, name="weather", arguments=ULM)],
+            [fragment(index=1, told="a2", name="cl")],
+            [fragment(index=1, name="ock")],
+            [fragment(index=1, arguments=CET)],
+        ],
+        [
+            *[[fragment(index=0, told="a1", name="weather", arguments=ULM[:end])] for end in (3, 9, len(ULM))],
+            *[[fragment(index=1, told="a2", name="clock", arguments=CET[:end])] for end in (1, 8, len(CET))],
+        ],
+        # `{}` first, and then the pieces.
+        [
+            [fragment(index=0, told="a1", name="weather", arguments="{}")],
+            *[[fragment(index=0, arguments=piece)] for piece in ('{"city"', ':"Ulm"}')],
+            [fragment(index=1, told="a2", name="clock", arguments=CET)],
+        ],
+        # Without the level of the function, and under other names.
+        [
+            [{"index": 0, "id": "a1", "name": "weather", "arguments": ULM}],
+            [{"index": 1, "id": "a2", "function": {"name": "clock", "parameters": {"tz": "CET"}}}],
+        ],
         # Arguments as an object.
         [
             [fragment(told="a1", name="weather", arguments={"city": "Ulm"})],
@@ -93,6 +145,35 @@ BOTH = [("a1", "weather", ULM), ("a2", "clock", CET)]
 )
 def test_two_calls_are_two(chunks: list[list[dict[str, Any]]]) -> None:
     assert calls_of(*chunks) == BOTH
+
+
+def test_an_id_that_two_calls_have_makes_them_no_one_call() -> None:
+    """Case 03: some servers name a call by its function, or all of them alike."""
+    one, two = ("x", "weather", ULM), ("x", "clock", CET)
+    for second in (two, ("x", "weather", '{"city":"Bonn"}')):
+        fragments = [
+            fragment(index=at, told=call[0], name=call[1], arguments=call[2]) for at, call in enumerate((one, second))
+        ]
+        assert calls_of(fragments) == calls_of(*[[part] for part in fragments]) == [one, second]
+    assert calls_of([fragment(told="x", name=name, arguments=said) for _, name, said in (one, two)]) == [one, two]
+    assert calls_of([fragment(index=at, told="x", name="weather", arguments=ULM) for at in (0, 1)]) == [one], (
+        "told twice"
+    )
+
+
+def test_what_says_nothing_is_no_call() -> None:
+    for nothing in (fragment(index=0, told="", name="", arguments=""), fragment(index=0, told="x"), {}):
+        calls = ToolCalls()
+        calls.take([nothing])
+        assert (calls.told(), bool(calls)) == ((), False)
+    calls.take(fragment(told="a1", name="weather", arguments=ULM))
+    assert bool(calls), "one that stands in no list"
+
+
+def test_a_whole_call_of_another_protocol() -> None:
+    said = {"function": {"name": "f", "arguments": {"q": 1}, "index": 0}}
+    assert as_call(said, 3) == {"id": "call_3", "type": "function", "function": {"name": "f", "arguments": '{"q":1}'}}
+    assert as_call({"id": "a", "function": {"name": "f"}}, 0)["function"]["arguments"] == "{}"
 
 
 def test_an_id_made_anew_for_every_fragment_begins_no_call() -> None:

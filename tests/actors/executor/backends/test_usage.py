@@ -26,7 +26,7 @@ def said(*events: Fields) -> Usage:
     tally = Tally()
     for event in events:
         tally.hear(event)
-    return tally.usage
+    return tally.told or Usage()
 
 
 def chat(**usage: Any) -> Fields:
@@ -69,6 +69,14 @@ CACHED = {"cached_tokens": 60}
         # llama.cpp's own times, and RunPod's words.
         ({"prompt_n": 4, "cache_n": 26, "predicted_n": 12}, 30, 12),
         ({"input": 30, "output": 12}, 30, 12),
+        # Other spellings, and blocks within blocks.
+        ({"inputTokens": 30, "outputTokens": 12, "totalTokens": 42}, 30, 12),
+        ({"inputTokens": 30, "outputTokens": 12, "totalTokens": 142, "cacheReadInputTokens": 100}, 130, 12),
+        ({"promptTokens": 30, "completionTokens": 12}, 30, 12),
+        ({"inputTokens": 30, "outputTokens": 3010, "totalTokens": 3040, "reasoningTokens": 3000}, 30, 3010),
+        ({"prompt_token_count": 9, "candidates_token_count": 5, "thoughts_token_count": 30, "total_token_count": 44}, 9, 35),
+        ({"billed_units": {"input_tokens": 25}, "tokens": {"input_tokens": 30, "output_tokens": 12}}, 30, 12),
+        ({"prompt_tokens": "30", "completion_tokens": "12", "total_tokens": "42"}, 30, 12),
         # One part and the total tell the other.
         ({"prompt_tokens": 30, "total_tokens": 42}, 30, 12),
         ({"completion_tokens": 12, "total_tokens": 42}, 30, 12),
@@ -98,6 +106,9 @@ PLACES: list[tuple[str, Fields]] = [
     ("Ollama's", {"done": True, "prompt_eval_count": 30, "eval_count": 12}),
     ("a response", {"type": "response.completed", "response": {"usage": {"input_tokens": 30, "output_tokens": 12}}}),
     ("an interaction", {"usage": {"total_input_tokens": 30, "total_output_tokens": 12}}),
+    ("Bedrock's", {"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 30, "outputTokenCount": 12}}),
+    ("llama.cpp's own protocol", {"content": "x", "stop": True, "tokens_evaluated": 30, "tokens_predicted": 12}),
+    ("a list", {"choices": [], "usage": [{"prompt_tokens": 30, "completion_tokens": 12}]}),
     ("a worker's output", {"output": {"usage": {"input": 30, "output": 12}}}),
 ]  # fmt: skip
 
@@ -179,7 +190,9 @@ def test_several_requests_are_unknown_as_soon_as_one_does_not_tell() -> None:
     assert added(told, None).input_tokens is None
 
 
-@pytest.mark.parametrize("odd", [-1, 1.5, math.nan, math.inf, 10**30, 1e30, True, "12", None, [], {}])
+@pytest.mark.parametrize(
+    "odd", [-1, 1.5, math.nan, math.inf, 10**30, 1e30, True, "-1", "1.5", "12 tokens", None, [], {}]
+)
 def test_what_is_no_count_was_not_told(odd: object) -> None:
     assert tokens(odd) is None
     usage = usage_of({"prompt_tokens": odd, "completion_tokens": odd, "total_tokens": odd})
@@ -187,7 +200,7 @@ def test_what_is_no_count_was_not_told(odd: object) -> None:
 
 
 def test_a_whole_number_is_a_count_however_it_is_written() -> None:
-    assert (tokens(12.0), tokens(0), tokens(MOST_TOKENS)) == (12, 0, MOST_TOKENS)
+    assert (tokens(12.0), tokens("12"), tokens(0), tokens(MOST_TOKENS)) == (12, 12, 0, MOST_TOKENS)
 
 
 # Thoughts, as each protocol says them.
@@ -264,6 +277,4 @@ def test_what_is_known_at_a_glance_to_be_a_piece_tells_nothing(
 ) -> None:
     event = {**fields, "choices": [{**choice, "delta": delta} for choice in choices]}
     if usages.is_piece(event):
-        assert (list(usages.blocks_in(event)), usages.thought_in(event)) == ([], (0, 0))
-    if choices and delta.get("reasoning") == "words":
-        assert not usages.is_piece(event)
+        assert list(usages.blocks_in(event)) == []
