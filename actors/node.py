@@ -53,7 +53,12 @@ from actors.router import (
 )
 from actors.router.actor import Router
 from actors.router.case import Strategy
-from actors.router.shipped import overrides_from, shipped_policies
+from actors.router.rulebook import silent  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+from actors.router.shipped import (
+    named_sets,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
+    overrides_from,
+    shipped_policies,
+)
 from actors.router.strategies import load_strategies
 from actors.settings import Budget, Settings, SettingsError
 from actors.telemetry.actor import Telemetry

@@ -69,7 +69,9 @@ class Features(Value):
     """How a candidate looked when the decision was made. Seconds, micro-dollars, jobs."""
 
     price_microdollars: float = 0
-    """Expected price of this job there."""
+    """Expected price of this job there; of an unknown price what it counts as (`price_assumed`)."""
+    price_assumed: bool = False
+    """Nobody knows the price, so it counts as dear: more than every known one."""
     service_seconds: float = 0
     """Expected time from call to answer."""
     first_token_seconds: float = 0
@@ -83,7 +85,7 @@ class Features(Value):
     own: float = 0
     """Own decisions that the load fact can't show yet."""
     queue: float = 0
-    """Jobs that wait there."""
+    """Jobs that wait there, those that run not counted."""
     used: float = 0
     """Own decisions for it within the sliding window."""
     saturated: bool = False

@@ -64,8 +64,12 @@ class AdaptiveRules(Section):
 class CostRules(Section):
     """Numbers of `expected_cost` (requirement C9)."""
 
-    value_per_hour_microdollars: NotNegative = 3_600_000.0
-    """What an hour of waiting costs when neither job nor preference says: $3.60, a tenth of a cent per second."""
+    value_per_hour_microdollars: NotNegative = 600_000.0
+    """What an hour of waiting costs when neither job nor preference says: $0.60, so that a free GPU at rest that takes up to
+    62 s is preferred to a cloud that takes 20 s for $0.007 (seed 002)."""
+    speed_per_hour_microdollars: NotNegative = 24_000_000.0
+    """What it costs at least when the job prioritizes speed: $24, so that 5 s for $0.08 are preferred to a free GPU from 17 s on
+    (seed 002, in the reading of section I)."""
     queue_price: NotNegative = 0.3
     """Part of the value of time charged per second of work and per job before it on one slot: others will wait for it."""
     risk_seconds: NotNegative = 10.0
@@ -76,6 +80,13 @@ class CostRules(Section):
     """Price of missing the deadline."""
     spread: Positive = 0.6
     """Standard deviation of the logarithm of a completion time, for the chance to miss the deadline."""
+
+    def per_hour(self, told: int | None, *, speed: bool) -> float:
+        """Micro-dollars that an hour of a job's waiting costs: as the job or a preference told, else the usual value; not less
+        than the value of speed where it is prioritized.
+        """
+        usual = self.value_per_hour_microdollars if told is None else float(told)
+        return max(usual, self.speed_per_hour_microdollars) if speed else usual
 
 
 class FailoverRules(Section):
@@ -285,6 +296,9 @@ class Policy(Message, channel=fact("policy", keys=("policy",))):
     """False: `fixed_order` instead of all strategies; delivery, breakers and budgets stay."""
     fixed_order: tuple[str, ...] = ()
     """Backends or models in order, for `enabled = false`; others follow by priority."""
+    shipped: tuple[str, ...] | None = None
+    """Of the shipped policies only these say where jobs go, by rules, strategy and chains; absent: all. What the others know
+    (models, numbers, quality levels) stays known."""
     strategy: str = ""
     """Strategy where no rule says one."""
     failover: FailoverRules | None = None

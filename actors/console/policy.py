@@ -23,28 +23,32 @@ from bus import codec
 from bus.bus import Bus, Conflict
 from messages import PoliciesAre, PoliciesOf, Policy
 
-Action = Literal["check", "show", "diff", "apply", "remove"]
+Action = Literal["check", "show", "diff", "apply", "remove", "use"]
 _NEEDS: dict[Action, tuple[int, int, str]] = {
     "check": (1, 1_000, "the files, as in: turnout policy check mine.toml"),
     "show": (0, 1, "one name, or none for all, as in: turnout policy show roles"),
     "diff": (1, 1, "one file, as in: turnout policy diff mine.toml"),
     "apply": (1, 1, "one file, as in: turnout policy apply mine.toml"),
     "remove": (1, 1, "one name, as in: turnout policy remove mine"),
+    "use": (0, 1, "one set, or none to see them, as in: turnout policy use 002"),
 }
 PATIENCE_SECONDS = 3.0
 """So long the router has to take up what was stored."""
 
 
 def policy(
-    action: Annotated[Action, Parameter(help="check FILE..., show [NAME], diff FILE, apply FILE, or remove NAME.")],
-    *names: Annotated[str, Parameter(help="Files, or the name of a policy.")],
+    action: Annotated[
+        Action, Parameter(help="check FILE..., show [NAME], diff FILE, apply FILE, remove NAME, or use [SET].")
+    ],
+    *names: Annotated[str, Parameter(help="Files, the name of a policy, or that of a set.")],
     toml: Annotated[bool, Parameter(help="show: as a file that `apply` takes.", negative="")] = False,
-    by: Annotated[str, Parameter(help="apply, remove: who does it, for the record. [your user name]")] = "",
+    by: Annotated[str, Parameter(help="apply, remove, use: who does it, for the record. [your user name]")] = "",
     where: Where = HERE,
 ) -> int:
     """Check, show, compare, apply or remove policies. All but `check` ask the router of the running deployment.
 
-    A file that is wrong is refused with file, line and field, and what is in force stays. Exit codes: 0 fine, 1 refused,
+    `use` chooses which shipped policies say where jobs go: a set (000 to 004), or `default` for all; your own ones stay. A
+    file that is wrong is refused with file, line and field, and what is in force stays. Exit codes: 0 fine, 1 refused,
     2 wrong usage, 3 no bus.
     """
     least, most, wanted = _NEEDS[action]
@@ -52,8 +56,8 @@ def policy(
         raise Wrong(f"`policy {action}` got {count(len(names), 'argument')}", wanted)
     if toml and action != "show":
         raise Wrong(f"--toml is for `policy show`, not for `policy {action}`")
-    if by and action not in ("apply", "remove"):
-        raise Wrong(f"--by is for `policy apply` and `policy remove`, not for `policy {action}`")
+    if by and action not in ("apply", "remove", "use"):
+        raise Wrong(f"--by is for `policy apply`, `policy remove` and `policy use`, not for `policy {action}`")
     match action:
         case "check":
             return check([Path(name) for name in names])
@@ -65,6 +69,8 @@ def policy(
             return play(_apply(Path(names[0]), by or user(), where))
         case "remove":
             return play(_remove(names[0], by or user(), where))
+        case "use":
+            return play(_use(names[0], by or user(), where)) if names else _sets()
 
 
 def check(files: Sequence[Path]) -> int:
@@ -156,12 +162,17 @@ def _show_all(held: Sequence[Policy]) -> None:
         "applied",
         right=("version", "order", "rules", "chains", "models"),
     )
+    silent = node.silent(held)
     for one in held:
         made.add_row(
-            Text(clean(one.policy), "bold"), str(one.version), str(one.order), clean(one.strategy or "-"),
-            str(len(one.rules)), str(len(one.chains)), str(len(one.models)), clean(one.source or "-"), _applied(one),
+            Text(clean(one.policy), "dim" if one.policy in silent else "bold"), str(one.version), str(one.order),
+            clean(one.strategy or "-"), str(len(one.rules)), str(len(one.chains)), str(len(one.models)),
+            clean(one.source or "-"), _applied(one),
         )  # fmt: skip
     out.print(made)
+    if silent:
+        names = ", ".join(one.policy for one in held if one.policy in silent)
+        err.print(clean(f"set aside by `policy use`, but for what they know of models: {names}"), style="yellow")
     err.print("the first to say something about a matter decides it; `turnout policy show NAME` shows one", style="dim")
 
 
@@ -235,6 +246,47 @@ async def _remove(name: str, by: str, where: Where) -> int:
         old = _named(name, await _held(bus))
         stored = await _store(bus, msgspec.structs.replace(old, removed=True), old, by)
         return await _confirm(bus, stored)
+
+
+SET = "set"
+"""The policy that says which shipped ones speak."""
+DEFAULT = "default"
+"""The set of all."""
+
+
+def _sets() -> int:
+    """Which sets there are."""
+    made = table("set", "from", "shipped policies that speak", "strategy")
+    made.add_row(Text(DEFAULT, "bold"), "turnout", "all", "-")
+    for name, one in node.named_sets().items():
+        made.add_row(Text(name, "bold"), clean(one.source), ", ".join(one.shipped or ()), clean(one.strategy or "-"))
+    out.print(made)
+    return OK
+
+
+async def _use(name: str, by: str, where: Where) -> int:
+    """Let a set speak; what people applied themselves stays."""
+    sets = node.named_sets()
+    if name != DEFAULT and name not in sets:
+        raise Wrong(f"no set is called {name!r}", f"use one of {', '.join((DEFAULT, *sets))}")
+    async with reach(where) as bus:
+        held = await _held(bus)
+        old = next((one for one in held if one.policy == SET), None)
+        if name == DEFAULT:
+            if old is None:
+                out.print("all shipped policies speak already")
+                return OK
+            return await _confirm(bus, await _store(bus, msgspec.structs.replace(old, removed=True), old, by))
+        new = sets[name]
+        there = {one.policy: one for one in held}
+        for one in new.shipped or ():
+            if one not in there:
+                raise Complaint(f"the policy {one} of this set was removed", hint="write it anew, and apply it first")
+            if there[one].version:
+                err.print(clean(f"{one} is one that was applied here, by {there[one].applied_by}, and stays"))
+        if not _print_changes(old, new):
+            return OK
+        return await _confirm(bus, await _store(bus, new, old, by))
 
 
 async def _store(bus: Bus, new: Policy, old: Policy | None, by: str) -> Policy:

@@ -159,4 +159,7 @@ def _lost(decided: Decided, best: Candidate, candidate: Candidate) -> str:
     else:
         said = f"has {mine} against {theirs} of {leader}"
     part = scores.deciding_part(decided, best, candidate)
-    return f"{said}, {part}" if part else said
+    said = f"{said}, {part}" if part else said
+    if candidate.features.price_assumed and strategy != "cost_first":
+        said += f"; its price is unknown, and counts as {words.money(candidate.features.price_microdollars)}"
+    return said

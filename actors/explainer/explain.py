@@ -112,6 +112,8 @@ def _by(decided: Decided, made: str = "") -> str:
     if decided.plan.fixed:
         return f"Routing is switched off by {source}, which leaves a fixed order"
     parts = f": {made}" if made else ""
+    if decided.strategy in scores.MONEY:
+        parts += f"; {scores.worth_of_time(decided)}"
     if decided.slip.needs.strategy == decided.strategy:
         return f"The job itself asks for strategy {decided.strategy} ({source}){parts}"
     return f"{source[0].upper()}{source[1:]} routes it by {decided.strategy}{parts}"

@@ -34,6 +34,12 @@ def _until_done(_: Decided, candidate: Candidate) -> str:
     return f"about {words.span(seconds(candidate))} until it is done"
 
 
+def _price(_: Decided, candidate: Candidate) -> str:
+    f = candidate.features
+    kind = "an unknown price that counts as" if f.price_assumed else "an expected price of"
+    return f"{kind} {words.money(f.price_microdollars)}"
+
+
 def _pool(decided: Decided, candidate: Candidate) -> str:
     pool = decided.plan.pool
     return f"place {place_in(pool, candidate) + 1} of the pool" if pool else _raw(candidate)
@@ -67,7 +73,7 @@ def _context(decided: Decided, candidate: Candidate) -> str:
 
 
 _FIGURES: Mapping[str, Callable[[Decided, Candidate], str]] = {
-    "cost_first": lambda _, c: f"an expected price of {words.money(c.features.price_microdollars)}",
+    "cost_first": _price,
     "latency_first": _until_done,
     "adaptive": _until_done,
     "fastest_response": lambda _, c: f"about {words.span(_first_token(c))} to its first token",
@@ -105,6 +111,17 @@ def score(decided: Decided, candidate: Candidate) -> str:
     return figure(decided, candidate) if figure else _raw(candidate)
 
 
+def worth_of_time(decided: Decided) -> str:
+    """What the time was worth, and who says so: `an hour of waiting counts $0.60, by the policy`."""
+    needs, rules = decided.slip.needs, decided.plan.cost
+    hour = rules.per_hour(needs.value_per_hour_microdollars, speed=needs.prioritize_speed)
+    if needs.prioritize_speed and hour == rules.speed_per_hour_microdollars:
+        source = "since it prioritizes speed"
+    else:
+        source = "by the policy" if needs.value_per_hour_microdollars is None else "by the job's own word"
+    return f"an hour of waiting counts ${hour / 1e6:,.2f}, {source}"
+
+
 def made_of(decided: Decided, candidate: Candidate) -> str:
     """What a score is made of: `priority 40, cost 30, speed 10, queue 8`; empty when it has no parts to tell."""
     parts = candidate.parts
@@ -114,7 +131,8 @@ def made_of(decided: Decided, candidate: Candidate) -> str:
     told = zip(names, parts, strict=False)
     if strategy in MONEY:  # Most parts of a cost are 0 most of the time.
         told = [(part, value) for part, value in told if value >= NOTHING]
-    return ", ".join([f"{part} {amount(strategy, part, value)}" for part, value in told])
+    said = ", ".join([f"{part} {amount(strategy, part, value)}" for part, value in told])
+    return f"{said} (its price is unknown, and counts as dear)" if candidate.features.price_assumed else said
 
 
 def amount(strategy: str, part: str, value: float) -> str:

@@ -278,7 +278,7 @@ class Router(Actor):
 
     @answers
     def policies(self, question: PoliciesOf, heard: Heard) -> PoliciesAre:
-        held = self.view.rulebook.policies
+        held = self.view.rulebook.held
         return PoliciesAre(policies=tuple(p for p in held if question.name in ("", p.policy)))
 
     @answers

@@ -19,6 +19,7 @@ from actors.router.order import Failures, arrange, failures_of, groups, outside
 from actors.router.second import second_opinions, with_larger
 from actors.router.strategies import STRATEGIES, StrategyError
 from actors.router.survey import survey
+from actors.router.unpriced import assume_prices
 from actors.router.view import View
 from actors.router.words import exhausted, reason_of
 from actors.succession import NEVER_SPENT, NOT_AGAIN, answered, first_problem, needed, spent, unheard
@@ -279,6 +280,7 @@ def _rank(
     permitted: list[Row], case: Case, failures: Failures, strategy: Strategy, began: Row | None
 ) -> tuple[list[Row], Scored]:
     """Score the pool by the strategy and what lies outside it by points, and put all in order."""
+    assume_prices(permitted, case.plan)
     group_of = groups(permitted, case, failures)
     within = list(range(len(permitted)))
     if case.plan.pool and not case.plan.fixed:

@@ -122,9 +122,8 @@ def _as_split(question: EstimateOf, choice: Choice) -> EstimateIs:
 
 def _spread_best(question: EstimateOf, plan: Plan, choice: Choice, now: float) -> EstimateIs:
     """The jobs where they cost least, time counted, among those that would be tried first; a budget may take it further."""
-    hour = question.needs.value_per_hour_microdollars
-    if hour is None:
-        hour = plan.cost.value_per_hour_microdollars
+    needs = question.needs
+    hour = plan.cost.per_hour(needs.value_per_hour_microdollars, speed=needs.prioritize_speed)
     value, budget, notes = hour / 3600.0, question.budget_microdollars, list[str]()
     priced = [row for row in choice.ranking if not row.known.price.unknown]
     if not priced and budget is not None:
@@ -195,7 +194,7 @@ def _answer(question: EstimateOf, choice: Choice, rows: list[Row], counts: list[
     if at_most > cost:
         told.append(f"expected prices; {_dollars(at_most)} if every answer is as long as it may be")
     told += [
-        f"the price of {row.backend}/{row.model} is not known: it counts nothing"
+        f"the price of {row.backend}/{row.model} is not known: {_dollars(row.features.price_microdollars)} a job is assumed"
         for row, _ in used
         if row.known.price.unknown
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from actors.router.rulebook import Rulebook, spellings
-from actors.router.shipped import shipped_policies
+from actors.router.shipped import named_sets, shipped_policies
 from actors.router.strategies import STRATEGIES
 from messages import Change, Match, Policy, Preset, Rule
 
@@ -24,6 +24,10 @@ write a policy: [guides/policies.md](guides/policies.md). How to write a strateg
 A job goes to a model in four steps. Those that can't run it are filtered out, each with a reason. The first rule that matches
 the job, and whose pool somebody serves, names a strategy and a pool; the strategy scores the rest, the pool first. Fallbacks
 follow the chain of the chosen model, else the scores. Every decision says all of this; `turnout why JOB` prints it.
+"""
+SETS = """
+`turnout policy use SET` lets only some of the shipped policies say where jobs go, as one of the documents has it; `turnout policy
+use default` lets all of them speak again. Your own policies stay in force, and come first.
 """
 FALLBACKS = """
 An explicit chain wins. Where there is none, the next best follows, with these rules: code stays with models that have the
@@ -42,6 +46,8 @@ def page(policies: Sequence[Policy] = ()) -> str:
             f"\n## Policy `{policy.policy}` (order {policy.order}, {policy.source or 'no source'})\n",
             *_policy(policy),
         ]
+    if not policies:
+        lines += ["\n## Sets of shipped policies\n", SETS, *_sets()]
     lines += ["\n## Fallback chains\n", FALLBACKS, *_chains(held)]
     lines += ["\n## Models by id\n", *_models(held)]
     return "\n".join(lines).rstrip() + "\n"
@@ -90,6 +96,14 @@ def _policy(policy: Policy) -> Iterator[str]:
         yield ""
         yield from _table(("quality", "changes, where the job does not say so itself"),
                           ((quality, _preset(preset)) for quality, preset in policy.presets.items()))  # fmt: skip
+
+
+def _sets() -> Iterator[str]:
+    rows = (
+        (f"`{name}`", one.source, _names(one.shipped or ()), f"`{one.strategy}`" if one.strategy else "-")
+        for name, one in named_sets().items()
+    )
+    yield from _table(("set", "from", "policies that speak", "strategy"), rows)
 
 
 def _numbers(policy: Policy) -> Iterator[str]:

@@ -13,6 +13,8 @@ from actors.router.policy_lines import Path
 from messages.policies import Change, Policy, Rule
 from messages.values import Complexity
 
+SHIPPED = ("roles", "quality", "chains", "adaptive", "default", "balancer")
+"""The shipped policies by name, in the order they speak."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ROUNDING = 1e-9
 _SIZES: frozenset[Complexity] = frozenset({"simple", "medium", "complex", "unknown"})
@@ -30,6 +32,9 @@ def contradictions(policy: Policy, tree: dict[str, Any], strategies: Collection[
             policy.strategy,
             f"no strategy is called {policy.strategy}. {nearest(policy.strategy, strategies)}",
         )
+    for index, name in enumerate(policy.shipped or ()):
+        if name and name not in SHIPPED:
+            say(("shipped", index), name, f"no shipped policy is called {name}. {nearest(name, SHIPPED)}")
     _numbers(policy, say)
     names: list[str] = []
     for index, rule in enumerate(policy.rules):

@@ -35,6 +35,10 @@ BY_POOL = frozenset({
     "manual", "pool_order", "direct", "context_based", "usage_based", "complexity_based", "adaptive_weighted", "quality_based",
 })  # fmt: skip
 """Strategies that choose by a rule's pool, classes or shares; the others would be confined by it."""
+USUAL = "expected_cost"
+"""The strategy where nobody says one."""
+SHIPPED_ORDER = 50
+"""Shipped policies have this order or more, people's and the environment's have less."""
 _BLANK = Plan()
 """Its parts are the very objects that an event leaves out."""
 
@@ -53,6 +57,27 @@ def in_order(policies: Iterable[Policy]) -> list[Policy]:
     return sorted((p for p in policies if not p.removed), key=lambda p: (p.order, p.policy))
 
 
+def is_shipped(policy: Policy) -> bool:
+    """Whether it came with turnout and nobody has applied another under its name."""
+    return policy.version == 0 and policy.order >= SHIPPED_ORDER
+
+
+def silent(policies: Iterable[Policy]) -> frozenset[str]:
+    """The shipped policies that say nothing about where jobs go, because somebody chose others (`Policy.shipped`)."""
+    held = in_order(policies)
+    chosen = next((p.shipped for p in held if p.shipped is not None), None)
+    if chosen is None:
+        return frozenset()
+    return frozenset(p.policy for p in held if is_shipped(p) and p.policy not in chosen)
+
+
+def speaking(policies: Iterable[Policy]) -> list[Policy]:
+    """Those that hold, in order; a silent one keeps what it knows of models, and its numbers."""
+    held = in_order(policies)
+    muted = silent(held)
+    return [msgspec.structs.replace(p, rules=(), strategy="", chains={}) if p.policy in muted else p for p in held]
+
+
 def spellings(name: str) -> tuple[str, ...]:
     """A model's name as others may write it: with and without its `:latest`."""
     if name.endswith(LATEST):
@@ -64,7 +89,10 @@ class Rulebook:
     """The policies together: the first to say something about a matter decides it."""
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
-        self.policies = tuple(in_order(policies))
+        self.held = tuple(in_order(policies))
+        """As they were applied."""
+        self.policies = tuple(speaking(self.held))
+        """As they speak."""
         self.enabled = self._first("enabled", default=True)
         self.strategy, self._strategy_of = self._default_strategy()
         self.weights: Weights = self._first("weights", default=_BLANK.weights)
@@ -99,7 +127,7 @@ class Rulebook:
         for p in self.policies:
             if p.strategy:
                 return p.strategy, f"{p.policy}@{p.version}"
-        return "weighted_score", "built-in@0"
+        return USUAL, "built-in@0"
 
     def _failover(self) -> Failover:
         given: dict[str, Any] = {}

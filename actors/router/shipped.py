@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 
 from actors.router.policy_environment import overrides
 from actors.router.policyfile import load_policy
@@ -14,14 +15,26 @@ from messages.policies import Policy
 
 @cache
 def shipped_policies() -> tuple[Policy, ...]:
-    """The shipped policies in the order they speak: roles, quality, chains, adaptive, balancer."""
-    folder = resources.files("actors.router") / "policies"
-    found = [
-        load_policy(file.read_text(encoding="utf-8"), f"policies/{file.name}", strategies=STRATEGIES)
+    """The shipped policies in the order they speak: roles, quality, chains, adaptive, default, balancer."""
+    return tuple(sorted(_read("policies").values(), key=lambda policy: (policy.order, policy.policy)))
+
+
+@cache
+def named_sets() -> Mapping[str, Policy]:
+    """Which shipped policies one document of the requirements asks for, by its number; each is the policy `set`."""
+    return MappingProxyType(dict(sorted(_read("policies/sets").items())))
+
+
+def _read(place: str) -> dict[str, Policy]:
+    """The policies of a folder by the names of their files."""
+    folder = resources.files("actors.router").joinpath(*place.split("/"))
+    return {
+        file.name.removesuffix(".toml"): load_policy(
+            file.read_text(encoding="utf-8"), f"{place}/{file.name}", strategies=STRATEGIES
+        )
         for file in folder.iterdir()
         if file.name.endswith(".toml")
-    ]
-    return tuple(sorted(found, key=lambda policy: (policy.order, policy.policy)))
+    }
 
 
 def overrides_from(environment: Mapping[str, str]) -> Policy | None:

@@ -112,8 +112,8 @@ def survey(
         if own and not saturated:
             saturated = there.slots > 0 and ahead / slots >= saturated_at
         if ahead >= slots:
-            queue = ahead - slots + 1
-            wait = queue * service / slots
+            queue = ahead - slots
+            wait = (queue + 1) * service / slots
         loaded = there.loaded is not None and entry.model in there.loaded
         if there.loaded is not None and not loaded:
             switch = known.swap_seconds if stats is None or stats.swap_seconds is None else stats.swap_seconds

@@ -32,7 +32,14 @@ def reason_of(ranking: Sequence[Row], strategy: Strategy, case: Case, *, explore
     if any(best.is_called(name) for name in case.plan.chain):
         return f"{first} is next in the chain of the model that failed"
     why = f", which {follower.reason}" if follower.reason and not best.reason else ""
-    if strategy.name != "weighted_score":  # Only points say something by themselves.
+    if strategy.name == "expected_cost":
+        hour = case.plan.cost.per_hour(needs.value_per_hour_microdollars, speed=needs.prioritize_speed)
+        mine, theirs = (f"${-row.score / 1e6:.6f}" for row in (best, follower))
+        return (
+            f"{first} leads with an expected cost of {mine}; next is {second} with {theirs}{why} "
+            f"(an hour of waiting counts ${hour / 1e6:.2f})"
+        )
+    if strategy.name != "weighted_score":  # Else only points say something by themselves.
         return f"{first} leads by {strategy.name}; next is {second}{why}"
     return f"{first} leads with {best.score:.1f} points; next is {second} with {follower.score:.1f}{why}"
 

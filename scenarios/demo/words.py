@@ -78,10 +78,17 @@ def because(decided: Decided, granted: Granted) -> str:
         return f"cheapest: {_price(chosen)}; {rivals[0].backend} {_price(rivals[0])}"
     if decided.strategy == "latency_first":
         return f"fastest: {_seconds(chosen)}; {rivals[0].backend} {_seconds(rivals[0])}"
+    if decided.strategy == "expected_cost":
+        return f"least cost: {_cost(chosen)}; {rivals[0].backend} {_cost(rivals[0])}"
     if decided.strategy != "weighted_score":
         return f"first by {decided.strategy.replace('_', ' ')}; next {rivals[0].backend}"
     points = ", ".join(f"{rival.backend} {rival.score:.0f}" for rival in rivals[:2])
     return f"{chosen.score:.0f} points; {points}"
+
+
+def _cost(candidate: Candidate) -> str:
+    """Time and price together."""
+    return money(-candidate.score) if candidate.score <= -50 else f"${-candidate.score / 1e6:.6f}"
 
 
 def only_one(others: Sequence[Candidate]) -> str:

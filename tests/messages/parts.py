@@ -139,7 +139,8 @@ WEIGHTS = Weights(
 )  # fmt: skip
 ADAPTIVE = AdaptiveRules(method="thompson", epsilon=0.02, enough=5, stale_seconds=900.0, slack=4.0)
 COST = CostRules(
-    value_per_hour_microdollars=7_200_000.0, queue_price=0.2, risk_seconds=5.0, switch_back=2.0,
+    value_per_hour_microdollars=7_200_000.0, speed_per_hour_microdollars=9_000_000.0,
+    queue_price=0.2, risk_seconds=5.0, switch_back=2.0,
     miss_microdollars=10_000.0, spread=0.4,
 )  # fmt: skip
 CHANGE: dict[str, Any] = {
@@ -160,7 +161,7 @@ RULE = Rule(
 )  # fmt: skip
 POLICY = Policy(
     policy="thrifty", version=3, order=5, source="thrifty.toml", applied_at=T0, applied_by="ada", removed=True,
-    enabled=False, fixed_order=("gpu-1",), strategy="cost_first",
+    enabled=False, fixed_order=("gpu-1",), shipped=("balancer",), strategy="cost_first",
     failover=FailoverRules(max_attempts=4, waits_seconds=(0.5, 2.0), stall_seconds=15.0),
     weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,
     analysis=AnalysisRules(
@@ -195,7 +196,8 @@ CANDIDATE = Candidate(
         vram_total_mb=24_000, swap_seconds=12.0, multiplier=1.2, routing_weight=0.7, chain=("gpt-small",),
     ),
     features=Features(
-        price_microdollars=78.0, service_seconds=2.5, first_token_seconds=0.3, wait_seconds=1.5, switch_seconds=12.0,
+        price_microdollars=78.0, price_assumed=True, service_seconds=2.5,
+        first_token_seconds=0.3, wait_seconds=1.5, switch_seconds=12.0,
         ahead=3.0, own=1.0, queue=2.0, used=7.0, saturated=True, runs=18.5, equals=6.5, spread=0.4,
         measured_at=T0 - 3,
         failure_rate=0.05, rating=4.5, ratings=12.0, vram_free_mb=9_000, loaded=True, open_until=T0 + 30,

@@ -167,7 +167,12 @@ DEAR = candidate("dear", reason="could cost $1, the job has $0 left", barred="co
             granted(),
             "fastest: 1.5 s; cloud 0.0 s",
         ),
-        (decided(LOCAL, CLOUD, strategy="expected_cost"), granted(), "first by expected cost; next cloud"),
+        (
+            decided(candidate("local", score=-4_200.0), candidate("cloud", score=-7.0), strategy="expected_cost"),
+            granted(),
+            "least cost: $0.0042; cloud $0.000007",
+        ),
+        (decided(LOCAL, CLOUD, strategy="most_capacity"), granted(), "first by most capacity; next cloud"),
     ],
 )
 def test_every_decision_has_its_reason_in_a_few_words(decision, verdict, words_wanted):

@@ -14,7 +14,7 @@ EXPECTED_COST_PARTS = ("time", "switch", "price", "risk", "queue")
 def expected_cost(rows: Sequence[Row], case: Case) -> Scored:
     """Minus `J = v x (wait + switch + service) + price + risk + queue price`, in micro-dollars (requirement C9).
 
-    - v, the value of a second: the job's `value_per_hour_microdollars`, else the policy's, / 3600.
+    - v, the value of a second: `CostRules.per_hour` / 3600, from the job's `value_per_hour_microdollars`, else the policy's.
     - switch is charged `1 + switch_back` times while other work is ahead there, since the model has to be brought back for it;
       once when the backend is idle. So models don't take turns in memory while a queue waits.
     - risk is `failure_rate x (v x (risk_seconds + service) + price) + miss_microdollars x P(T > time left)`. T is lognormal with
@@ -24,8 +24,7 @@ def expected_cost(rows: Sequence[Row], case: Case) -> Scored:
       simulations. (Naor, "The regulation of queue size by levying tolls", 1969, on why selfish joining overloads a queue.)
     """
     rules, needs = case.plan.cost, case.needs
-    per_hour = needs.value_per_hour_microdollars
-    value = (rules.value_per_hour_microdollars if per_hour is None else per_hour) / 3600.0
+    value = rules.per_hour(needs.value_per_hour_microdollars, speed=needs.prioritize_speed) / 3600.0
     occupied = rules.queue_price * value
     switch_busy = value * (1.0 + rules.switch_back)
     risk_cost = value * rules.risk_seconds

@@ -16,8 +16,8 @@ def weighted_score(rows: Sequence[Row], case: Case) -> Scored:
 
     - priority `(N + 1 - p) / N`, with N = `weights.priorities`
     - cost `1 - price / dear`
-    - speed `ln(slow / t) / ln(slow / fast)`, with t = wait + switch + service in seconds
-    - queue `1 - waiting / long_queue`
+    - speed `ln(slow / t) / ln(slow / fast)`, with t = switch + service in seconds
+    - queue `1 - waiting / long_queue`: here alone counts who is before it
 
     The anchors are the policy's, so another backend moves nobody else. In speed mode (`needs.prioritize_speed`) cost and
     speed weigh `speed_mode_cost` and `speed_mode_speed`. The total is multiplied by `known.multiplier`; the parts are not.
@@ -50,7 +50,7 @@ def weighted_score(rows: Sequence[Row], case: Case) -> Scored:
         price, waiting = features.price_microdollars, features.queue
         cost = cost_weight - cost_each * price if price < dear else 0.0
         queue = queue_weight - queue_each * waiting if waiting < long else 0.0
-        seconds = features.wait_seconds + features.switch_seconds + features.service_seconds
+        seconds = features.switch_seconds + features.service_seconds
         if seconds <= quick:
             speed = speed_weight
         elif seconds >= slow:

@@ -31,7 +31,7 @@ def test_it_shows_the_ranking_its_parts_and_the_filters(there: Live, capsys: pyt
     assert run("decide", "Hello", "there", url=there.server.url) == 0
     shown, said = capsys.readouterr()
     for expected in (
-        "Preview · weighted_score", "gpu/m", "gpu leads with", "priority", "queue", "cloud/m",
+        "Preview · expected_cost", "gpu/m", "gpu leads with", "an hour of waiting counts $0.60", "time", "cloud/m",
         "cloud/m: output capped at 64", "ill/m is unhealthy: no answer (unhealthy)",
     ):  # fmt: skip
         assert expected in shown

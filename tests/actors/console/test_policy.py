@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from actors import node
@@ -281,7 +282,7 @@ def test_the_nearest_name_is_told(there: Live, capsys: pytest.CaptureFixture[str
         (("policy", "apply", "a.toml", "b.toml"), 2, "`policy apply` got 2 arguments"),
         (("policy", "remove"), 2, "turnout policy remove mine"),
         (("policy", "check", "a.toml", "--toml"), 2, "--toml is for `policy show`"),
-        (("policy", "show", "--by", "ada"), 2, "--by is for `policy apply` and `policy remove`"),
+        (("policy", "show", "--by", "ada"), 2, "--by is for `policy apply`, `policy remove` and `policy use`"),
         (("policy", "apply", "no-such-file.toml"), 1, "no-such-file.toml: can't be read"),
         (("policy", "show"), 3, "no bus at nats://127.0.0.1:1"),
     ],
@@ -292,3 +293,66 @@ def test_wrong_usage_and_no_bus(
     monkeypatch.chdir(tmp_path)
     assert run(*words) == code
     assert said in capsys.readouterr().err
+
+
+# use
+
+
+def strategies(there: Live, capsys: pytest.CaptureFixture[str]) -> str:
+    """What decides for ordinary work now."""
+    assert run("decide", "Hello", "--task", "chat", "--output", "json", url=there.server.url) == 0
+    return str(msgspec.json.decode(capsys.readouterr().out)["decided"]["plan"].get("strategy", "weighted_score"))
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [("000", "expected_cost"), ("001", "expected_cost"), ("002", "weighted_score"), ("003", "adaptive"),
+     ("004", "expected_cost")],
+)  # fmt: skip
+def test_a_set_speaks_until_all_do_again(
+    there: Live, capsys: pytest.CaptureFixture[str], name: str, strategy: str
+) -> None:
+    url = there.server.url
+    assert run("policy", "use", name, "--by", "kim", url=url) == 0
+    try:
+        assert "applied set, version" in capsys.readouterr().out
+        assert strategies(there, capsys) == strategy
+        assert run("policy", "show", url=url) == 0
+        shown, said = capsys.readouterr()
+        assert f"seed {name}" in shown
+        assert "set aside by `policy use`" in said
+        assert run("policy", "use", name, url=url) == 0
+        assert "in force like this already" in capsys.readouterr().out
+    finally:
+        assert run("policy", "use", "default", url=url) == 0
+    capsys.readouterr()
+    assert strategies(there, capsys) == "expected_cost"
+    assert run("policy", "use", "default", url=url) == 0
+    assert "all shipped policies speak already" in capsys.readouterr().out
+
+
+def test_a_set_keeps_what_people_applied(clean: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = clean.server.url
+    mine = 'policy = "mine"\n[[rules]]\nname = "r"\nmatch = { task = ["chat"] }\nstrategy = "cost_first"\n'
+    assert run("policy", "apply", written(tmp_path, mine), url=url) == 0
+    assert run("policy", "use", "002", url=url) == 0
+    try:
+        capsys.readouterr()
+        assert strategies(clean, capsys) == "cost_first"
+    finally:
+        run("policy", "use", "default", url=url)
+
+
+def test_sets_are_listed_and_a_wrong_one_names_them(there: Live, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("policy", "use") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("default", "000", "001", "002", "003", "004", "balancer"))
+    assert run("policy", "use", "005", url=there.server.url) == 2
+    assert "use one of default, 000, 001, 002, 003, 004" in capsys.readouterr().err
+
+
+def test_a_policy_that_chooses_what_is_not_shipped_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("policy", "check", written(tmp_path, 'policy = "mine"\nshipped = ["balance"]\n')) == 1
+    assert "no shipped policy is called balance. Did you mean balancer?" in capsys.readouterr().out

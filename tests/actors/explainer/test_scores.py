@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.explainer.scores import deciding_part, made_of, score, strategy_of
+from actors.explainer.scores import deciding_part, made_of, score, strategy_of, worth_of_time
 from messages import Plan
 from tests.messages.samples import candidate, decided, needs, slip
 
@@ -22,6 +22,10 @@ CLOUD = candidate("cloud", score=64.04, parts=(26.67, 27.38, 9.99, 0.0))
         ("expected_cost", {"score": -3_100.0}, "an expected cost of $0.0031"),
         ("cost_first", {"features": {"price_microdollars": 7_000.0}}, "an expected price of $0.007"),
         ("cost_first", {}, "an expected price of $0"),
+        (
+            "cost_first", {"features": {"price_microdollars": 80_000.0, "price_assumed": True}},
+            "an unknown price that counts as $0.08",
+        ),
         ("latency_first", {"features": {"wait_seconds": 1.5}}, "about 3.5 s until it is done"),
         ("adaptive", {}, "about 2.0 s until it is done"),
         ("fastest_response", {"features": {"first_token_seconds": 0.25}}, "about 250 ms to its first token"),
@@ -45,6 +49,25 @@ def test_a_score_is_told_by_what_its_strategy_looks_at(strategy: str, changes: d
     one = candidate(**{"model": "m", **{key: value for key, value in changes.items() if key != "backend"}},
                     name=changes.get("backend", "a"))  # fmt: skip
     assert score(decided(ranking=(one,), strategy=strategy, plan=plan, slip=slip(needs=needs())), one) == said
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({}, "an hour of waiting counts $0.60, by the policy"),
+        ({"value_per_hour_microdollars": 7_200_000}, "an hour of waiting counts $7.20, by the job's own word"),
+        ({"prioritize_speed": True}, "an hour of waiting counts $24.00, since it prioritizes speed"),
+    ],
+)
+def test_what_the_time_was_worth(wishes: dict[str, Any], said: str) -> None:
+    assert worth_of_time(decided(slip=slip(needs=needs(**{"value_per_hour_microdollars": None, **wishes})))) == said
+
+
+def test_an_assumed_price_is_told() -> None:
+    dear = candidate(parts=(2_000.0, 0.0, 80_000.0, 0.0, 0.0), features={"price_assumed": True})
+    assert made_of(decided(parts=MONEY, strategy="expected_cost"), dear) == (
+        "time $0.002, price $0.08 (its price is unknown, and counts as dear)"
+    )
 
 
 def test_parts_are_told_in_their_unit() -> None:

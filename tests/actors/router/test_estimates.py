@@ -81,7 +81,7 @@ def test_the_recommendations_of_002_for_100_jobs_with_a_dollar() -> None:
 def test_the_estimate_of_002_for_1000_jobs_on_auto() -> None:
     """`POST /api/loadbalancer/estimate {"jobCount": 1000, "backend": "auto"}`."""
     view = view_of(*of_002())
-    answer = estimated(view, jobs=1000)
+    answer = estimated(view, jobs=1000, needs_={"value_per_hour_microdollars": 3_600_000})
     assert sum(counts(answer).values()) == 1000
     assert counts(answer) == {"gemini": 565, "local": 290, "cloud": 145}
     assert (answer.cost_microdollars, answer.seconds) == (46_215_000, 2_900.0)
@@ -89,6 +89,9 @@ def test_the_estimate_of_002_for_1000_jobs_on_auto() -> None:
     assert answer.dearest.cost_microdollars == 80_000_000
     assert answer.cost_microdollars < 80_000_000
     assert "an hour of waiting counts $3.60 per job: work flows over when its queue costs more" in answer.notes
+    usual = estimated(view, jobs=1000)
+    assert "an hour of waiting counts $0.60 per job: work flows over when its queue costs more" in usual.notes
+    assert usual.cost_microdollars < answer.cost_microdollars
     patient = estimated(view, jobs=1000, needs_={"value_per_hour_microdollars": 0})
     assert (counts(patient), patient.cost_microdollars) == ({"local": 1000}, 0)
 
@@ -197,8 +200,8 @@ def test_an_unknown_price_is_left_out_unless_nobody_else_is_there() -> None:
     assert "odd" not in counts(answer)
     assert "left out, because nobody said what they cost: odd/m" in answer.notes
     alone = estimated(view_of(odd), jobs=5)
-    assert (counts(alone), alone.cost_microdollars, alone.dearest) == ({"odd": 5}, 0, None)
-    assert "the price of odd/m is not known: it counts nothing" in alone.notes
+    assert (counts(alone), alone.cost_microdollars, alone.dearest) == ({"odd": 5}, 5 * 80_000, None)
+    assert "the price of odd/m is not known: $0.08 a job is assumed" in alone.notes
     limited = estimated(view_of(odd), jobs=5, budget_microdollars=CENT)
     assert limited.problem is not None
     assert "has a known price, and they have a budget" in limited.problem.message

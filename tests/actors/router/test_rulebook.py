@@ -53,10 +53,10 @@ def test_a_model_may_be_called_without_its_latest(name: str, others: tuple[str, 
 
 def test_without_any_policy_everything_has_its_default() -> None:
     book = Rulebook()
-    assert (book.strategy, book.enabled, book.failover) == ("weighted_score", True, Failover())
+    assert (book.strategy, book.enabled, book.failover) == ("expected_cost", True, Failover())
     assert (book.saturated_at, book.window_seconds) == (SATURATED_AT, WINDOW_SECONDS)
     found = ruled()
-    assert (found.policy, found.plan.rule, found.plan.strategy) == ("built-in@0", "", "weighted_score")
+    assert (found.policy, found.plan.rule, found.plan.strategy) == ("built-in@0", "", "expected_cost")
 
 
 def test_the_first_to_say_something_decides_each_matter_by_itself() -> None:
@@ -114,7 +114,7 @@ def test_what_a_rule_matches(field: str, good: dict[str, Any], other: dict[str, 
 def test_a_rule_for_a_tenant_is_for_nobody_else() -> None:
     policy = Policy(policy="p", rules=(rule(match={"tenant": ("acme",)}, strategy="direct"),))
     assert ruled(policy).plan.strategy == "direct"
-    assert ruled(policy, tenant="other").plan.strategy == "weighted_score"
+    assert ruled(policy, tenant="other").plan.strategy == "expected_cost"
 
 
 def test_all_that_is_given_must_match_and_the_first_that_does_decides() -> None:

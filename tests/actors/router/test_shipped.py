@@ -5,12 +5,13 @@ from importlib import resources
 
 import pytest
 
+from actors.router import policy_sense
 from actors.router.policyfile import PolicyError, load_policy, to_toml
-from actors.router.shipped import overrides_from, shipped_policies
+from actors.router.shipped import named_sets, overrides_from, shipped_policies
 from actors.router.strategies.registry import STRATEGIES
 from messages.policies import CatalogueEntry, Policy, Rule
 
-NAMES = ["roles", "quality", "chains", "adaptive", "balancer"]
+NAMES = ["roles", "quality", "chains", "adaptive", "default", "balancer"]
 
 
 def pool(policy: Policy, role: str, product: str = "", mode: str = "") -> Rule:
@@ -37,12 +38,12 @@ def given(environment: dict[str, str]) -> Policy:
 
 def test_they_speak_from_the_special_to_the_general() -> None:
     assert [policy.policy for policy in shipped_policies()] == NAMES
-    assert [policy.order for policy in shipped_policies()] == [50, 60, 70, 80, 90]
+    assert [policy.order for policy in shipped_policies()] == [50, 60, 70, 80, 85, 90]
 
 
 def test_each_document_has_one_file_and_each_file_one_document() -> None:
-    assert sorted(policy.source for policy in shipped_policies()) == [f"seed 00{n}" for n in range(5)]
-    files = [file.name for file in (resources.files("actors.router") / "policies").iterdir()]
+    assert sorted(policy.source for policy in shipped_policies()) == [*(f"seed 00{n}" for n in range(5)), "turnout"]
+    files = [file.name for file in (resources.files("actors.router") / "policies").iterdir() if file.is_file()]
     assert sorted(files) == sorted(f"{name}.toml" for name in NAMES)
 
 
@@ -56,6 +57,16 @@ def test_files_leave_out_what_applying_says(name: str) -> None:
 @pytest.mark.parametrize("policy", shipped_policies(), ids=lambda policy: policy.policy)
 def test_they_can_be_shown_changed_and_applied(policy: Policy) -> None:
     assert load_policy(to_toml(policy), "shown.toml", strategies=STRATEGIES) == policy
+
+
+def test_each_document_is_a_set_and_names_its_own_policy() -> None:
+    sources = {policy.policy: policy.source for policy in shipped_policies()}
+    assert list(named_sets()) == [f"00{n}" for n in range(5)]
+    for name, one in named_sets().items():
+        assert (one.policy, one.order, one.source) == ("set", 40, f"seed {name}")
+        assert {sources[policy] for policy in one.shipped or ()} <= {one.source, "turnout"}
+        assert one.source in {sources[policy] for policy in one.shipped or ()}
+    assert tuple(NAMES) == policy_sense.SHIPPED
 
 
 def test_they_are_read_once() -> None:

@@ -169,19 +169,20 @@ def test_images_and_seconds_have_their_price() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "running", "queue"), [(0, 0, 0), (0, 1, 0), (0, 2, 1), (3, 2, 4)]
+    ("waiting", "running", "queue", "before"), [(0, 0, 0, 0), (0, 1, 0, 0), (0, 2, 0, 1), (3, 2, 3, 4)]
 )  # fmt: skip
-def test_who_waits_before_a_job(waiting: int, running: int, queue: int) -> None:
+def test_who_waits_before_a_job(waiting: int, running: int, queue: int, before: int) -> None:
+    """Who runs is waited for too, and does not wait itself."""
     there = backend("a", slots=2, models=(Model(name="m", seconds_per_job=6.0),))
     found = seen(there, Load(backend="a", waiting=waiting, running=running, at=T0))
-    assert (found.ahead, found.queue, found.wait_seconds) == (waiting + running, queue, queue * 6.0 / 2)
+    assert (found.ahead, found.queue, found.wait_seconds) == (waiting + running, queue, before * 6.0 / 2)
 
 
 def test_own_decisions_are_ahead_too() -> None:
     view = view_of(backend("a", slots=1, models=(Model(name="m", seconds_per_job=6.0),)))
     sent(view, "a", "m", T0)
     found = seen(view=view, now=T0 + 0.5)
-    assert (found.ahead, found.own, found.used, found.queue, found.wait_seconds) == (1, 1, 1, 1, 6.0)
+    assert (found.ahead, found.own, found.used, found.queue, found.wait_seconds) == (1, 1, 1, 0, 6.0)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,12 @@ def test_a_tampered_outcome_is_noticed_at_its_place(given_facts: list[Message], 
     assert found.startswith(f"{written(path)}: stored ")
 
 
-COSTLY = WISHES.map(lambda wishes: {**wishes, **EASY, "strategy": "expected_cost", "value_per_hour_microdollars": None})
+COSTLY = WISHES.map(
+    lambda wishes: {
+        **wishes, **EASY, "strategy": "expected_cost", "value_per_hour_microdollars": None, "prioritize_speed": False
+    }
+)  # fmt: skip
+BY_POINTS = {"strategy": "weighted_score"}
 WEIGHS = ("service_seconds", "wait_seconds", "switch_seconds", "price_microdollars", "failure_rate", "ahead")
 
 
@@ -150,7 +155,7 @@ def test_a_tampered_number_of_the_plan_is_noticed(given_facts: list[Message], jo
     ],
 )
 def test_where_a_decision_was_tampered_with(path: tuple[Any, ...], value: Any, place: str) -> None:
-    made = decision(view_of(backend("a"), backend("b", priority=2)))
+    made = decision(view_of(backend("a"), backend("b", priority=2)), needs=BY_POINTS)
     stored = json.loads(codec.encode(made))
     inner: Any = stored
     for step in path[:-1]:
@@ -160,7 +165,7 @@ def test_where_a_decision_was_tampered_with(path: tuple[Any, ...], value: Any, p
 
 
 def test_a_swapped_order_and_a_dropped_candidate_are_noticed() -> None:
-    made = decision(view_of(backend("a"), backend("b", priority=2), backend("c", priority=3)))
+    made = decision(view_of(backend("a"), backend("b", priority=2), backend("c", priority=3)), needs=BY_POINTS)
     first, second, third = made.ranking
     swapped = msgspec.structs.replace(made, ranking=(second, first, third))
     assert check(swapped) == "ranking[0].backend: stored 'b', derived 'a'"
@@ -174,7 +179,7 @@ def test_a_swapped_order_and_a_dropped_candidate_are_noticed() -> None:
 
 
 def many() -> tuple[Decided, tuple[Candidate, ...]]:
-    made = choice(view_of(*(backend(f"b{i:02}", priority=1 + i % 3) for i in range(30))), Job(slip()))
+    made = choice(view_of(*(backend(f"b{i:02}", priority=1 + i % 3) for i in range(30))), Job(slip(needs=BY_POINTS)))
     return made.decided, candidates(msgspec.json.encode(made.everything()))
 
 

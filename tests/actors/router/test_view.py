@@ -154,7 +154,7 @@ def test_a_ruling_is_remembered_until_something_it_depends_on_changes() -> None:
     view.learn_policy(msgspec.structs.replace(policy, strategy="direct"))
     assert view.ruling(needs(), "acme").plan.strategy == "direct"
     view.learn_policy(msgspec.structs.replace(policy, removed=True))
-    assert view.ruling(needs(), "acme").plan.strategy == "weighted_score"
+    assert view.ruling(needs(), "acme").plan.strategy == "expected_cost"
 
 
 # --------------------------------------------------------------------------------------------------- saturation

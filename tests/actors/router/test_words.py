@@ -69,8 +69,16 @@ def test_what_keeps_many_away_is_told_once_with_an_example(there: Any, needs: di
 @pytest.mark.parametrize(
     ("there", "wish", "said"),
     [
-        ((backend("a"), backend("b")), {}, "a leads with 100.0 points; next is b with 100.0"),
-        ((backend("a", models=models("m", "n")),), {}, "a/m leads with 100.0 points; next is a/n with 100.0"),
+        (
+            (backend("a"), backend("b")),
+            {"strategy": "weighted_score"},
+            "a leads with 100.0 points; next is b with 100.0",
+        ),
+        (
+            (backend("a", models=models("m", "n")),),
+            {"strategy": "weighted_score"},
+            "a/m leads with 100.0 points; next is a/n with 100.0",
+        ),
         ((backend("a", models=models("m", "n")),), {"strategy": "cost_first"}, "a/m leads by cost_first; next is a/n"),
     ],
 )

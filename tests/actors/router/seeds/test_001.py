@@ -177,4 +177,4 @@ def test_roles_wait_for_models_that_nobody_serves() -> None:
     """Without any of its pool a role is like any other job: the next rules decide."""
     made = decision(view_of(served("other", local=True)), wanted("writer", "landing"))
     assert [c.model for c in made.ranking] == ["other"]
-    assert made.strategy == "weighted_score"
+    assert made.strategy == "expected_cost"

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib import resources
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from messages import Backend, Load, Model, Price
+from actors.router.shipped import named_sets
+from actors.router.strategies import STRATEGIES
+from messages import Backend, Decided, Load, Model, Policy, Price
 from messages.policies import FailoverRules, Weights
-from tests.actors.router.seeds.fleet import decision, shipped, view_of, walk
+from tests.actors.router.seeds.fleet import decision, policy, shipped, view_of, walk
 from tests.messages.samples import T0, backend
-
-SLOTS = 1_000
-"""So many that two waiting jobs mean no wait worth counting, as in the example."""
 
 
 def one(name: str, priority: int, price: int, seconds: float) -> Backend:
     model = Model(name="m", capabilities=("image",), price=Price(per_request=price), seconds_per_job=seconds)
-    return backend(name, local=name == "local", priority=priority, slots=SLOTS, models=(model,))
+    return backend(name, local=name == "local", priority=priority, slots=1, models=(model,))
 
 
 # "Backend Configuration": priority, cost per job, speed.
@@ -25,9 +28,11 @@ FLEET = [one("local", 1, 0, 10.0), one("cloud", 2, 7_000, 20.0), one("gemini", 3
 IMAGE: dict[str, Any] = {"asset": "image", "capabilities": ("image",)}
 
 
-def view_002() -> Any:
-    view = view_of(FLEET)
-    view.learn_load(Load(backend="local", waiting=2, running=SLOTS - 1, at=T0))
+def view_002(*policies: Policy, at_rest: bool = False) -> Any:
+    """A live fleet under the set 002: one job runs on the GPU, and two wait."""
+    view = view_of(FLEET, named_sets()["002"], *policies)
+    if not at_rest:
+        view.learn_load(Load(backend="local", waiting=2, running=1, at=T0))
     return view
 
 
@@ -39,6 +44,12 @@ def test_the_numbers_of_the_score() -> None:
         priority=40.0, cost=30.0, speed=20.0, queue=10.0, speed_mode_cost=10.0, speed_mode_speed=40.0,
         priorities=3.0, fast_seconds=5.0, slow_seconds=20.0, dear_microdollars=80_000.0, long_queue=10.0,
     )  # fmt: skip
+
+
+def test_the_file_is_the_seeds() -> None:
+    """Whatever else is the usual choice, what seed 002 says stays as it is."""
+    text = (resources.files("actors.router") / "policies" / "balancer.toml").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == "26b4fd77a4e3d1cc4f171ac1f1b6f30e2d8890e713e5bbf5ae620bef2ba673c2"
 
 
 def test_three_attempts_with_waits_of_one_and_three_seconds() -> None:
@@ -70,6 +81,13 @@ def test_speed_mode() -> None:
     }
 
 
+@pytest.mark.parametrize(("seconds", "leader"), [(17.0, "local"), (18.5, "gemini")])
+def test_speed_mode_leaves_a_gpu_that_is_slower(seconds: float, leader: str) -> None:
+    """Section I: Gemini wins once local is measured slower than about 17 s."""
+    view = view_of([one("local", 1, 0, seconds), *FLEET[1:]], named_sets()["002"])
+    assert decision(view, {**IMAGE, "prioritize_speed": True}).ranking[0].backend == leader
+
+
 @pytest.mark.parametrize(
     ("limit", "names"), [(None, {"local", "cloud", "gemini"}), (10_000, {"local", "cloud"}), (0, {"local"})]
 )
@@ -88,3 +106,47 @@ def test_no_cloud_fallback() -> None:
 def test_a_preferred_backend_leads(name: str) -> None:
     """Seed 002, "Force Specific Backend"."""
     assert decision(view_002(), {**IMAGE, "preferred_backend": name}).ranking[0].backend == name
+
+
+# ------------------------------------------------------------------------------------- the usual choice on this fleet
+
+
+def usual(seconds: float, **wishes: Any) -> Decided:
+    """What the shipped defaults decide for the fleet at rest, when a job takes so long on the GPU."""
+    return decision(view_of([one("local", 1, 0, seconds), *FLEET[1:]]), {**IMAGE, **wishes})
+
+
+@pytest.mark.parametrize(("seconds", "leader"), [(10.0, "local"), (60.0, "local"), (61.9, "local"), (62.2, "cloud")])
+def test_a_free_gpu_at_rest_wins_up_to_the_stated_limit(seconds: float, leader: str) -> None:
+    """62 s: (62 - 20) s x $0.60 / 3600 s = $0.007."""
+    made = usual(seconds)
+    assert (made.strategy, made.policy, made.ranking[0].backend) == ("expected_cost", "default@0", leader)
+    assert "(an hour of waiting counts $0.60)" in made.reason
+
+
+@pytest.mark.parametrize(("seconds", "leader"), [(10.0, "local"), (16.8, "local"), (17.2, "gemini")])
+def test_in_speed_mode_the_usual_choice_leaves_it_where_the_seed_does(seconds: float, leader: str) -> None:
+    made = usual(seconds, prioritize_speed=True)
+    assert (made.strategy, made.ranking[0].backend) == ("expected_cost", leader)
+    assert "(an hour of waiting counts $24.00)" in made.reason
+
+
+@pytest.mark.parametrize(("waiting", "leader"), [(0, "local"), (2, "local"), (6, "cloud"), (40, "cloud")])
+def test_the_usual_choice_does_not_let_a_queue_grow(waiting: int, leader: str) -> None:
+    """The seed: "15 overflow to cloud", "avoid overloaded backends". Its own score leaves a free GPU at no length of queue."""
+    view = view_of(FLEET)
+    view.learn_load(Load(backend="local", waiting=waiting, running=1, at=T0))
+    assert decision(view, IMAGE).ranking[0].backend == leader
+
+
+@pytest.mark.parametrize("own", ['strategy = "weighted_score"', 'shipped = ["balancer"]'])
+def test_the_seeds_score_is_one_line_away(own: str) -> None:
+    made = decision(view_of(FLEET, policy(f'policy = "mine"\n{own}')), IMAGE)
+    assert made.strategy == "weighted_score"
+
+
+@given(st.sampled_from(sorted(named_sets())), st.sampled_from(sorted(STRATEGIES)))
+def test_a_set_keeps_ones_own_rules(name: str, strategy: str) -> None:
+    mine = policy(f'policy = "mine"\n[[rules]]\nname = "r"\nmatch.asset = ["image"]\nstrategy = "{strategy}"')
+    made = decision(view_of(FLEET, named_sets()[name], mine), IMAGE)
+    assert (made.plan.strategy, made.plan.rule) == (strategy, "mine@0 r")

@@ -26,7 +26,7 @@ def test_exploration_is_small() -> None:
     assert adaptive == AdaptiveRules(method="epsilon", epsilon=0.01, enough=3, stale_seconds=1800.0, slack=3.0)
 
 
-@pytest.mark.parametrize(("value", "strategy"), [("1", "adaptive"), ("0", "weighted_score"), ("", "weighted_score")])
+@pytest.mark.parametrize(("value", "strategy"), [("1", "adaptive"), ("0", "expected_cost"), ("", "expected_cost")])
 def test_the_flag_acts(value: str, strategy: str) -> None:
     """Seed 003, FEATURE_MODELS_ADAPTIVE=1 enables adaptive routing; without it nothing is adaptive."""
     assert decision(view_of(fleet(), *flag(value)), {}).strategy == strategy
@@ -39,7 +39,7 @@ def test_the_selector_of_strategies(strategy: str) -> None:
     rule = f'policy = "p"\n[[rules]]\nname = "r"\nmatch.workflow = ["site"]\nmatch.step = ["hero"]\nstrategy = "{strategy}"'
     view = view_of(fleet(), policy(rule))
     assert decision(view, {"workflow": "site", "step": "hero"}).strategy == strategy
-    assert decision(view, {"workflow": "site", "step": "footer"}).strategy == "weighted_score"
+    assert decision(view, {"workflow": "site", "step": "footer"}).strategy == "expected_cost"
 
 
 def test_routing_weights_are_the_prior_shares() -> None:

@@ -50,7 +50,7 @@ def test_the_jobs_value_of_time_comes_before_the_policys() -> None:
     given_row = row(service_seconds=5.0)
     assert parts(given_row, needs={"value_per_hour_microdollars": 7_200})["time"] == pytest.approx(10.0)
     assert parts(given_row, needs={"value_per_hour_microdollars": 0})["time"] == 0.0
-    assert parts(given_row)["time"] == pytest.approx(5_000.0)
+    assert parts(given_row)["time"] == pytest.approx(5 * 600_000 / 3600)
 
 
 def test_who_is_in_a_hurry_pays_for_speed_and_who_is_not_waits() -> None:

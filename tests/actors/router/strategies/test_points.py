@@ -62,10 +62,20 @@ def test_without_speed_mode_local_wins_however_slow_it_is() -> None:
     assert score(seed("local", service_seconds=1e6)) > score(seed("runpod")) > score(seed("gemini"))
 
 
-@pytest.mark.parametrize("figure", ["service_seconds", "wait_seconds", "switch_seconds"])
-def test_wait_and_switch_count_as_time(figure: str) -> None:
+@pytest.mark.parametrize("figure", ["service_seconds", "switch_seconds"])
+def test_service_and_switch_count_as_time(figure: str) -> None:
     slow = seed("local", **{"service_seconds": 5.0, figure: SEED["local"]["service_seconds"]})
     assert score(slow) < score(seed("local", service_seconds=5.0))
+
+
+@given(st.floats(0, 1e4), st.integers(0, 12))
+def test_who_waits_counts_as_queue_and_not_as_time(wait: float, waiting: int) -> None:
+    """Seed 002: ten points of queue, and nothing else for it."""
+    (idle,) = weighted_score([seed("local")], case()).parts
+    (busy,) = weighted_score([seed("local", wait_seconds=wait, queue=float(waiting))], case()).parts
+    assert busy[:3] == idle[:3]
+    assert idle[3] == pytest.approx(10.0 if not SEED["local"].get("queue") else 10.0 - SEED["local"]["queue"])
+    assert busy[3] == pytest.approx(max(0.0, 10.0 - waiting))
 
 
 def test_one_more_backend_moves_nobody() -> None:
