@@ -197,7 +197,9 @@ class Plan(Value):
     strategy: str = "weighted_score"
     """Strategy by name."""
     rule: str = ""
-    """`policy@version rule` that matched; empty: none did."""
+    """`policy@version rule` that gave the pool, else the nearest that matched; empty: none did."""
+    set_by: dict[str, str] = {}
+    """Field of this plan -> who set it: `policy@version rule`, a policy, or `the job itself`."""
     fixed: bool = False
     """Routing is switched off: the pool in its order, then by priority."""
     pool: tuple[str, ...] = ()

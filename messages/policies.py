@@ -196,7 +196,9 @@ class AnswerChecks(Section):
 
 
 class Rule(Section):
-    """What holds for some jobs. The first rule that matches, and whose pool is served by anybody, decides."""
+    """What holds for some jobs. Of all rules that match, and whose pool is served by anybody, the nearest that says a field
+    decides it; what belongs to a pool comes with the pool.
+    """
 
     name: str
     """Its name in decisions."""
@@ -205,7 +207,8 @@ class Rule(Section):
     strategy: str = ""
     """Strategy by name; empty: the policy's."""
     pool: tuple[str, ...] = ()
-    """Models (by name or id) or backends in order; empty: everything."""
+    """Models (by name or id) or backends in order; empty: as the next rule that matches says, else everything. `["*"]`:
+    everything, whatever that says."""
     strict: bool = False
     """Nothing outside the pool may run it."""
     fallbacks: Annotated[int, msgspec.Meta(ge=0)] = 3

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from actors import node
 from actors.console.app import play
+from actors.console.policy_explain import explain
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
 from actors.console.rebalance import user
@@ -23,13 +24,14 @@ from bus import codec
 from bus.bus import Bus, Conflict
 from messages import PoliciesAre, PoliciesOf, Policy
 
-Action = Literal["check", "show", "diff", "apply", "remove", "use"]
+Action = Literal["check", "show", "diff", "apply", "remove", "use", "explain"]
 _NEEDS: dict[Action, tuple[int, int, str]] = {
     "check": (1, 1_000, "the files, as in: turnout policy check mine.toml"),
     "show": (0, 1, "one name, or none for all, as in: turnout policy show roles"),
     "diff": (1, 1, "one file, as in: turnout policy diff mine.toml"),
     "apply": (1, 1, "one file, as in: turnout policy apply mine.toml"),
     "remove": (1, 1, "one name, as in: turnout policy remove mine"),
+    "explain": (1, 1, "one job, as in: turnout policy explain JOB"),
     "use": (0, 1, "one set, or none to see them, as in: turnout policy use 002"),
 }
 PATIENCE_SECONDS = 3.0
@@ -38,18 +40,20 @@ PATIENCE_SECONDS = 3.0
 
 def policy(
     action: Annotated[
-        Action, Parameter(help="check FILE..., show [NAME], diff FILE, apply FILE, remove NAME, or use [SET].")
+        Action,
+        Parameter(help="check FILE..., show [NAME], diff FILE, apply FILE, remove NAME, use [SET], or explain JOB."),
     ],
-    *names: Annotated[str, Parameter(help="Files, the name of a policy, or that of a set.")],
+    *names: Annotated[str, Parameter(help="Files, the name of a policy or of a set, or a job.")],
     toml: Annotated[bool, Parameter(help="show: as a file that `apply` takes.", negative="")] = False,
     by: Annotated[str, Parameter(help="apply, remove, use: who does it, for the record. [your user name]")] = "",
+    tenant: Annotated[str, Parameter(help="explain: whose job it is.")] = "default",
     where: Where = HERE,
 ) -> int:
     """Check, show, compare, apply or remove policies. All but `check` ask the router of the running deployment.
 
-    `use` chooses which shipped policies say where jobs go: a set (000 to 004), or `default` for all; your own ones stay. A
-    file that is wrong is refused with file, line and field, and what is in force stays. Exit codes: 0 fine, 1 refused,
-    2 wrong usage, 3 no bus.
+    `use` chooses which shipped policies say where jobs go: a set (000 to 004), or `default` for all; your own ones stay.
+    `explain` shows which rule set which field of a job's plan. A file that is wrong is refused with file, line and field, and
+    what is in force stays. Exit codes: 0 fine, 1 refused, 2 wrong usage, 3 no bus.
     """
     least, most, wanted = _NEEDS[action]
     if not least <= len(names) <= most:
@@ -69,6 +73,8 @@ def policy(
             return play(_apply(Path(names[0]), by or user(), where))
         case "remove":
             return play(_remove(names[0], by or user(), where))
+        case "explain":
+            return play(explain(names[0], tenant, where))
         case "use":
             return play(_use(names[0], by or user(), where)) if names else _sets()
 

@@ -107,8 +107,8 @@ def _trial(decided: Decided, best: Candidate) -> str:
 
 def _by(decided: Decided, made: str = "") -> str:
     """Which strategy, who says so, and what the score is made of."""
-    policy, _, rule = decided.policy.partition(" ")
-    source = f"rule `{rule}` of policy {policy}" if rule else f"policy {policy}"
+    sources = [_source(one) for one in decided.policy.split(" + ")]
+    source = words.joined(sources)
     if decided.plan.fixed:
         return f"Routing is switched off by {source}, which leaves a fixed order"
     parts = f": {made}" if made else ""
@@ -116,7 +116,14 @@ def _by(decided: Decided, made: str = "") -> str:
         parts += f"; {scores.worth_of_time(decided)}"
     if decided.slip.needs.strategy == decided.strategy:
         return f"The job itself asks for strategy {decided.strategy} ({source}){parts}"
-    return f"{source[0].upper()}{source[1:]} routes it by {decided.strategy}{parts}"
+    routes = "routes" if len(sources) == 1 else "route"
+    return f"{source[0].upper()}{source[1:]} {routes} it by {decided.strategy}{parts}"
+
+
+def _source(said: str) -> str:
+    """`rule `code` of policy chains@0`, or `policy default@0`."""
+    policy, _, rule = said.partition(" ")
+    return f"rule `{rule}` of policy {policy}" if rule else f"policy {policy}"
 
 
 def _tried(attempt: Attempt) -> str:

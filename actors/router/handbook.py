@@ -21,9 +21,10 @@ HEAD = """# Routing
 Generated from the shipped policies and the strategies (`python -m actors.router.handbook --write docs/routing.md`). How to
 write a policy: [guides/policies.md](guides/policies.md). How to write a strategy: [guides/strategies.md](guides/strategies.md).
 
-A job goes to a model in four steps. Those that can't run it are filtered out, each with a reason. The first rule that matches
-the job, and whose pool somebody serves, names a strategy and a pool; the strategy scores the rest, the pool first. Fallbacks
-follow the chain of the chosen model, else the scores. Every decision says all of this; `turnout why JOB` prints it.
+A job goes to a model in four steps. Those that can't run it are filtered out, each with a reason. The rules that match the
+job, and whose pool somebody serves, name a strategy and a pool; the nearest that says a field decides it. The strategy scores
+the rest, the pool first. Fallbacks follow the chain of the chosen model, else the scores. Every decision says all of this;
+`turnout why JOB` prints it, `turnout policy explain JOB` shows which rule set which field.
 """
 SETS = """
 `turnout policy use SET` lets only some of the shipped policies say where jobs go, as one of the documents has it; `turnout policy

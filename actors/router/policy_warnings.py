@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from actors.router.merging import EVERYBODY, said
 from actors.router.policy_fault import Fault, dotted, shown
 from actors.router.policy_lines import Path, line_of, lines
 from actors.router.rulebook import spellings
@@ -48,15 +49,15 @@ def warnings(policy: Policy, others: Iterable[Policy], *, file: str = "", text: 
     known = _names(catalogue, together)
     for index, rule in enumerate(policy.rules):
         for number, name in enumerate(rule.pool):
-            if not _is_known(name, known):
+            if not _is_known(name, known) and rule.pool != EVERYBODY:
                 say(("rules", index, "pool", number), name, _unknown(name))
         for number, capability in enumerate(rule.prefers):
             if not any(capability in one.degrade for one in together):
                 words = f"no policy says what becomes of a request without {capability}: add it to [degrade]"
                 say(("rules", index, "prefers", number), capability, words)
         for earlier in policy.rules[:index]:
-            if not earlier.pool and _covers(earlier.match, rule.match):
-                words = f"is never reached: {earlier.name} has no pool and already matches all of its jobs"
+            if earlier.pool in ((), EVERYBODY) and _covers(earlier.match, rule.match) and said(rule) <= said(earlier):
+                words = f"changes nothing: {earlier.name} matches all of its jobs before it, and says all that it says"
                 say(("rules", index), rule.name, words)
                 break
     for head, chain in policy.chains.items():

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from actors.router.merging import EVERYBODY, merge
 from messages import (
     AdaptiveRules,
     AnalysisRules,
@@ -31,10 +32,8 @@ K = TypeVar("K")
 SATURATED_AT, SATURATED_UNTIL = 0.8, 0.7
 WINDOW_SECONDS = 60.0
 LATEST = ":latest"
-BY_POOL = frozenset({
-    "manual", "pool_order", "direct", "context_based", "usage_based", "complexity_based", "adaptive_weighted", "quality_based",
-})  # fmt: skip
-"""Strategies that choose by a rule's pool, classes or shares; the others would be confined by it."""
+OWN_WORD = "the job itself"
+"""Who set a field of the plan that the job says."""
 USUAL = "expected_cost"
 """The strategy where nobody says one."""
 SHIPPED_ORDER = 50
@@ -49,7 +48,8 @@ class Ruling(msgspec.Struct, frozen=True):
     plan: Plan
     failover: Failover
     policy: str
-    """`name@version`, and the rule if one matched."""
+    """`name@version rule` of every rule that said something, joined by ` + `; `name@version` of the strategy's policy when
+    none did."""
 
 
 def in_order(policies: Iterable[Policy]) -> list[Policy]:
@@ -164,31 +164,24 @@ class Rulebook:
 
     def ruling(self, needs: Needs, tenant: str, served: AbstractSet[str]) -> Ruling:
         """What holds for a job, while the models and backends named in `served` are known."""
-        found = next((pair for pair in self._matching(needs, tenant, served) if not _outvoted(pair[1], needs)), None)
-        rule = found[1] if found else Rule(name="")
-        policy = f"{found[0]} {rule.name}" if found else self._strategy_of
+        if not self.enabled:
+            return Ruling(self._fixed(needs), self.failover, self._strategy_of)
+        merged = merge(self._matching(needs, tenant, served), needs)
+        rule, set_by = merged.rule, dict(merged.set_by)
+        rules = tuple(dict.fromkeys(set_by.values())) or ((merged.nearest,) if merged.nearest else ())
         failover = self.failover
         attempts = rule.max_attempts or (1 + rule.fallbacks if rule.pool else None)
         if attempts is not None:
             failover = msgspec.structs.replace(failover, max_attempts=attempts)
-        if not self.enabled:
-            order = next((p.fixed_order for p in self.policies if p.fixed_order), ())
-            plan = Plan(
-                strategy="manual",
-                fixed=True,
-                pool=order,
-                degrade={name: step for name, step in self.degrade.items() if name in needs.preferred},
-                preset=self._preset(needs),
-                output_share=self.analysis.output_share,
-                weights=self.weights,
-                adaptive=self.adaptive,
-                cost=self.cost,
-            )
-            return Ruling(plan, self.failover, self._strategy_of)
+        if needs.strategy:
+            set_by["strategy"] = OWN_WORD
+        elif not rule.strategy:
+            set_by["strategy"] = self._strategy_of
         prefers = {*rule.prefers, *needs.preferred}
         plan = Plan(
             strategy=needs.strategy or rule.strategy or self.strategy,
-            rule=f"{found[0]} {rule.name}" if found else "",
+            rule=set_by.get("pool") or merged.nearest,
+            set_by=set_by,
             pool=rule.pool,
             strict=rule.strict,
             fallbacks=rule.fallbacks,
@@ -206,11 +199,25 @@ class Rulebook:
             adaptive=self.adaptive,
             cost=self.cost,
         )
-        return Ruling(plan, failover, policy)
+        return Ruling(plan, failover, " + ".join(rules) or self._strategy_of)
+
+    def _fixed(self, needs: Needs) -> Plan:
+        """Routing is switched off."""
+        return Plan(
+            strategy="manual",
+            fixed=True,
+            pool=next((p.fixed_order for p in self.policies if p.fixed_order), ()),
+            degrade={name: step for name, step in self.degrade.items() if name in needs.preferred},
+            preset=self._preset(needs),
+            output_share=self.analysis.output_share,
+            weights=self.weights,
+            adaptive=self.adaptive,
+            cost=self.cost,
+        )
 
     def _matching(self, needs: Needs, tenant: str, served: AbstractSet[str]) -> Iterator[tuple[str, Rule]]:
         for policy, rule in self.rules:
-            if rule.pool and not any(name in served for name in rule.pool):
+            if rule.pool and rule.pool != EVERYBODY and served.isdisjoint(rule.pool):
                 continue
             if all(_holds(rule.match, field, needs, tenant) for field in Match.__struct_fields__):
                 yield policy, rule
@@ -224,13 +231,6 @@ class Rulebook:
             name: change for name, change in preset.backends.items() if change.max_output_tokens or change.variants
         }
         return Preset(variants=preset.variants, backends=backends) if preset.variants or backends else _BLANK.preset
-
-
-def _outvoted(rule: Rule, needs: Needs) -> bool:
-    """Whether the job's own word (a strategy that chooses by figures, or speed first) weighs more than the rule's pool."""
-    if not rule.pool or rule.strict:
-        return False
-    return needs.strategy not in BY_POOL if needs.strategy else needs.prioritize_speed
 
 
 def _merged(tables: Iterable[Mapping[K, T]]) -> dict[K, T]:

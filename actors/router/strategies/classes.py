@@ -69,8 +69,9 @@ def adaptive_weighted(rows: Sequence[Row], case: Case) -> Scored:
 def quality_based(rows: Sequence[Row], case: Case) -> Scored:
     """The best quality (requirements C3, C5; seed 004, creative).
 
-    Where the policy gives members for the job's class (`standard`, `high`), they come first, as in `complexity_based`; where
-    the class can't decide and there are shares, most below its share first (`by_shares`). Otherwise, and for the rest:
+    A job of quality final goes to the best tier, whatever its class. Else, where the policy gives members for the job's class
+    (`standard`, `high`), they come first, as in `complexity_based`; where the class can't decide and there are shares, most
+    below its share first (`by_shares`). Otherwise, and for the rest:
     `1000 x tier + 100 x rating + 1000 / (1000 + t)`, with the mean rating for the task drawn to 3 by five pseudo-ratings (a
     Bayesian average, to a hundredth) and t = wait + switch + service in seconds. So the tier decides, then the rating, then
     the time.
@@ -81,6 +82,8 @@ def quality_based(rows: Sequence[Row], case: Case) -> Scored:
         rating = (f.rating * f.ratings + USUAL_RATING * PSEUDO_RATINGS) / (f.ratings + PSEUDO_RATINGS)
         seconds = f.wait_seconds + f.switch_seconds + f.service_seconds
         rest.append(PLACE * row.known.quality_tier + round(100.0 * rating) + 1.0 - squash(seconds, 1_000.0))
+    if case.needs.quality == "final":
+        return Scored(rest)
     if case.needs.complexity != "unknown":
         scores = by_class(rows, case, rest)
         if scores is not None:

@@ -113,13 +113,19 @@ def test_a_rename_is_noticed_against_the_policy_of_that_name_only() -> None:
     assert "light-1 meant light-1 and now means gpt-5-nano" in one(text, implied)
 
 
-def test_a_rule_that_is_never_reached_is_noticed() -> None:
+def test_a_rule_that_changes_nothing_is_noticed() -> None:
     text = 'policy = "p"\n[[rules]]\nname = "all"\nmatch.task = ["code", "chat"]\n[[rules]]\nname = "some"\nmatch.task = ["code"]'
-    assert one(text) == "my.toml:5: rules[1]: is never reached: all has no pool and already matches all of its jobs"
+    assert (
+        one(text)
+        == "my.toml:5: rules[1]: changes nothing: all matches all of its jobs before it, and says all that it says"
+    )
     for harmless in ('name = "some"', 'name = "some"\nmatch.task = ["code", "creative"]'):
         assert of(f'policy = "p"\n[[rules]]\nname = "all"\nmatch.task = ["code", "chat"]\n[[rules]]\n{harmless}') == []
     served = 'policy = "p"\n[[rules]]\nname = "all"\npool = ["light-1"]\n[[rules]]\nname = "some"'
     assert of(served) == []  # Reached while nobody serves the pool.
+    for more in ('strategy = "cost_first"', 'pool = ["light-1"]', 'required_fields = ["x"]', "max_attempts = 2"):
+        filled = f'policy = "p"\n[[rules]]\nname = "all"\nrequires = ["json"]\n[[rules]]\nname = "some"\n{more}'
+        assert of(filled) == []  # It says what the first leaves open.
 
 
 def test_a_wish_that_nobody_can_be_spared_is_noticed() -> None:
