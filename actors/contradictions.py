@@ -146,5 +146,5 @@ def _problems_of(model: Model) -> Iterator[str]:
         value = getattr(model, name)
         if value is not None and not value >= 0:
             yield f"{name} is {value}: use 0 or more, or leave it out"
-    if not 1 <= model.quality_tier <= 5:
+    if model.quality_tier is not None and not 1 <= model.quality_tier <= 5:
         yield f"quality_tier is {model.quality_tier}: use 1 (small) to 5 (best)"

@@ -25,8 +25,8 @@ class Model(Value):
     """The most it generates per answer; absent: no own limit."""
     price: Price = Price()
     """What it costs; when nobody states it: free on hardware of ours, unknown elsewhere."""
-    quality_tier: int = 1
-    """1 (small) to 5 (best)."""
+    quality_tier: int | None = None
+    """1 (small) to 5 (best); absent: as its family or its size has it."""
     tokens_per_second: float | None = None
     """Stated speed; replaced by measurements."""
     first_token_seconds: float | None = None

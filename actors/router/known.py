@@ -11,6 +11,7 @@ from actors.framing import framing_of
 from actors.graph_names import GRAPH
 from actors.prices import in_force
 from actors.router.rulebook import Rulebook, spellings
+from actors.router.tiers import tier_of
 from messages import Backend, BackendRule, CatalogueEntry, Framing, Known, Model, ModelPrice, Price
 
 ASSETS = frozenset({"text", "image", "video", "audio", "embedding"})
@@ -68,6 +69,8 @@ def known_of(
     price = in_force(model.price, of_backend, of_provider)
     if price.unknown and price_ceiling is not None:
         price = Price(per_request=price_ceiling, source=CEILING)
+    capabilities = _capabilities(model, [entry for _, entry in entries])
+    size = first(model.parameters_billion, "parameters_billion")
     tier = next((entry.quality_tier for _, entry in entries if entry.quality_tier is not None), model.quality_tier)
     return Known(
         local=backend.local,
@@ -76,13 +79,13 @@ def known_of(
         slots=backend.slots,
         unfit=_unfit(backend),
         names=names,
-        capabilities=_capabilities(model, [entry for _, entry in entries]),
+        capabilities=capabilities,
         context_tokens=first(model.context_tokens, "context_tokens"),
         max_output_tokens=first(model.max_output_tokens, "max_output_tokens"),
         price=_FREE if price == _FREE else price,
         framing=_framing(backend, model, input_ceiling),
-        quality_tier=tier,
-        parameters_billion=first(model.parameters_billion, "parameters_billion"),
+        quality_tier=tier_of(model.name, capabilities, size) if tier is None else tier,
+        parameters_billion=size,
         roles=next((entry.roles for _, entry in entries if entry.roles), ()),
         roles_denied=tuple(sorted({role for _, entry in entries for role in entry.roles_denied})),
         loras=model.loras,

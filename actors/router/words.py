@@ -36,8 +36,8 @@ def reason_of(ranking: Sequence[Row], strategy: Strategy, case: Case, *, explore
         hour = case.plan.cost.per_hour(needs.value_per_hour_microdollars, speed=needs.prioritize_speed)
         mine, theirs = (f"${-row.score / 1e6:.6f}" for row in (best, follower))
         return (
-            f"{first} leads with an expected cost of {mine}; next is {second} with {theirs}{why} "
-            f"(an hour of waiting counts ${hour / 1e6:.2f})"
+            f"{first} leads with an expected cost of {mine} (an hour of waiting counts ${hour / 1e6:.2f}); "
+            f"next is {second} with {theirs}{why}"
         )
     if strategy.name != "weighted_score":  # Else only points say something by themselves.
         return f"{first} leads by {strategy.name}; next is {second}{why}"

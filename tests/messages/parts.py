@@ -208,7 +208,8 @@ CANDIDATE = Candidate(
     changes=("output capped at 1024 instead of 2048 tokens",), panic=True,
 )  # fmt: skip
 PLAN = Plan(
-    strategy="pool_order", rule="thrifty@3 landing-writer", set_by={"pool": "thrifty@3 landing-writer"}, fixed=True, pool=("llama3.1:8b",), strict=True,
+    strategy="pool_order", rule="thrifty@3 landing-writer",
+    set_by={"pool": "thrifty@3 landing-writer"}, fixed=True, pool=("llama3.1:8b",), strict=True,
     fallbacks=2, classes={"high": ("gpt-small",)}, shares={"gpt-small": 0.25}, overflow=("cloud",),
     requires=("text",), prefers=("vision",), degrade={"vision": "describe_style"}, required_fields=("title",),
     checks=CHECKS, preset=PRESET, chain=("gpt-small",), output_share=0.4, weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,

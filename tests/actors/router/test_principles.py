@@ -45,7 +45,7 @@ def with_a_premium_head(given_facts: list[Message]) -> list[Message]:
     found: list[Message] = [_HEAD]
     for fact in given_facts:
         if isinstance(fact, Backend) and fact.local:
-            models = tuple(msgspec.structs.replace(m, quality_tier=min(m.quality_tier, 4)) for m in fact.models)
+            models = tuple(msgspec.structs.replace(m, quality_tier=min(m.quality_tier or 1, 4)) for m in fact.models)
             found.append(msgspec.structs.replace(fact, models=models))
         else:
             found.append(fact)
