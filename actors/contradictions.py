@@ -11,6 +11,7 @@ from actors.alert_settings import of_targets, of_webhooks
 from actors.windows import zone_of
 from bus import topology
 from messages import Limit, Model
+from messages.fleet import only_of, scopes_of
 
 if TYPE_CHECKING:
     from actors.settings import BackendSettings, BreakerRules, Budget, Settings
@@ -45,17 +46,40 @@ def of_budget(budget: Budget | Limit) -> Iterator[str]:
     """What can't be meant in one budget, each as `field is value: what would be right`."""
     if budget.limit < 0:
         yield f"limit is {budget.limit}: use 0 (only what is free) or more"
+    yield from _of_scope(budget)
     if not 0 < len(budget.name) <= LONGEST_NAME or not budget.name.isprintable():
         yield f"name is {budget.name!r}: use 1 to {LONGEST_NAME} printable characters"
-    if budget.only and budget.scope == "global":
-        yield f"only is {budget.only!r}: a global budget is for all; choose another scope or leave it out"
-    if budget.scope == "step" and budget.only and not all(budget.only.partition("/")):
-        yield f"only is {budget.only!r}: name a step as <workflow>/<step>"
-    if budget.scope == "job" and budget.window != "total":
+    if wild := sorted(set("*>") & set(budget.name)):
+        yield f"name is {budget.name!r}: leave out {' and '.join(wild)}, a budget has one name and no pattern"
+    if "job" in scopes_of(budget.scope) and budget.window != "total":
         yield f"window is {budget.window!r}: a job's budget is for the whole job; use total"
     if not 0 <= budget.soft_share <= 1:
         yield f"soft_share is {budget.soft_share:g}: use 0 to 1"
     yield from _of_zone(budget.time_zone)
+
+
+def _of_scope(budget: Budget | Limit) -> Iterator[str]:
+    """Whom it holds for: which scopes go together, and which one of each."""
+    scopes, only = scopes_of(budget.scope), budget.only
+    if not scopes or len(set(scopes)) < len(scopes):
+        yield f"scope is {list(scopes)}: name one, or several different ones"
+    if "global" in scopes and len(scopes) > 1:
+        yield f"scope is {list(scopes)}: global is for all, and has no parts; leave it out"
+    if isinstance(only, str) and only and len(scopes) > 1:
+        yield f"only is {only!r}: of several scopes say which, as in {{ {scopes[0]} = {only!r} }}"
+        return
+    if isinstance(only, dict):
+        for scope in only:
+            if scope not in scopes:
+                yield f"only names {scope!r}: the scopes are {', '.join(scopes)}"
+    for scope in scopes:
+        one = only_of(scope, only)
+        if one and scope == "global":
+            yield f"only is {one!r}: a global budget is for all; choose another scope or leave it out"
+        if one and scope == "step" and not all(one.partition("/")):
+            yield f"only is {one!r}: name a step as <workflow>/<step>"
+        if set("*>") & set(one):
+            yield f"only is {one!r}: name one {scope}, it is no pattern; left out, each {scope} has the limit for itself"
 
 
 def _of_zone(name: str) -> Iterator[str]:

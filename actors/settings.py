@@ -18,7 +18,7 @@ from actors.alert_settings import LatencyTarget, Webhook
 from actors.contradictions import contradictions
 from messages import Model, Value
 from messages.attempts import WhenOver
-from messages.fleet import Scope, Unit, Window
+from messages.fleet import Scopes, Unit, Window, only_of, scope_key, scopes_of
 
 
 class SettingsError(ValueError):
@@ -34,16 +34,18 @@ class Budget(Section):
 
     name: str = ""
     """Its name; empty: made from the rest, `tenant:acme/microdollars/day`."""
-    scope: Scope = "global"
-    """`global`, `tenant`, `workflow`, `step`, `provider`, `backend`, `model`, `user` or `job`."""
+    scope: Scopes = "global"
+    """`global`, `tenant`, `workflow`, `step`, `provider`, `backend`, `model`, `user` or `job`; or a list of some of them, for
+    each of their combinations: `["step", "model"]`."""
     unit: Unit = "microdollars"
     """`microdollars`, `tokens`, `requests` or `gpu_milliseconds` (on hardware of ours alone)."""
     window: Window = "day"
     """`minute`, `hour`, `day`, `week`, `month` or `total`, by the calendar of the time zone."""
     limit: Annotated[int, msgspec.Meta(ge=0)]
     """0 admits only what costs 0 of the unit."""
-    only: str = ""
-    """Holds for this one of the scope alone (of a step: `<workflow>/<step>`); empty: for each of them."""
+    only: str | dict[str, str] = ""
+    """Holds for this one of the scope alone (of a step: `<workflow>/<step>`); empty: for each of them. Of several scopes a
+    table: `{ step = "site/hero" }`."""
     soft_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.8
     """Share of the limit from which on it warns."""
     time_zone: str = ""
@@ -54,7 +56,8 @@ class Budget(Section):
     def __post_init__(self) -> None:
         """Give it a name when it has none."""
         if not self.name:
-            who = f"{self.scope}:{self.only}" if self.only else self.scope
+            only = "+".join(filter(None, (only_of(one, self.only) for one in scopes_of(self.scope))))
+            who = f"{scope_key(self.scope)}:{only}" if only else scope_key(self.scope)
             msgspec.structs.force_setattr(self, "name", f"{who}/{self.unit}/{self.window}")
 
 

@@ -176,7 +176,8 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
     if attempted.outcome == "ok":
         return Done(
             tenant=slip.tenant, job=slip.job, ending="succeeded", result=attempted.result, attempts=attempts,
-            backend=attempted.backend, model=attempted.model, usage=attempted.usage, cost_microdollars=cost,
+            backend=attempted.backend, model=attempted.model, usage=attempted.usage, guardrails=work.met,
+            cost_microdollars=cost,
             submitted_at=slip.submitted_at, at=attempted.at,
         )  # fmt: skip
     used = spent(attempts)
@@ -189,7 +190,7 @@ def successor(work: Work, attempted: Attempted) -> Done | Retry | None:
             problem = Problem(reason="expired", message="the deadline came before an attempt could be made")
         return Done(
             tenant=slip.tenant, job=slip.job, ending="expired" if over else "failed",
-            problem=problem, attempts=attempts, backend=attempted.backend, model=attempted.model,
+            problem=problem, attempts=attempts, backend=attempted.backend, model=attempted.model, guardrails=work.met,
             cost_microdollars=cost, submitted_at=slip.submitted_at, at=attempted.at,
         )  # fmt: skip
     excluded = in_force(work.excluded, attempted.at)

@@ -13,6 +13,7 @@ from messages.values import (
     Awaited,
     Exclusion,
     Failover,
+    Met,
     Outcome,
     Price,
     Problem,
@@ -43,6 +44,8 @@ class Skipped(Value):
     """Excluded until then; 0: for this round only."""
     rooms: tuple[Room, ...] = ()
     """What the budgets in its way leave for it; empty: none of dollars or tokens stood there."""
+    budget: str = ""
+    """Name of the budget in its way; empty: something else was."""
     awaits: Awaited | None = None
     """What must change first; absent: nothing will, or time alone."""
 
@@ -126,6 +129,8 @@ class Work(
     """Fields that the answer's JSON must have."""
     checks: AnswerChecks = AnswerChecks()
     """What else the answer must be, by the policy."""
+    met: tuple[Met, ...] = ()
+    """Guardrails that the job met before it came here."""
     longest_seconds: float = 0.0
     """The attempt is ended after so long, because no more GPU time is reserved for it; 0: at the job's deadline."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from messages.message import Value
-from messages.policies import AdaptiveRules, AnswerChecks, CostRules, Degrade, Preset, Weights
+from messages.policies import AdaptiveRules, AnswerChecks, CostRules, Degrade, Guardrail, Preset, Weights
 from messages.reading import Framing
 from messages.values import Complexity, Media, Price
 
@@ -182,6 +182,8 @@ class Candidate(Value):
     """How the request is adjusted for it."""
     changes: tuple[str, ...] = ()
     """What differs from what was asked, in words."""
+    breaches: tuple[str, ...] = ()
+    """Guardrails that it is over and that do not stop it, in words."""
     panic: bool = False
     """All who could run it have open breakers: the least bad one may."""
 
@@ -226,6 +228,8 @@ class Plan(Value):
     """What else the answer must be."""
     preset: Preset = Preset()
     """What the job's quality level changes."""
+    guardrails: tuple[Guardrail, ...] = ()
+    """Limits of single calls that hold for this job."""
     chain: tuple[str, ...] = ()
     """Where the job goes now that the model it began with has failed, by an explicit chain."""
     output_share: float = 0.5

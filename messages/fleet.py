@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -390,6 +390,35 @@ class Preference(Message, channel=fact("preference", keys=("tenant", "scope"))):
 
 Scope = Literal["global", "tenant", "workflow", "step", "provider", "backend", "model", "user", "job"]
 """Whom a budget holds for. Users, workflows, steps and jobs belong to a tenant; the others span all tenants."""
+Scopes = Scope | tuple[Scope, ...]
+"""One scope, or several together: `["step", "model"]` holds for each model within each step."""
+NARROW_FIRST: Final[tuple[Scope, ...]] = (
+    "job", "step", "workflow", "user", "tenant", "model", "backend", "provider", "global",
+)  # fmt: skip
+"""The order in which counters are taken: who is refused by a narrow one never touches the wide ones all others share."""
+
+
+def scopes_of(scope: Scopes) -> tuple[Scope, ...]:
+    """Each scope of a budget, the narrowest first, whichever way they were written."""
+    return (scope,) if isinstance(scope, str) else tuple(sorted(scope, key=NARROW_FIRST.index))
+
+
+def scope_key(scope: Scopes) -> str:
+    """The scopes as one word of a counter's subject: `step+model`."""
+    return "+".join(scopes_of(scope))
+
+
+def only_of(scope: Scope, only: str | dict[str, str]) -> str:
+    """Whom of one scope a budget holds for alone; empty: each."""
+    return only if isinstance(only, str) else only.get(scope, "")
+
+
+def whom(scope: Scopes, only: str | dict[str, str]) -> str:
+    """Whom a budget holds for, in words: `all`, `each step and model`, `step site/hero and each model`."""
+    parts = [f"{one} {only_of(one, only)}" if only_of(one, only) else f"each {one}" for one in scopes_of(scope)]
+    return "all" if scopes_of(scope) == ("global",) else " and ".join(parts)
+
+
 Unit = Literal["microdollars", "tokens", "requests", "gpu_milliseconds"]
 """What a budget counts; GPU time is counted on hardware of ours alone."""
 Window = Literal["minute", "hour", "day", "week", "month", "total"]
@@ -401,10 +430,11 @@ class Limit(Message, channel=fact("limit", keys=("name",))):
 
     name: str
     """The budget's name."""
-    scope: Scope = "global"
-    """Whom it holds for."""
-    only: str = ""
-    """Holds for this one alone (of a step: `<workflow>/<step>`); empty: for each of them."""
+    scope: Scopes = "global"
+    """Whom it holds for: one scope, or a list of several together."""
+    only: str | dict[str, str] = ""
+    """Holds for this one alone (of a step: `<workflow>/<step>`); empty: for each of them. Of several scopes together, one for
+    each that is given: `{"step": "site/hero"}`."""
     unit: Unit = "microdollars"
     """What it counts."""
     window: Window = "day"

@@ -14,6 +14,7 @@ from messages.values import (
     Exclusion,
     Failover,
     Input,
+    Met,
     Needs,
     ObjectRef,
     Problem,
@@ -464,6 +465,8 @@ class Done(
     """What the last attempt ran; empty when none did."""
     usage: Usage | None = None
     """Tokens of the attempt that succeeded."""
+    guardrails: tuple[Met, ...] = ()
+    """Guardrails that were met in the last round, and who was passed over for them."""
     cost_microdollars: int | None = None
     """Billed over all attempts; null when the end came from outside (cancelled, expired) and is not known here."""
     submitted_at: float | None = None

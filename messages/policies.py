@@ -231,6 +231,32 @@ class Rule(Section):
     """Attempts that may be spent on one job; absent: the policy's."""
 
 
+class Guardrail(Section):
+    """Limits of one call, and what is wished of it, for models within workflows and steps (seed 003).
+
+    A policy file may use the seed's own names: `costLimit`, `tokenLimit`, `latencyTargetMs`, `dropIfOverBudget`, `routingWeight`.
+    """
+
+    model: tuple[str, ...]
+    """Models (by name or id) or backends it holds for."""
+    workflow: tuple[str, ...] = ()
+    """Only in these workflows; empty: everywhere."""
+    step: tuple[str, ...] = ()
+    """Only in these steps; empty: in each."""
+    tenant: tuple[str, ...] = ()
+    """Only for these tenants; empty: for each."""
+    cost_limit_cents: NotNegative | None = None
+    """The most one call may cost, in US cents; 0 admits only what is free; absent: no limit."""
+    token_limit: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """The most tokens one call may read and write together; absent: no limit."""
+    latency_target_ms: Positive | None = None
+    """A call should take no longer, in milliseconds: a breach is told, and nothing is stopped for it."""
+    drop_if_over_budget: bool = True
+    """Whoever could exceed a limit is passed over; false: it may run, and that it exceeds a limit is told."""
+    routing_weight: NotNegative | None = None
+    """Share of the traffic, against the others', until it is measured (`adaptive`); absent: that of its backend."""
+
+
 class CatalogueEntry(Section):
     """What is known about a model under a stable id, whatever its backends say of it."""
 
@@ -322,6 +348,8 @@ class Policy(Message, channel=fact("policy", keys=("policy",))):
     """Length of the sliding window in which shares of traffic are kept."""
     rules: tuple[Rule, ...] = ()
     """What holds for some jobs, in order."""
+    guardrails: tuple[Guardrail, ...] = ()
+    """Limits of single calls of models, in workflows and steps; all that fit hold."""
     chains: dict[str, tuple[str, ...]] = {}
     """Model -> where its jobs go when it fails, in order."""
     models: dict[str, CatalogueEntry] = {}

@@ -359,6 +359,23 @@ class Attempt(Value):
     """The error as the backend gave it; absent when the attempt succeeded."""
 
 
+class Met(Value):
+    """A guardrail that a job met on its way, and whom it was about."""
+
+    backend: str
+    """The candidate's backend."""
+    model: str
+    """The candidate's model."""
+    kind: Literal["guardrail", "cost", "budget"]
+    """`guardrail`: a limit of one call, by a policy. `cost`: the job's own limit. `budget`: a budget had no room."""
+    budget: str = ""
+    """The budget's name; empty: it was none."""
+    text: str
+    """What was met, in words."""
+    passed_over: bool = True
+    """Whether the candidate was passed over for it; else it ran all the same."""
+
+
 class Reservation(Value):
     """An amount held on one budget counter for an attempt."""
 

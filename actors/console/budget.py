@@ -23,7 +23,7 @@ from bus import codec
 from bus.bus import Bus
 from messages import BudgetsAre, BudgetsOf, Done, Held, JobResume, Limit, Retry, Spending, token
 from messages.attempts import WhenOver
-from messages.fleet import Scope, Window
+from messages.fleet import NARROW_FIRST, Scope, Scopes, Window, whom
 
 Action = Literal["list", "show", "set", "raise", "remove", "resume"]
 
@@ -33,8 +33,15 @@ Action = Literal["list", "show", "set", "raise", "remove", "resume"]
 class What:
     """What a budget is, for `set`; what is left out stays as it is, or is as in the settings' defaults."""
 
-    scope: Annotated[Scope | None, Parameter(help="Whom it holds for. [global]")] = None
-    only: Annotated[str | None, Parameter(help="This one of the scope alone; of a step: WORKFLOW/STEP.")] = None
+    scope: Annotated[
+        str | None, Parameter(help=f"Whom it holds for: {', '.join(NARROW_FIRST)}; or several: step+model. [global]")
+    ] = None
+    only: Annotated[
+        str | None,
+        Parameter(
+            help="This one of the scope alone; of a step: WORKFLOW/STEP; of several: step=site/hero,model=gpt-4o."
+        ),
+    ] = None
     unit: Annotated[str | None, Parameter(help="dollars, tokens, requests or gpu-seconds. [dollars]")] = None
     window: Annotated[Window | None, Parameter(help="How long the limit holds. [day]")] = None
     soft: Annotated[float | None, Parameter(help="Share of the limit from which on it warns. [0.8]")] = None
@@ -157,9 +164,9 @@ async def _set(name: str, text: str, what: What, by: str, where: Where) -> int:
         answer = await _held(bus, name)
         before = answer.limits[0] if answer.limits else Limit(name=name)
         changes: dict[str, Any] = {
-            "scope": what.scope, "only": what.only, "unit": unit_of(what.unit) if what.unit else None,
-            "window": what.window, "soft_share": what.soft, "time_zone": what.time_zone,
-            "on_all_over_budget": what.when_over,
+            "scope": _scopes(what.scope), "only": _only(what.only, what.scope or before.scope),
+            "unit": unit_of(what.unit) if what.unit else None, "window": what.window, "soft_share": what.soft,
+            "time_zone": what.time_zone, "on_all_over_budget": what.when_over,
         }  # fmt: skip
         changes = {field: value for field, value in changes.items() if value is not None}
         made = msgspec.structs.replace(before, **changes, by=by, at=bus.now(), removed=False)
@@ -171,6 +178,35 @@ async def _set(name: str, text: str, what: What, by: str, where: Where) -> int:
     if changed and {"scope", "unit", "window", "time_zone"} & set(changed):
         err.print("it counts on other counters now, which begin at nothing", style="yellow")
     return OK
+
+
+def _scopes(text: str | None) -> Scopes | None:
+    """`step` or `step+model` as a scope. Raises Wrong."""
+    if text is None:
+        return None
+    found: list[Scope] = []
+    for part in text.split("+"):
+        if part not in NARROW_FIRST:
+            close = difflib.get_close_matches(part, NARROW_FIRST, n=1, cutoff=0.5)
+            raise Wrong(
+                f"--scope is {text!r}: {part!r} is none", f"use {close[0] if close else ', '.join(NARROW_FIRST)}"
+            )
+        found.append(part)
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def _only(text: str | None, scope: Scopes | str) -> str | dict[str, str] | None:
+    """Whom alone: a name, or of several scopes `step=site/hero,model=gpt-4o`. Raises Wrong."""
+    several = "+" in scope if isinstance(scope, str) else len(scope) > 1
+    if text is None or not text or not several:
+        return text
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise Wrong(f"--only is {text!r}", "of several scopes say which: --only step=site/hero,model=gpt-4o")
+        found[name] = value
+    return found
 
 
 async def _raise(name: str, text: str, by: str, where: Where) -> int:
@@ -188,7 +224,7 @@ async def _raise(name: str, text: str, by: str, where: Where) -> int:
 
 async def _say(bus: Bus, limit: Limit) -> None:
     await bus.put_fact(limit.subject, codec.encode(limit))
-    who = f"{limit.scope} {limit.only}".strip() if limit.only or limit.scope == "global" else f"each {limit.scope}"
+    who = "global" if limit.scope == "global" else whom(limit.scope, limit.only)
     name = FACTORS[limit.unit][1]
     ends = (
         ""

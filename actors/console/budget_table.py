@@ -11,7 +11,7 @@ from rich.text import Text
 from actors.alert_settings import BILLING, BILLING_LIMIT
 from actors.console.screen import Wrong, clean, day_and_clock, fitting, out, seconds
 from messages import BudgetsAre, BudgetState, Limit, Spending
-from messages.fleet import Unit
+from messages.fleet import Unit, whom
 
 UNITS: dict[str, Unit] = {
     "dollars": "microdollars", "microdollars": "microdollars", "tokens": "tokens", "requests": "requests",
@@ -128,9 +128,13 @@ def where_to(state: BudgetState, spending: Spending | None, now: float) -> Text:
     return Text(", ".join(parts), "yellow" if spending.breach_at else "")
 
 
+def _whose(limit: Limit) -> str:
+    return limit.only if isinstance(limit.only, str) and limit.only else whom(limit.scope, limit.only)
+
+
 def _row(limit: Limit, state: BudgetState | None, spending: Spending | None, now: float) -> tuple[Text | str, ...]:
     spent, held = (state.spent, state.reserved) if state else (0, 0)
-    who = state.holder if state else (limit.only or ("all" if limit.scope == "global" else f"each {limit.scope}"))
+    who = state.holder if state else _whose(limit)
     share = (spent + held) / limit.limit if limit.limit else 0.0
     style = "red" if spent + held >= limit.limit > 0 else "yellow" if share >= limit.soft_share else "green"
     rolls = f", to {_short(state.ends_at)}" if state and state.ends_at else ""

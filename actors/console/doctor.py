@@ -31,6 +31,7 @@ from bus.server_disk import ROOM_BYTES, Disk
 from bus.timekeeper import apart
 from bus.topology import EV, IN
 from messages import BudgetsAre, BudgetsOf, JobRate, JobSubmit, Limit, NeedsAre, NeedsOf
+from messages.fleet import whom
 
 GOOD, BAD, SO = ("✔", "green"), ("✘", "red"), ("·", "dim")
 
@@ -127,7 +128,9 @@ async def _ceilings(settings: Settings, where: Where, *, runs: bool) -> None:
     by_amount: dict[str, list[str]] = {}
     for one in held:
         if one.name.startswith(CEILING):
-            by_amount.setdefault(f"{money(one.limit, one.unit)} a {one.window}", []).append(one.only or one.scope)
+            by_amount.setdefault(f"{money(one.limit, one.unit)} a {one.window}", []).append(
+                whom(one.scope, one.only).removeprefix("provider ")
+            )
     if not by_amount:
         _say(SO, "ceilings", "none: only your own budgets limit what cloud providers cost")
         return

@@ -12,7 +12,7 @@ from actors.guardrail.budgets import Budgets
 from actors.guardrail.gate import Gate
 from actors.guardrail.held import Over, resumed, standing
 from actors.guardrail.ledger import Ledger
-from actors.guardrail.reserve import Reserver, entry_for
+from actors.guardrail.reserve import Reserver, Tried, entry_for
 from actors.guardrail.settling import correct, settle
 from actors.guardrail.state import TELL_EVERY_SECONDS, States, fold
 from actors.guardrail.verdict import queued, refusal, rerouted, work_of
@@ -41,10 +41,10 @@ from messages import (
     Rerouted,
     Reservation,
     Retry,
-    Room,
     Skipped,
     Work,
 )
+from messages.fleet import scopes_of
 
 log = logging.getLogger("turnout.guardrail")
 
@@ -113,11 +113,12 @@ class Guardrail(Actor):
             if look.why:
                 skipped.append(_skipped(candidate, look.why, look.until, look.awaits))
                 continue
-            mine, why, over, rooms = await self.reserver.reserve(decided, candidate)
+            tried = await self.reserver.reserve(decided, candidate)
+            mine = tried.held
             held.extend((candidate, reservation) for reservation in mine)
-            if why:
-                skipped.append(_over(candidate, why, over, rooms, decided, heard.now))
-                overs.extend([over] if over else [])
+            if tried.why:
+                skipped.append(_over(candidate, tried, decided, heard.now))
+                overs.extend([tried.over] if tried.over else [])
                 continue
             while True:  # Until no lease is left to take. A lost compare-and-set shows the fresh breaker.
                 look = await self.gate.look(candidate, decided, heard.now)
@@ -230,16 +231,15 @@ def _skipped(candidate: Candidate, why: str, until: float = 0.0, awaits: Awaited
     return Skipped(backend=candidate.backend, model=candidate.model, reason=why, until=until, awaits=awaits)
 
 
-def _over(
-    candidate: Candidate, why: str, over: Over | None, rooms: tuple[Room, ...], decided: Decided, now: float
-) -> Skipped:
+def _over(candidate: Candidate, tried: Tried, decided: Decided, now: float) -> Skipped:
     """Passed over because of a budget. How far a job's own budget is used is told to nobody, and its last hold is settled within
     a moment: time is waited for.
     """
+    over, why = tried.over, tried.why
     if over is None:
         skipped = _skipped(candidate, why)
-    elif over.settles and over.budget.scope == "job":
+    elif over.settles and "job" in scopes_of(over.budget.scope):
         skipped = _skipped(candidate, why, now + pace(decided.n, decided.attempts))
     else:
         skipped = _skipped(candidate, why, awaits=over.awaits(decided.slip.deadline_at))
-    return msgspec.structs.replace(skipped, rooms=rooms)
+    return msgspec.structs.replace(skipped, rooms=tried.rooms, budget=tried.budget)

@@ -55,10 +55,11 @@ def amount(value: float, unit: Unit) -> str:
 def tenant_of(state: BudgetState) -> str:
     """Whose budget it is, as its counter tells; `-` for what all tenants share."""
     _, scope, holder = state.counter.split(".")[:3]
-    if scope in SHARED:
-        return NOBODY
     whole = untoken(holder)
-    return whole if scope == "tenant" else untoken(whole.partition("/")[0])
+    for one, part in zip(scope.split("+"), whole.split("&"), strict=False):
+        if one not in SHARED:
+            return part if one == "tenant" else untoken(part.partition("/")[0])
+    return NOBODY
 
 
 def about(state: BudgetState) -> str:

@@ -10,13 +10,9 @@ from typing import NamedTuple
 from actors.settings import Budget
 from actors.windows import UTC, Span, span, window_name
 from messages import Attempted, Candidate, Reservation, Slip, token
-from messages.fleet import Scope
+from messages.fleet import NARROW_FIRST, Scope, only_of, scope_key, scopes_of
 from messages.reading import least_output
 
-NARROW_FIRST: tuple[Scope, ...] = (
-    "job", "step", "workflow", "user", "tenant", "model", "backend", "provider", "global",
-)  # fmt: skip
-"""The order in which counters are taken: who is refused by a narrow one never touches the wide ones all others share."""
 GRACE_SECONDS = 1.0
 """An attempt that is stopped has ended so long after it at most."""
 
@@ -30,8 +26,23 @@ class Hold(NamedTuple):
 
 
 def holder_of(budget: Budget, slip: Slip, candidate: Candidate) -> str:
-    """Whose use the budget counts: `all`, a name, or `<tenant>/<name>` with both encoded; empty: it does not hold here."""
-    needs, scope, only = slip.needs, budget.scope, budget.only
+    """Whose use the budget counts: `all`, a name, or `<tenant>/<name>` with both encoded; empty: it does not hold here.
+
+    Of several scopes together the holder of each, joined by `&`; it holds where each of them does.
+    """
+    if isinstance(budget.scope, str):
+        return _holder(budget.scope, only_of(budget.scope, budget.only), slip, candidate)
+    found: list[str] = []
+    for scope in scopes_of(budget.scope):
+        holder = _holder(scope, only_of(scope, budget.only), slip, candidate)
+        if not holder:
+            return ""
+        found.append(holder.replace("%", "%25").replace("&", "%26"))
+    return "&".join(found)
+
+
+def _holder(scope: Scope, only: str, slip: Slip, candidate: Candidate) -> str:
+    needs = slip.needs
     if scope == "model":
         if not only:
             return candidate.model
@@ -139,13 +150,19 @@ def holds(
         if amount == 0:
             continue
         window = span(budget.window, at, budget.time_zone or UTC)
-        subject = f"ledger.{budget.scope}.{token(holder)}.{budget.unit}.{token(window.name)}"
+        subject = f"ledger.{scope_key(budget.scope)}.{token(holder)}.{budget.unit}.{token(window.name)}"
         other = found.get(subject)
         if other is not None and (other.budget.limit, other.budget.name) <= (budget.limit, budget.name):
             continue
         reservation = Reservation(budget=budget.name, subject=subject, amount=amount, unit=budget.unit)
         found[subject] = Hold(budget, reservation, window)
-    return sorted(found.values(), key=lambda hold: (NARROW_FIRST.index(hold.budget.scope), hold.reservation.subject))
+    return sorted(found.values(), key=_narrowness)
+
+
+def _narrowness(hold: Hold) -> tuple[int, int, str]:
+    """The order in which all guardrails take counters: by the narrowest scope, of several together first."""
+    scopes = scopes_of(hold.budget.scope)
+    return NARROW_FIRST.index(scopes[0]), -len(scopes), hold.reservation.subject
 
 
 def name_of(wanted: Sequence[Hold], again: int = 0) -> str:

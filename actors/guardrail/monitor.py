@@ -22,7 +22,8 @@ from actors.guardrail.alarms import of_breaker, of_budget
 from actors.guardrail.breaker import timed
 from actors.guardrail.limits import billed
 from actors.guardrail.state import holder_at
-from messages import Alert, Attempted, Breaker, BudgetState, LatencyRow, Message, Sample, Spending
+from actors.guardrail.wishes import targets_of
+from messages import Alert, Attempted, Breaker, BudgetState, LatencyRow, Message, Policy, Sample, Spending
 
 log = logging.getLogger("turnout.guardrail")
 
@@ -87,6 +88,8 @@ class Monitor(Actor):
 
     def __init__(self, *, targets: tuple[LatencyTarget, ...] = (), thresholds: Mapping[str, int] | None = None) -> None:
         self.targets = targets
+        self._configured = targets
+        self._policies: dict[str, Policy] = {}
         self.thresholds = {f"{BILLING}{provider}": amount for provider, amount in (thresholds or {}).items()}
         self._rows: dict[Row, LatencyRow] = {}
         self._ahead = Bounded[Row, Ahead](MOST_AHEAD)
@@ -108,6 +111,12 @@ class Monitor(Actor):
     def latency_row(self, row: LatencyRow, heard: Heard) -> None:
         """A row as it is stored, by us or by another monitor."""
         self._rows[row.target, row.tenant, row.backend, row.model] = row
+
+    @hears
+    def policy(self, policy: Policy, heard: Heard) -> None:
+        """Its guardrails may wish how long calls take."""
+        self._policies[policy.policy] = policy
+        self.targets = (*self._configured, *targets_of(self._policies.values(), self._configured))
 
     @hears
     def breaker(self, breaker: Breaker, heard: Heard) -> None:

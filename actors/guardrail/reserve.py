@@ -28,6 +28,8 @@ class Tried(NamedTuple):
     """Why it was refused; empty when it was not."""
     over: Over | None = None
     """The budget in the way."""
+    budget: str = ""
+    """The name of the budget in the way."""
     rooms: tuple[Room, ...] = ()
     """What budgets leave for it, so that the next round can fit it to them."""
 
@@ -47,10 +49,10 @@ class Reserver:
         rules = self._budgets.rules
         blind = unpriced(self._budgets.in_force, decided.slip, candidate)
         if blind is not None:
-            return Tried(why=f"its price is unknown, and a budget limits dollars ({blind.name})")
+            return Tried(why=f"its price is unknown, and a budget limits dollars ({blind.name})", budget=blind.name)
         endless = unbounded(self._budgets.in_force, decided.slip, candidate)
         if endless is not None:
-            return Tried(why=unbounded_in_words(endless, candidate))
+            return Tried(why=unbounded_in_words(endless, candidate), budget=endless.name)
         wanted = holds(
             self._budgets.in_force, decided.slip, candidate, decided.at, longest_gpu_seconds=rules.longest_gpu_seconds
         )
@@ -114,7 +116,7 @@ class Reserver:
             if other is not hold and other.reservation.amount > other.budget.limit
         ]
         told = tuple(room for room in rooms if room.unit in ("tokens", "microdollars"))
-        return Tried(why=over_in_words(hold, decided.slip, candidate, left), over=over, rooms=told)
+        return Tried(why=over_in_words(hold, decided.slip, candidate, left), over=over, budget=budget.name, rooms=told)
 
 
 def _room(hold: Hold, candidate: Candidate, left: int) -> Room:

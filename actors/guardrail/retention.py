@@ -42,7 +42,7 @@ def over_at(counter: str, at: float) -> float:
     kind = untoken(window).partition("-")[0]
     if kind in LONGEST:
         return at + LONGEST[kind] + KEPT_SECONDS
-    return at + KEPT_SECONDS if scope == "job" else FOR_EVER
+    return at + KEPT_SECONDS if "job" in scope.split("+") else FOR_EVER
 
 
 class Retention:

@@ -13,6 +13,7 @@ from actors.guardrail.budgets import Budgets
 from actors.settings import Budget
 from actors.windows import UTC, Span, span
 from messages import BudgetState, LedgerEntry, token, untoken
+from messages.fleet import scope_key
 
 TELL_EVERY_SECONDS = 1.0
 """One budget of one holder is told at most so often."""
@@ -60,7 +61,7 @@ def holder_at(counter: str) -> str:
 def place_of(budget: Budget, holder: str, at: float) -> Place:
     """The counter of a budget's present window."""
     window = span(budget.window, at, budget.time_zone or UTC)
-    counter = f"ledger.{budget.scope}.{token(holder)}.{budget.unit}.{token(window.name)}"
+    counter = f"ledger.{scope_key(budget.scope)}.{token(holder)}.{budget.unit}.{token(window.name)}"
     return Place(budget, holder, counter, window)
 
 
@@ -116,7 +117,7 @@ class States:
 
     def touch(self, budget: str, counter: str, at: float) -> None:
         """A counter was written to. Jobs' own counters are as many as jobs: they are not told."""
-        if not counter.startswith("ledger.job."):
+        if not counter.startswith(("ledger.job.", "ledger.job+")):
             self._touched.in_place((budget, holder_at(counter)), at)
 
     def learn(self, state: BudgetState) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.guardrail.held import held
 from actors.guardrail.limits import longest_seconds
+from actors.met import met_of
 from actors.rounds import OVER_BUDGET, PACE_SECONDS, look_again, place
 from actors.succession import cost_of, first_problem, in_force
 from messages import (
@@ -53,6 +54,7 @@ def work_of(decided: Decided, granted: Granted) -> Work:
         parameters=chosen.parameters,
         required_fields=decided.plan.required_fields,
         checks=decided.plan.checks,
+        met=met_of(decided, granted),
         longest_seconds=longest_seconds(granted.reserved),
     )
 
@@ -111,6 +113,7 @@ def refusal(decided: Decided, granted: Granted) -> Retry | Held | Done:
             ending="failed",
             problem=first_problem(decided.attempts) or cause,
             attempts=decided.attempts,
+            guardrails=met_of(decided, granted),
             cost_microdollars=cost_of(decided.attempts),
             submitted_at=decided.slip.submitted_at,
             at=granted.at,

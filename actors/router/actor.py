@@ -11,6 +11,7 @@ import msgspec
 
 from actors import door
 from actors.actor import Actor, Heard, Later, Says, Steps, Stored, answers, hears
+from actors.met import met_of
 from actors.router.case import Strategy
 from actors.router.counting import worth_counting
 from actors.router.decide import Choice, decide
@@ -237,6 +238,7 @@ class Router(Actor):
                     ending=ending,
                     problem=decided.gave_up,
                     attempts=decided.attempts,
+                    guardrails=met_of(decided),
                     cost_microdollars=cost,
                     submitted_at=decided.slip.submitted_at,
                     at=heard.now,

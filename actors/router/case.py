@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from messages import Attempt, Features, Known, Needs, Parameters, Plan
+from messages.policies import Guardrail
 
 
 class Case(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +44,10 @@ class Row(msgspec.Struct, gc=False):
     unbounded: str = ""
     parameters: Parameters | None = None
     changes: tuple[str, ...] = ()
+    guards: tuple[Guardrail, ...] = ()
+    """Limits of one call that hold for it."""
+    breaches: tuple[str, ...] = ()
+    """Those that it is over and that do not stop it."""
     panic: bool = False
     score: float = 0
     parts: tuple[float, ...] = ()

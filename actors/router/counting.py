@@ -32,7 +32,10 @@ def worth_counting(choice: Choice) -> tuple[CountOf, ...]:
         for row in choice.ranking
     ):
         return ()
-    rows = [*choice.ranking, *(row for row in choice.others if row.barred == "cost" and not row.known.price.unknown)]
+    rows = [
+        *choice.ranking,
+        *(row for row in choice.others if row.barred in ("cost", "guardrail") and not row.known.price.unknown),
+    ]
     known = {(one.backend, one.model) for one in decided.counted}
     asked = [
         row

@@ -15,6 +15,7 @@ from actors.rounds import LAST_LOOK_SECONDS, look_again, place
 from actors.router.case import Case, Row, Scored, Strategy
 from actors.router.filters import TEMPORARY, UNTIL_CHANGED, excluded_by, sift
 from actors.router.fit import fit
+from actors.router.guarding import guarded, heed
 from actors.router.order import Failures, arrange, failures_of, groups, outside
 from actors.router.second import second_opinions, with_larger
 from actors.router.strategies import STRATEGIES, StrategyError
@@ -111,9 +112,14 @@ def choose(
     """Decide from rows that were surveyed. Everything it uses stands in the event it makes."""
     needs = needed(slip.needs, attempts)
     case = Case(needs, plan, slip.tenant, slip.job, n, attempts, now, slip.deadline_at, policy)
+    left_of_budgets = rooms
     billed = sum(attempt.billed_microdollars for attempt in attempts)
     limit = needs.max_cost_microdollars
+    if plan.guardrails:
+        rooms = (*rooms, *guarded(rows, plan.guardrails))
     fit(rows, case, left=None if limit is None else limit - billed, rooms=rooms, counted=counted)
+    if plan.guardrails:
+        heed(rows)
     permitted = sift(rows, case, excluded, spent_microdollars=billed)
     failures: Failures = MappingProxyType({})
     refusal = unheard(attempts)
@@ -179,7 +185,7 @@ def choose(
         attempts=attempts,
         excluded=excluded,
         cause=cause,
-        rooms=rooms,
+        rooms=left_of_budgets,
         counted=counted,
         ranking=tuple([_candidate(row) for row in shown]),
         others=tuple([_candidate(row) for row in beside]),
@@ -340,5 +346,6 @@ def _candidate(row: Row) -> Candidate:
         max_output_tokens=row.max_output_tokens,
         parameters=_AS_IT_IS if row.parameters is None else row.parameters,
         changes=row.changes,
+        breaches=row.breaches,
         panic=row.panic,
     )

@@ -42,6 +42,9 @@ def contradictions(policy: Policy, tree: dict[str, Any], strategies: Collection[
             say(("rules", index, "name"), rule.name, f"two rules are called {rule.name}: give each a name of its own")
         names += [rule.name] if rule.name else []
         _rule(rule, ("rules", index), _given(tree, index), strategies, say)
+    for index, guard in enumerate(policy.guardrails):
+        if not guard.model:
+            say(("guardrails", index, "model"), None, 'name the models it holds for, as in model = ["gpt-4o"]')
     for head, chain in policy.chains.items():
         if head in chain:
             at = ("chains", head, chain.index(head))

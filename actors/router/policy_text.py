@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from actors.router.policy_fault import quoted
-from messages.policies import Match, Policy, Rule
+from messages.policies import Guardrail, Match, Policy, Rule
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _BOOKKEEPING = ("version", "applied_at", "applied_by")
@@ -61,11 +61,15 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, (Mapping, msgspec.Struct)) or bool(_rules(value))
 
 
-def _rules(value: Any) -> tuple[Rule, ...]:
-    """The value if it is a list of rules, which is not empty; else nothing."""
-    if isinstance(value, tuple) and value and isinstance(value[0], Rule):
-        return cast("tuple[Rule, ...]", value)
+def _rules(value: Any) -> tuple[Rule | Guardrail, ...]:
+    """The value if it is a list of rules or guardrails, which is not empty; else nothing."""
+    if isinstance(value, tuple) and value and isinstance(value[0], (Rule, Guardrail)):
+        return cast("tuple[Rule | Guardrail, ...]", value)
     return ()
+
+
+def _named(rule: Rule | Guardrail, index: int) -> str:
+    return rule.name if isinstance(rule, Rule) else str(index)
 
 
 def _table(value: Any, path: tuple[str, ...]) -> Iterator[str]:
@@ -99,8 +103,8 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
                 )  # Even with all its defaults it speaks, and the next policy's numbers no longer hold.
             yield from _leaves(part, here)
         elif rules := _rules(part):
-            yield here, _scalar(tuple(rule.name for rule in rules))
-            for rule in rules:
-                yield from _leaves(rule, f"{here}[{rule.name}]")
+            yield here, _scalar(tuple(_named(rule, index) for index, rule in enumerate(rules)))
+            for index, rule in enumerate(rules):
+                yield from _leaves(rule, f"{here}[{_named(rule, index)}]")
         else:
             yield here, _scalar(part)

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -34,8 +34,12 @@ def load_policy(text: str, file: str, *, strategies: Iterable[str]) -> Policy:
     tree = _tree(text, file)
     where = policy_lines.lines(text)
     faults: list[Fault] = []
+    spelled = _in_our_words(tree, faults, file)
 
     def say(path: policy_lines.Path, value: Any, message: str) -> None:
+        path = (
+            path if len(path) < len(("guardrails", 0, "")) else (*path[:2], spelled.get(path[:3], path[2]), *path[3:])
+        )
         line = policy_lines.line_of(where, path)
         faults.append(Fault(file=file, line=line, field=dotted(path), value=shown(value), message=message))
 
@@ -63,6 +67,34 @@ def read_policy(path: Path, *, strategies: Iterable[str]) -> Policy:
             [Fault(file=name, line=line, value=repr(content[error.start : error.end]), message=message)]
         ) from error
     return load_policy(text, name, strategies=strategies)
+
+
+SEEDS_WORDS = {
+    "costLimit": "cost_limit_cents", "tokenLimit": "token_limit", "latencyTargetMs": "latency_target_ms",
+    "dropIfOverBudget": "drop_if_over_budget", "routingWeight": "routing_weight",
+}  # fmt: skip
+"""Seed 003's names of a guardrail's fields; its `costLimit` is in US cents."""
+
+
+def _in_our_words(tree: dict[str, Any], faults: list[Fault], file: str) -> dict[policy_lines.Path, str]:
+    """Write a guardrail's fields as ours, and a single name as a list of one; where which field was written otherwise."""
+    spelled: dict[policy_lines.Path, str] = {}
+    listed = tree.get("guardrails")
+    for index, guard in enumerate(cast("list[Any]", listed) if isinstance(listed, list) else ()):
+        if not isinstance(guard, dict):
+            continue
+        fields = cast("dict[str, Any]", guard)
+        for theirs, ours in SEEDS_WORDS.items():
+            if theirs in fields:
+                if ours in fields:
+                    text = f"{theirs} and {ours} are the same: keep one"
+                    faults.append(Fault(file=file, field=f"guardrails[{index}].{theirs}", message=text))
+                fields[ours] = fields.pop(theirs)
+                spelled["guardrails", index, ours] = theirs
+        for name in ("model", "workflow", "step", "tenant"):
+            if isinstance(fields.get(name), str):
+                fields[name] = [fields[name]]
+    return spelled
 
 
 def _tree(text: str, file: str) -> dict[str, Any]:

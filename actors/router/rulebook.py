@@ -24,7 +24,7 @@ from messages import (
     Rule,
     Weights,
 )
-from messages.policies import Degrade
+from messages.policies import Degrade, Guardrail
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -38,6 +38,8 @@ USUAL = "expected_cost"
 """The strategy where nobody says one."""
 SHIPPED_ORDER = 50
 """Shipped policies have this order or more, people's and the environment's have less."""
+_PLACES = ("workflow", "step", "tenant")
+"""What a guardrail looks at of a job."""
 _BLANK = Plan()
 """Its parts are the very objects that an event leaves out."""
 
@@ -106,6 +108,7 @@ class Rulebook:
         self.rules: tuple[tuple[str, Rule], ...] = tuple(
             (f"{p.policy}@{p.version}", rule) for p in self.policies for rule in p.rules
         )
+        self.guardrails = tuple(guard for p in self.policies for guard in p.guardrails)
         self.chains: Mapping[str, tuple[str, ...]] = _merged(p.chains for p in self.policies)
         self.models: Mapping[str, CatalogueEntry] = _merged(p.models for p in self.policies)
         self.backends: Mapping[str, BackendRule] = _merged(p.backends for p in self.policies)
@@ -113,7 +116,7 @@ class Rulebook:
         self.degrade: Mapping[str, Degrade] = _merged(p.degrade for p in self.policies)
         self.matched = frozenset(
             field for _, rule in self.rules for field in Match.__struct_fields__ if getattr(rule.match, field)
-        )
+        ).union(field for guard in self.guardrails for field in _PLACES if getattr(guard, field))
         """Fields of a job that any rule looks at."""
         self.weights_at = max((p.applied_at for p in self.policies), default=0.0)
         """When a policy was applied last."""
@@ -182,6 +185,7 @@ class Rulebook:
             strategy=needs.strategy or rule.strategy or self.strategy,
             rule=set_by.get("pool") or merged.nearest,
             set_by=set_by,
+            guardrails=tuple(guard for guard in self.guardrails if _fits(guard, needs, tenant)),
             pool=rule.pool,
             strict=rule.strict,
             fallbacks=rule.fallbacks,
@@ -231,6 +235,11 @@ class Rulebook:
             name: change for name, change in preset.backends.items() if change.max_output_tokens or change.variants
         }
         return Preset(variants=preset.variants, backends=backends) if preset.variants or backends else _BLANK.preset
+
+
+def _fits(guard: Guardrail, needs: Needs, tenant: str) -> bool:
+    """Whether it holds for a job's models."""
+    return all(not getattr(guard, field) or _value(needs, tenant, field) in getattr(guard, field) for field in _PLACES)
 
 
 def _merged(tables: Iterable[Mapping[K, T]]) -> dict[K, T]:

@@ -30,12 +30,14 @@ from messages import (
     Features,
     Framing,
     GpuProcess,
+    Guardrail,
     Input,
     JobRow,
     JobSubmit,
     Known,
     Match,
     Media,
+    Met,
     Model,
     Needs,
     ObjectRef,
@@ -127,6 +129,13 @@ ROOM = Room(
     backend="gpu-1", model="llama3.1:8b", budget="team", unit="tokens", left=900, limit=20_000, ends_at=T0 + 3_600
 )
 EXCLUSION = Exclusion(backend="cloud", model="gpt-small", until=T0 + 30, reason="its breaker is open")
+MET = Met(
+    backend="cloud", model="gpt-small", kind="budget", budget="global/tokens/day", text="over budget", passed_over=False
+)
+GUARDRAIL = Guardrail(
+    model=("gpt-small",), workflow=("site",), step=("hero",), tenant=("acme",), cost_limit_cents=10.0, token_limit=2_000,
+    latency_target_ms=1_500.0, drop_if_over_budget=False, routing_weight=0.3,
+)  # fmt: skip
 RESERVATION = Reservation(
     budget="tenant:acme/microdollars/day", subject="ledger.tenant.acme.microdollars.day-20260101",
     amount=1_236, unit="microdollars", hold="9f3c",
@@ -161,7 +170,7 @@ RULE = Rule(
 )  # fmt: skip
 POLICY = Policy(
     policy="thrifty", version=3, order=5, source="thrifty.toml", applied_at=T0, applied_by="ada", removed=True,
-    enabled=False, fixed_order=("gpu-1",), shipped=("balancer",), strategy="cost_first",
+    enabled=False, fixed_order=("gpu-1",), shipped=("balancer",), guardrails=(GUARDRAIL,), strategy="cost_first",
     failover=FailoverRules(max_attempts=4, waits_seconds=(0.5, 2.0), stall_seconds=15.0),
     weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,
     analysis=AnalysisRules(
@@ -205,11 +214,11 @@ CANDIDATE = Candidate(
     ),
     worst_case_microdollars=1_236, worst_case_tokens=2_228, worst_case_input_tokens=1_204, unbounded="a video",
     max_output_tokens=1_024, parameters=PARAMETERS,
-    changes=("output capped at 1024 instead of 2048 tokens",), panic=True,
+    changes=("output capped at 1024 instead of 2048 tokens",), breaches=("is late",), panic=True,
 )  # fmt: skip
 PLAN = Plan(
     strategy="pool_order", rule="thrifty@3 landing-writer",
-    set_by={"pool": "thrifty@3 landing-writer"}, fixed=True, pool=("llama3.1:8b",), strict=True,
+    set_by={"pool": "thrifty@3 landing-writer"}, guardrails=(GUARDRAIL,), fixed=True, pool=("llama3.1:8b",), strict=True,
     fallbacks=2, classes={"high": ("gpt-small",)}, shares={"gpt-small": 0.25}, overflow=("cloud",),
     requires=("text",), prefers=("vision",), degrade={"vision": "describe_style"}, required_fields=("title",),
     checks=CHECKS, preset=PRESET, chain=("gpt-small",), output_share=0.4, weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,

@@ -88,6 +88,7 @@ from tests.messages.parts import (
     FAILOVER,
     GPU_PROCESS,
     JOB,
+    MET,
     MODEL,
     NEEDS,
     OFFER,
@@ -143,7 +144,7 @@ EXAMPLES: tuple[Message, ...] = (
     ),
     Done(
         **JOB, ending="succeeded", result=RESULT, problem=PROBLEM, attempts=(ATTEMPT,), backend="gpu-1",
-        model="llama3.1:8b", usage=USAGE, cost_microdollars=90, submitted_at=T0, at=T0 + 9,
+        model="llama3.1:8b", usage=USAGE, guardrails=(MET,), cost_microdollars=90, submitted_at=T0, at=T0 + 9,
     ),
     NeedsOf(submit=SUBMIT),
     NeedsAre(needs=NEEDS, problem=PROBLEM),
@@ -151,7 +152,8 @@ EXAMPLES: tuple[Message, ...] = (
         **ROUND, verdict="candidate", backend="gpu-1", model="llama3.1:8b", reserved=(RESERVATION,),
         skipped=(
             Skipped(
-                backend="cloud", model="gpt-small", reason="over budget", until=T0 + 60, awaits=AWAITED, rooms=(ROOM,)
+                backend="cloud", model="gpt-small", reason="over budget", until=T0 + 60, awaits=AWAITED, rooms=(ROOM,),
+                budget="global/tokens/day",
             ),
         ), probe=True, when_over="wait", room_at=T0 + 60, over=("global/tokens/day",), hopeless=True, settling=True,
         softens=True, at=T0 + 3,
@@ -164,7 +166,7 @@ EXAMPLES: tuple[Message, ...] = (
         **ROUND, backend="gpu-1", model="llama3.1:8b", slip=SLIP, attempts=(ATTEMPT,), excluded=(EXCLUSION,),
         reserved=(RESERVATION,), failover=FAILOVER, probe=True, worst_case_microdollars=1_236, price=PRICE,
         max_output_tokens=1_024, parameters=PARAMETERS, required_fields=("title",), checks=CHECKS,
-        longest_seconds=90.0,
+        longest_seconds=90.0, met=(MET,),
     ),
     Queued(**ROUND, backend="gpu-1", seq=41),
     Started(

@@ -5,7 +5,7 @@ from actors.explainer.actor import Explainer
 from actors.explainer.explain import explain
 from actors.explainer.memory import WINDOW_JOBS, Memory
 from bus import codec, topology
-from messages import Decided, Done
+from messages import Decided, Done, Granted
 from tests.actors.explainer.test_memory import began, ended
 from tests.messages.samples import T0, decided
 
@@ -30,4 +30,4 @@ def test_what_came_of_earlier_jobs_shows_in_the_next_explanation() -> None:
 
 
 def test_its_queue_brings_decisions_and_ends() -> None:
-    assert {codec.type_at(pattern) for pattern in topology.EXPLAINER.filters} == {Decided, Done}
+    assert {codec.type_at(pattern) for pattern in topology.EXPLAINER.filters} == {Decided, Granted, Done}

@@ -14,7 +14,7 @@ PROVIDERS = st.dictionaries(st.text("abcxyz", min_size=1, max_size=8), st.intege
 def test_every_listed_provider_has_one_ceiling_per_day() -> None:
     assert [budget.only for budget in CEILINGS] == sorted(PER_DAY_DOLLARS)
     assert all((one.scope, one.window, one.unit) == ("provider", "day", "microdollars") for one in CEILINGS)
-    assert all(one.limit == PER_DAY_DOLLARS[one.only] * 1_000_000 for one in CEILINGS)
+    assert all(one.limit == PER_DAY_DOLLARS[str(one.only)] * 1_000_000 for one in CEILINGS)
 
 
 @given(PROVIDERS)
@@ -26,7 +26,7 @@ def test_a_threshold_counts_a_month_and_stops_nothing(thresholds: dict[str, int]
             "provider", "month", "microdollars", BILLING_LIMIT,
         )  # fmt: skip
         assert list(of_budget(budget)) == []
-        assert round(budget.soft_share * budget.limit) == thresholds[budget.only]
+        assert round(budget.soft_share * budget.limit) == thresholds[str(budget.only)]
 
 
 def test_ones_own_budget_of_that_name_comes_first() -> None:

@@ -18,7 +18,8 @@ from actors.guardrail.limits import (
     window_name,
 )
 from actors.settings import Budget
-from messages import Price, Reservation, Usage
+from messages import Price, Reservation, Usage, untoken
+from messages.fleet import NARROW_FIRST, Scope
 from tests.messages.samples import T0, attempted, candidate, slip
 
 AT = dt.datetime(2026, 11, 21, 7, 5, tzinfo=dt.UTC).timestamp()
@@ -57,6 +58,61 @@ def test_each_scope_has_its_counter(scope: Any, subject: str) -> None:
     needs = {"user": "ada", "workflow": "site", "step": "hero"}
     made = candidate(**COSTS, known={"provider": "openai"})
     assert [hold.reservation.subject for hold in holds((budget,), slip(needs=needs), made, T0)] == [subject]
+
+
+SCOPES: tuple[Scope, ...] = tuple(scope for scope in NARROW_FIRST if scope != "global")
+WISHES = {"user": "ada", "workflow": "si&te", "step": "he/ro"}
+
+
+def counter_of(scope: Any, only: Any = "", *, model: str = "m", **needs: str) -> str:
+    """The counter of a budget for one call; empty: it does not hold."""
+    budget = Budget(scope=scope, only=only, unit="tokens", window="total", limit=5)
+    made = candidate("a", **COSTS, model=model, known={"provider": "openai"})
+    found = [hold.reservation.subject for hold in holds((budget,), slip(needs={**WISHES, **needs}), made, T0)]
+    return found[0] if found else ""
+
+
+def test_each_model_within_each_step_has_its_counter() -> None:
+    """Seed 003: limits per step and model."""
+    assert counter_of(("step", "model"), workflow="site", step="hero") == (
+        "ledger.step+model.acme%2Fsite%2Fhero%26m.tokens.total"
+    )
+
+
+@given(st.lists(st.sampled_from(SCOPES), min_size=1, max_size=4, unique=True), st.randoms())
+def test_scopes_together_hold_where_each_does_in_whatever_order_they_are_written(
+    scopes: list[Scope], chance: Any
+) -> None:
+    shuffled = list(scopes)
+    chance.shuffle(shuffled)
+    found = counter_of(tuple(scopes))
+    assert found == counter_of(tuple(shuffled)) != ""
+    parts = untoken(found.split(".")[2]).split("&")
+    alone = [untoken(counter_of(scope).split(".")[2]) for scope in sorted(scopes, key=NARROW_FIRST.index)]
+    assert [part.replace("%26", "&").replace("%25", "%") for part in parts] == alone
+    if {"user", "workflow", "step"} & set(scopes):
+        assert counter_of(tuple(scopes), user="", workflow="", step="") == ""
+
+
+@given(
+    st.text("a&%/", min_size=1, max_size=4),
+    st.text("a&%/", min_size=1, max_size=4),
+    st.text("a&%/", min_size=1, max_size=4),
+)
+def test_no_two_combinations_share_a_counter(workflow: str, other: str, model: str) -> None:
+    one = counter_of(("workflow", "model"), workflow=workflow, model=model)
+    two = counter_of(("workflow", "model"), workflow=other, model=model)
+    assert (one == two) is (workflow == other)
+    assert counter_of(("workflow", "model"), workflow=model, model=other) != one or (workflow, model) == (model, other)
+
+
+@pytest.mark.parametrize(
+    ("only", "counts"),
+    [({}, True), ({"model": "m"}, True), ({"step": "si&te/he/ro"}, True), ({"step": "si&te/he/ro", "model": "m"}, True),
+     ({"model": "other"}, False), ({"step": "si&te/other", "model": "m"}, False)],
+)  # fmt: skip
+def test_of_scopes_together_each_may_be_one_alone(only: dict[str, str], counts: bool) -> None:
+    assert bool(counter_of(("step", "model"), only)) is counts
 
 
 @pytest.mark.parametrize("scope", ["user", "workflow", "step", "provider"])

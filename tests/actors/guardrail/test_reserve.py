@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from actors.guardrail.budgets import Budgets, limit_of
 from actors.guardrail.ledger import Ledger
 from actors.guardrail.limits import holds
-from actors.guardrail.reserve import Reserver
+from actors.guardrail.reserve import Reserver, Tried
 from actors.guardrail.settling import settle
 from actors.guardrail.state import States
 from actors.guardrail.sweeper import SWEEP_AFTER_SECONDS, Sweeper
@@ -283,7 +283,10 @@ def test_an_unknown_price_is_no_price() -> None:
         budgets = Budgets((Budget(limit=5),))
         chosen = candidate(known={"price": Price(unknown=True)})
         tried = await Reserver(Ledger(rig.bus), budgets, States(budgets)).reserve(decided(ranking=(chosen,)), chosen)
-        assert tried == ((), "its price is unknown, and a budget limits dollars (global/microdollars/day)", None, ())
+        assert tried == Tried(
+            why="its price is unknown, and a budget limits dollars (global/microdollars/day)",
+            budget="global/microdollars/day",
+        )
 
     play(story)
 
