@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 
 from actors.alert_settings import LatencyTarget, Webhook
+from actors.catalogue_backends import named_backends
 from actors.contradictions import contradictions
 from messages import Model, Value
 from messages.attempts import WhenOver
@@ -294,10 +295,27 @@ def load(
     except msgspec.ValidationError as error:
         text = f"settings{where}: {error}"
         raise SettingsError(text) from error
+    settings = _with_catalogue(settings, environment or {})
     for problem in contradictions(settings):
         text = f"settings{where}: {problem}"
         raise SettingsError(text)
     return settings
+
+
+def _with_catalogue(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """The settings with the backends that `MODEL_CATALOG` names by their addresses."""
+    known = settings.backends
+    found = named_backends(environment, urls=[one.url for one in known], names=[one.name for one in known])
+    if not found:
+        return settings
+    made = (
+        BackendSettings(
+            name=one.name, protocol=one.protocol, url=one.url, local=one.local, provider=one.provider,
+            priority=1 if one.local else 2, api_key_env=one.api_key_env, models=one.models,
+        )
+        for one in found
+    )  # fmt: skip
+    return msgspec.structs.replace(settings, backends=(*known, *made))
 
 
 def _put(tree: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

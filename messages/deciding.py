@@ -6,6 +6,9 @@ written as integers: only what is the default object itself is left out of an ev
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Literal
+
 import msgspec
 
 from messages.message import Value
@@ -63,6 +66,28 @@ class Known(Value):
     """The policy's share of traffic for its backend until it is measured."""
     chain: tuple[str, ...] = ()
     """Where its jobs go when it fails, by an explicit chain."""
+
+
+LOCAL, CLOUD = "local", "cloud"
+"""Kinds of backend that a preference may name."""
+ALSO_CALLED = {"gemini": "google", "google": "gemini", "claude": "anthropic"}
+"""Providers by another name that people use."""
+
+
+def meaning(word: str, names: Collection[str]) -> Literal["name", "kind", "provider"]:
+    """What a preferred backend is, where backends of these names are: one of them, a kind, or a provider."""
+    if word in names:
+        return "name"
+    return "kind" if word in (LOCAL, CLOUD) else "provider"
+
+
+def is_meant(word: str, means: Literal["name", "kind", "provider"], backend: str, known: Known) -> bool:
+    """Whether a preferred backend means this one."""
+    if means == "name":
+        return backend == word
+    if means == "kind":
+        return known.local is (word == LOCAL)
+    return known.provider in (word, ALSO_CALLED.get(word, word))
 
 
 class Features(Value):

@@ -330,6 +330,8 @@ class Policy(Message, channel=fact("policy", keys=("policy",))):
     (models, numbers, quality levels) stays known."""
     strategy: str = ""
     """Strategy where no rule says one."""
+    strategy_share: Share | None = None
+    """Only for this share of the tenants, by a hash of their names; absent: for all."""
     failover: FailoverRules | None = None
     """How often and how patiently jobs are tried."""
     weights: Weights | None = None

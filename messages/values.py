@@ -279,6 +279,8 @@ class Needs(Value):
     """The answer must parse as JSON, or the attempt failed with `invalid_structure`."""
     why: tuple[str, ...] = ()
     """How the analyzer came to this, a line each."""
+    remarks: tuple[str, ...] = ()
+    """What whoever submitted it should know at once: a role, or a preferred backend, that nobody here knows."""
     recipe: str = ""
     """Workflow to run, by name; empty: the usual one for what is made."""
 

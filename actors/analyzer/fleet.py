@@ -136,6 +136,8 @@ class Fleet:
     def __init__(self) -> None:
         self.models: frozenset[str] = frozenset()
         """Names that some backend serves, or served when it ran last."""
+        self.providers: dict[str, str] = {}
+        """Of every backend that is known, by its name; empty: nobody sells it."""
         self._served: dict[str, dict[str, Model]] = {}
         self._idle: set[str] = set()
         self._stats: dict[tuple[str, str], Stats] = {}
@@ -148,6 +150,7 @@ class Fleet:
 
     def hear_backend(self, backend: Backend) -> None:
         """Take in what a backend serves. One that nobody runs keeps its names, but is in no bounds."""
+        self.providers[backend.backend] = backend.provider
         before = self._served.get(backend.backend, {})
         after = {model.name: model for model in backend.models}
         run = backend.slots > 0
@@ -169,6 +172,7 @@ class Fleet:
         """Nobody will run it any more: its names go too."""
         if backend.backend not in self._idle:
             return
+        self.providers.pop(backend.backend, None)
         for name in self._served.pop(backend.backend, {}):
             self._renew(backend.backend, name)
         self._idle.discard(backend.backend)

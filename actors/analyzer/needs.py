@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from functools import lru_cache
 
 from actors.analyzer import classify, media
 from actors.analyzer.bound import bound_of
@@ -12,14 +10,13 @@ from actors.analyzer.fleet import Bounds, Fleet
 from actors.analyzer.graph import GraphAsks, asks_of
 from actors.analyzer.media import Asked
 from actors.analyzer.preferences import Preferences, Wishes
+from actors.analyzer.remarks import remarks_on
 from actors.analyzer.rules import OUTPUT_CAPS, Rules
 from actors.analyzer.tokens import Reading, read
 from actors.graph_names import GRAPH
 from messages import JobSubmit, Needs, Preset
 from messages.values import Asset, Task
 
-ROLES = ("classifier", "writer", "expander", "validator", "style_refiner")
-"""The roles that policies ship for; any other name is a role as well."""
 STYLE_REFINER, FULL_MIMIC = "style_refiner", "full_mimic"
 """In this mode the role must see its image: requirement A7."""
 _TASK_OF: dict[Asset, Task] = {
@@ -111,6 +108,7 @@ def needs_of(
         value_per_hour_microdollars=wishes.value_per_hour_microdollars,
         json_output=_json(submit),
         why=_why(submit, reading, asked, wishes, task, quality, parts, graph, bounds, fleet),
+        remarks=remarks_on(submit.role, wishes.preferred_backend, rules.roles, fleet.providers),
         recipe=submit.recipe,
     )
 
@@ -173,8 +171,6 @@ def _why(
     if submit.role == STYLE_REFINER:
         full = submit.mode == FULL_MIMIC
         why.append(f"role {STYLE_REFINER}" + (f" in mode {FULL_MIMIC} requires vision" if full else " prefers vision"))
-    elif submit.role and (hint := role_hint(submit.role)):
-        why.append(hint)
     if asked.asset != "text":
         why.append(f"asset {asked.asset} ({asked.because or 'given'})")
         why.extend(_media_lines(asked, graph))
@@ -207,12 +203,3 @@ def _media_lines(asked: Asked, graph: GraphAsks | None) -> list[str]:
 def _count(number: int, thing: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-@lru_cache(maxsize=1024)
-def role_hint(role: str) -> str:
-    """A remark for a role that looks like a misspelt known one; empty otherwise."""
-    if role in ROLES:
-        return ""
-    near = difflib.get_close_matches(role.lower(), ROLES, n=1, cutoff=0.75)
-    return f"role {role!r} is none of the known ones: was {near[0]!r} meant?" if near else ""

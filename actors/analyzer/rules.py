@@ -13,6 +13,10 @@ OUTPUT_CAPS: Mapping[Quality, int] = {"draft": 512, "standard": 1024, "final": 2
 """Output tokens allowed where neither the job nor any policy's preset names a cap."""
 
 
+ROLES = frozenset({"classifier", "writer", "expander", "validator", "style_refiner"})
+"""The roles that policies ship for; any other name is a role as well."""
+
+
 class Rules(msgspec.Struct, frozen=True):
     """The policies' words about understanding jobs: the first policy, by order and name, that says something wins."""
 
@@ -22,6 +26,8 @@ class Rules(msgspec.Struct, frozen=True):
     """What each quality level changes."""
     catalogue: frozenset[str] = frozenset()
     """Stable ids of models."""
+    roles: frozenset[str] = ROLES
+    """Roles that are known: those that turnout ships for, and those that rules match."""
 
 
 def rules_of(policies: Iterable[Policy]) -> Rules:
@@ -35,4 +41,5 @@ def rules_of(policies: Iterable[Policy]) -> Rules:
         analysis=next((one.analysis for one in spoken if one.analysis is not None), AnalysisRules()),
         presets=presets,
         catalogue=frozenset(name for one in spoken for name in one.models),
+        roles=ROLES.union(role for one in spoken for rule in one.rules for role in rule.match.role),
     )

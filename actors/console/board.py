@@ -15,7 +15,7 @@ from actors.console.answer_notes import notes
 from actors.console.endings import end_line, latency, record, reroute_line, stage
 from actors.console.follow import Track, Tracks
 from actors.console.screen import clean, count, dollars, err, fitted, out, seconds, table
-from messages import Message, Rerouted
+from messages import Analyzed, Message, Rerouted
 
 MOST_FAILURES = 10
 MOST_ANSWERS = 5
@@ -55,6 +55,10 @@ class One:
 
     def heard(self, track: Track, event: Message, text: str) -> None:
         """Show a reroute, a piece of the answer, or where the job is."""
+        if isinstance(event, Analyzed) and event.slip and not self._quiet:
+            for remark in event.slip.needs.remarks:
+                self._break_line()
+                err.print(Text(clean(remark), "yellow"), soft_wrap=True)
         if isinstance(event, Rerouted):
             self._break_line()
             if not self._quiet:

@@ -139,6 +139,9 @@ def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[Rend
                 yield _line(None, "", Text(fitted(reason.text), "dim"))
             for suggestion in event.suggestions:
                 yield _line(None, "", Text(fitted(f"hint: {suggestion}"), "magenta"))
+        case Analyzed() if event.slip and event.slip.needs.remarks and not verbose:
+            for remark in event.slip.needs.remarks:
+                yield _line(event.at, event.job, Text(fitted(remark, 300), "yellow"))
         case Analyzed() if verbose and event.slip:
             yield _line(event.at, event.job, Text(f"needs {needs_in_words(event.slip.needs)}", "dim"))
         case Granted() if event.skipped or (verbose and event.verdict == "candidate"):

@@ -8,6 +8,7 @@ from actors.explainer.memory import WINDOW_JOBS, Memory, window_of
 from actors.explainer.places import seconds
 from actors.explainer.words import BIG, dollars, jobs, joined, name, places, span
 from messages import Candidate, Decided
+from messages.deciding import is_meant, meaning
 from messages.values import Quality
 
 MOST = 4
@@ -81,16 +82,22 @@ def _preferred(decided: Decided) -> Iterator[str]:
     for kind, wanted in (("backend", needs.preferred_backend), ("model", needs.preferred_model)):
         if not wanted:
             continue
-        theirs = [c for c in (*decided.ranking, *decided.others) if wanted in (getattr(c, kind), *_ids(c, kind))]
+        everybody = (*decided.ranking, *decided.others)
+        means = meaning(wanted, {c.backend for c in everybody}) if kind == "backend" else "name"
+        theirs = [
+            c
+            for c in everybody
+            if (
+                is_meant(wanted, means, c.backend, c.known)
+                if kind == "backend"
+                else wanted in (c.model, *c.known.names)
+            )
+        ]
         if not theirs:
             if not decided.omitted:
                 yield f"nobody knows the preferred {kind} {wanted}: `turnout backends` shows what there is"
         elif not any(c.permitted for c in theirs):
             yield f"the preferred {kind} {wanted} was not permitted: it {theirs[0].reason}"
-
-
-def _ids(candidate: Candidate, kind: str) -> tuple[str, ...]:
-    return candidate.known.names if kind == "model" else ()
 
 
 def _barred(decided: Decided) -> Iterator[str]:

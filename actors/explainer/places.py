@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from actors.explainer.words import name, span
 from messages import Candidate, Decided
+from messages.deciding import is_meant, meaning
 
 NOT_FAILED = ("ok", "not_started", "aborted", "interrupted", "expired", "over_gpu_time")
 """Outcomes that say nothing against a backend."""
@@ -46,7 +47,10 @@ def is_preferred(decided: Decided, candidate: Candidate) -> bool:
     """Whether it is what the job prefers; False when the job prefers nothing."""
     needs = decided.slip.needs
     backend, model = needs.preferred_backend, needs.preferred_model
-    if not (backend or model) or (backend and candidate.backend != backend):
+    if not (backend or model):
+        return False
+    means = meaning(backend, {one.backend for one in decided.ranking})
+    if backend and not is_meant(backend, means, candidate.backend, candidate.known):
         return False
     return not model or candidate.model == model or model in candidate.known.names
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from actors.router.case import Case, Row
 from actors.router.strategies.pool import crowd, places
 from actors.succession import NEVER_SPENT, WHOLE_BACKEND
 from messages import Attempt
+from messages.deciding import is_meant, meaning
 
 PREMIUM_TIER = 5
 CLOUD_HOPS = 2
@@ -59,8 +61,9 @@ def groups(rows: Sequence[Row], case: Case, failures: Failures) -> list[int]:
                 if place == beyond:
                     found[i] += _OUTSIDE
     if needs.preferred_backend or needs.preferred_model:
+        means = meaning(needs.preferred_backend, {row.backend for row in rows})
         for i, row in enumerate(rows):
-            if not _preferred(row, needs.preferred_backend, needs.preferred_model):
+            if not _preferred(row, needs.preferred_backend, means, needs.preferred_model):
                 found[i] += _UNWANTED
     if failures:
         touched = {backend for backend, _ in failures}
@@ -71,8 +74,8 @@ def groups(rows: Sequence[Row], case: Case, failures: Failures) -> list[int]:
     return found
 
 
-def _preferred(row: Row, backend: str, model: str) -> bool:
-    if backend and row.backend != backend:
+def _preferred(row: Row, backend: str, means: Literal["name", "kind", "provider"], model: str) -> bool:
+    if backend and not is_meant(backend, means, row.backend, row.known):
         return False
     return not model or row.model == model or model in row.known.names
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from actors.catalogue_backends import KEY_FIELD
 from actors.router.policy_fault import Fault, PolicyError, dotted, nearest, shown
 from actors.router.policy_lines import Path
 from actors.router.policy_sense import contradictions
@@ -30,8 +31,9 @@ def overrides(environment: Mapping[str, str], shipped: Policy) -> Policy | None:
     """The policy `environment`; None when no variable says anything.
 
     `MODEL_CLASSIFIER` to `MODEL_STYLE_REFINER` put one model before the role's pools, `MODEL_POOLS` replaces the pools of the
-    roles it names, `MODEL_CATALOG` describes models, `FEATURE_MODELS_ADAPTIVE=1` makes `adaptive` the strategy. What the
-    `shipped` rules of a role require and prefer still holds. Raises PolicyError that names the variable.
+    roles it names, `MODEL_CATALOG` describes models, `FEATURE_MODELS_ADAPTIVE=1` makes `adaptive` the strategy, 0.25 for a
+    quarter of the tenants. What the `shipped` rules of a role require and prefer still holds. Raises PolicyError that names
+    the variable.
     """
     if not any(environment.get(name) for name in (*VARIABLES, ADAPTIVE)):
         return None
@@ -40,23 +42,35 @@ def overrides(environment: Mapping[str, str], shipped: Policy) -> Policy | None:
     models = _catalogue(environment.get("MODEL_CATALOG", ""), faults)
     first = {role: environment.get(f"MODEL_{role.upper()}", "").strip() for role in ROLES}
     adaptive = environment.get(ADAPTIVE, "").strip().lower()
-    if adaptive not in _ON | _OFF:
-        faults.append(
-            Fault(file=ADAPTIVE, value=shown(adaptive), message=f"{shown(adaptive)} is neither on nor off: use 1 or 0")
-        )
+    share = _share(adaptive)
+    if share is None:
+        text = f"{shown(adaptive)} is neither on nor off: use 1, 0, or a share of the tenants as 0.25"
+        faults.append(Fault(file=ADAPTIVE, value=shown(adaptive), message=text))
     if faults:
         raise PolicyError(faults)
     rules = tuple(rule for role in ROLES for rule in _rules(role, first[role], pools.get(role, {}), shipped))
-    if not rules and not models and adaptive not in _ON:
+    if not rules and not models and not share:
         return None
     return Policy(
         policy="environment",
         order=ORDER,
         source="environment variables",
-        strategy="adaptive" if adaptive in _ON else "",
+        strategy="adaptive" if share else "",
+        strategy_share=share if share and share < 1.0 else None,
         rules=rules,
         models=models,
     )
+
+
+def _share(text: str) -> float | None:
+    """The share of tenants that a switch is on for: 1, 0, or what lies between; None: it says none of these."""
+    if text in _ON | _OFF:
+        return float(text in _ON)
+    try:
+        share = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        return None
+    return share if 0.0 <= share <= 1.0 else None
 
 
 def _rules(role: str, first: str, pools: Mapping[str, tuple[str, ...]], shipped: Policy) -> Iterator[Rule]:
@@ -142,9 +156,10 @@ def _catalogue(text: str, faults: list[Fault]) -> dict[str, CatalogueEntry]:
     tree: dict[str, Any] = {}
     for name, entry in given.items():
         tree[name] = entry
-        if isinstance(entry, dict) and "max_tokens" in entry:
+        if isinstance(entry, dict):
             fields = dict(cast("dict[str, Any]", entry))
-            tree[name] = {"context_tokens": fields.pop("max_tokens"), **fields}
+            fields.pop(KEY_FIELD, None)  # It is about the entry's backend.
+            tree[name] = {"context_tokens": fields.pop("max_tokens"), **fields} if "max_tokens" in fields else fields
 
     def say(path: Path, value: Any, message: str) -> None:
         field = dotted(path[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import msgspec
@@ -96,7 +97,9 @@ class Rulebook:
         self.policies = tuple(speaking(self.held))
         """As they speak."""
         self.enabled = self._first("enabled", default=True)
-        self.strategy, self._strategy_of = self._default_strategy()
+        self.strategy, self._strategy_of = self._default_strategy("")
+        self._shared = any(p.strategy and p.strategy_share is not None for p in self.policies)
+        """Whether the usual strategy is not the same for all tenants."""
         self.weights: Weights = self._first("weights", default=_BLANK.weights)
         self.adaptive: AdaptiveRules = self._first("adaptive", default=_BLANK.adaptive)
         self.cost: CostRules = self._first("cost", default=_BLANK.cost)
@@ -124,11 +127,12 @@ class Rulebook:
     def _first(self, field: str, *, default: Any) -> Any:
         return next((getattr(p, field) for p in self.policies if getattr(p, field) is not None), default)
 
-    def _default_strategy(self) -> tuple[str, str]:
+    def _default_strategy(self, tenant: str) -> tuple[str, str]:
+        """The strategy where no rule says one, and whose word that is; of a tenant "" as for those outside every share."""
         if not self.enabled:
             return "manual", next(f"{p.policy}@{p.version}" for p in self.policies if p.enabled is False)
         for p in self.policies:
-            if p.strategy:
+            if p.strategy and (p.strategy_share is None or (tenant and _share_of(p.policy, tenant) < p.strategy_share)):
                 return p.strategy, f"{p.policy}@{p.version}"
         return USUAL, "built-in@0"
 
@@ -163,6 +167,8 @@ class Rulebook:
         """What a ruling depends on: jobs with the same key get the same."""
         found: list[Any] = [needs.quality, needs.asset, needs.strategy, needs.prioritize_speed, needs.preferred]
         found.extend(_value(needs, tenant, field) for field in self.matched)
+        if self._shared:
+            found.append(self._default_strategy(tenant))
         return tuple(found)
 
     def ruling(self, needs: Needs, tenant: str, served: AbstractSet[str]) -> Ruling:
@@ -176,13 +182,14 @@ class Rulebook:
         attempts = rule.max_attempts or (1 + rule.fallbacks if rule.pool else None)
         if attempts is not None:
             failover = msgspec.structs.replace(failover, max_attempts=attempts)
+        usual, said_by = self._default_strategy(tenant) if self._shared else (self.strategy, self._strategy_of)
         if needs.strategy:
             set_by["strategy"] = OWN_WORD
         elif not rule.strategy:
-            set_by["strategy"] = self._strategy_of
+            set_by["strategy"] = said_by
         prefers = {*rule.prefers, *needs.preferred}
         plan = Plan(
-            strategy=needs.strategy or rule.strategy or self.strategy,
+            strategy=needs.strategy or rule.strategy or usual,
             rule=set_by.get("pool") or merged.nearest,
             set_by=set_by,
             guardrails=tuple(guard for guard in self.guardrails if _fits(guard, needs, tenant)),
@@ -203,7 +210,7 @@ class Rulebook:
             adaptive=self.adaptive,
             cost=self.cost,
         )
-        return Ruling(plan, failover, " + ".join(rules) or self._strategy_of)
+        return Ruling(plan, failover, " + ".join(rules) or said_by)
 
     def _fixed(self, needs: Needs) -> Plan:
         """Routing is switched off."""
@@ -235,6 +242,12 @@ class Rulebook:
             name: change for name, change in preset.backends.items() if change.max_output_tokens or change.variants
         }
         return Preset(variants=preset.variants, backends=backends) if preset.variants or backends else _BLANK.preset
+
+
+def _share_of(policy: str, tenant: str) -> float:
+    """Where a tenant stands in a policy's share: a number of [0, 1) that anybody can derive."""
+    digest = blake2b(f"share|{policy}|{tenant}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
 
 
 def _fits(guard: Guardrail, needs: Needs, tenant: str) -> bool:

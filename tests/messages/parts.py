@@ -114,7 +114,7 @@ NEEDS = Needs(
     preferred_model="mistral:7b", role="writer", mode="full_mimic", product="landing", user="ada", workflow="site",
     step="hero", batch="monday", strategy="cost_first", preferred_backend="gpu-1", allow_cloud=False,
     prioritize_speed=True, max_cost_microdollars=9_000, value_per_hour_microdollars=1_800_000, json_output=True,
-    why=("about 180 input tokens",), recipe="text-to-image", bound=BOUND,
+    why=("about 180 input tokens",), remarks=("role 'x' is in no policy",), recipe="text-to-image", bound=BOUND,
 )  # fmt: skip
 SLIP = Slip(
     tenant="acme", job="j-1", submitted_at=T0, deadline_at=T0 + 600, input_seq=17,
@@ -170,7 +170,8 @@ RULE = Rule(
 )  # fmt: skip
 POLICY = Policy(
     policy="thrifty", version=3, order=5, source="thrifty.toml", applied_at=T0, applied_by="ada", removed=True,
-    enabled=False, fixed_order=("gpu-1",), shipped=("balancer",), guardrails=(GUARDRAIL,), strategy="cost_first",
+    enabled=False, fixed_order=("gpu-1",), shipped=("balancer",), guardrails=(GUARDRAIL,),
+    strategy="cost_first", strategy_share=0.25,
     failover=FailoverRules(max_attempts=4, waits_seconds=(0.5, 2.0), stall_seconds=15.0),
     weights=WEIGHTS, adaptive=ADAPTIVE, cost=COST,
     analysis=AnalysisRules(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.analyzer.fleet import Fleet
-from actors.analyzer.needs import needs_of, role_hint
+from actors.analyzer.needs import needs_of
 from actors.analyzer.preferences import Preferences
 from actors.analyzer.rules import Rules
 from actors.analyzer.tokens import MESSAGE_TOKENS, estimate_tokens
@@ -143,19 +143,14 @@ def test_a_full_mimic_is_never_degraded_even_with_an_image() -> None:
 
 @pytest.mark.parametrize(
     ("role", "hint"),
-    [
-        ("writer", ""),
-        ("style_refiner", ""),
-        ("accountant", ""),
-        ("writter", "'writer'"),
-        ("Style-Refiner", "'style_refiner'"),
-    ],
-)
-def test_a_role_that_looks_misspelt_is_noted(role: str, hint: str) -> None:
-    assert hint in role_hint(role)
-    assert bool(role_hint(role)) == bool(hint)
-    assert (role_hint(role) in needs(role=role).why) == bool(hint)
-    assert needs(role=role).role == role
+    [("writer", ""), ("style_refiner", ""), ("", ""), ("accountant", "is in no policy"), ("writter", "was 'writer' meant?"),
+     ("Style-Refiner", "was 'style_refiner' meant?")],
+)  # fmt: skip
+def test_a_role_that_nobody_knows_is_told_and_kept(role: str, hint: str) -> None:
+    found = needs(role=role)
+    assert hint in " ".join(found.remarks)
+    assert bool(found.remarks) is bool(hint)
+    assert found.role == role
 
 
 # ----------------------------------------------------------------------------------------------------- media
