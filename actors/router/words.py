@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from actors.router.case import Case, Row, Strategy
 from messages import Needs, Plan, Problem
+from messages.deciding import is_meant, meaning
 
 MOST_REASONS = 3
-"""So many different reasons are told when nobody may run a job, the most frequent ones, each with one example."""
+"""So many different reasons are told when nobody may run a job, the most useful ones, each with one example."""
 MOST_OF_POOL = 64
 """So many of an exhausted pool: every model of a usual one, and still short enough for an event."""
 _FIGURES = re.compile(r"\d[\d,.]*")
@@ -18,8 +19,14 @@ _FIGURES = re.compile(r"\d[\d,.]*")
 def reason_of(ranking: Sequence[Row], strategy: Strategy, case: Case, *, explored: bool) -> str:
     """One sentence: why the first leads."""
     best, needs = ranking[0], case.needs
-    if needs.preferred_backend == best.backend:
-        return f"{best.backend} is the preferred backend"
+    wanted = needs.preferred_backend
+    means = meaning(wanted, {row.backend for row in ranking})
+    if wanted and is_meant(wanted, means, best.backend, best.known):
+        if means == "name":
+            return f"{best.backend} is the preferred backend"
+        among = [row for row in ranking if is_meant(wanted, means, row.backend, row.known)]
+        if len(among) == 1:
+            return f"{best.backend} is the preferred backend, the only one of {wanted} that may run it"
     if needs.preferred_model and best.is_called(needs.preferred_model):
         return f"{best.backend} serves the preferred model {needs.preferred_model}"
     if len(ranking) == 1:
@@ -60,8 +67,20 @@ def exhausted(rows: Sequence[Row], plan: Plan, needs: Needs) -> Problem:
     return Problem(reason="no_backend", message=f"{what} is exhausted: {'; '.join(skipped[:MOST_OF_POOL])}{more}")
 
 
+_LATER: Mapping[str, int] = {
+    # First what passes by itself or somebody can mend at a backend that has what the job asks for (everything not listed).
+    # Then what the job's own limits, or its size, rule out.
+    "cost": 1, "guardrail": 1, "cloud": 1, "context": 1, "vram": 1, "pool": 1, "role": 1,
+    # Then who lacks something that the job needs.
+    "lora": 2, "graph": 2, "capability": 2,
+    # At last those that serve another model: mostly many, and never the reason.
+    "model": 3,
+}  # fmt: skip
+"""In which order reasons are told, by the name of their filter; of equal ones the most frequent first."""
+
+
 def _nobody(rows: Sequence[Row], needs: Needs) -> str:
-    """`none of 18 models can do audio`; else `a/m lacks audio (12 of 18 models); b/n is unhealthy; …`."""
+    """`none of 18 models can do audio`; else `b/n is unhealthy; a/m lacks audio (12 of 18 models); …`."""
     alike: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         alike.setdefault((row.barred, _kind(row)), []).append(row)
@@ -72,7 +91,7 @@ def _nobody(rows: Sequence[Row], needs: Needs) -> str:
         lacking = first.reason.removeprefix("lacks ")
         if first.barred == "capability" and lacking in (*needs.capabilities, needs.asset):
             return f"none of {len(rows)} models can do {lacking}"
-    groups = sorted(alike.values(), key=len, reverse=True)  # Equal ones stay in their order.
+    groups = sorted(alike.values(), key=lambda group: (_LATER.get(group[0].barred, 0), -len(group)))
     told = [_example(group, len(rows)) for group in groups[:MOST_REASONS]]
     left = sum(len(group) for group in groups[MOST_REASONS:])
     if left:

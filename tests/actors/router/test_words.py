@@ -48,11 +48,13 @@ ALSO_ILL = backend(
         ((backend("a"),), {"capabilities": ("audio",)}, "a/m lacks audio"),
         ((SMALL,), {"input_tokens": 900}, "b/s-0 needs 1,000 tokens of context, has 10 (all 5 models)"),
         ((ILL, SMALL, DEAF), {"capabilities": ("audio",), "input_tokens": 900},
-         ("a/m-0 lacks audio (12 of 18 models); b/s-0 needs 1,000 tokens of context, has 10 (5 of 18 models); "
-          "c/i is unhealthy: no answer")),
+         ("c/i is unhealthy: no answer; b/s-0 needs 1,000 tokens of context, has 10 (5 of 18 models); "
+          "a/m-0 lacks audio (12 of 18 models)")),
         ((ILL, ALSO_ILL, SMALL, DEAF), {"capabilities": ("audio",), "input_tokens": 900},
-         ("a/m-0 lacks audio (12 of 19 models); b/s-0 needs 1,000 tokens of context, has 10 (5 of 19 models); "
-          "c/i is unhealthy: no answer; and 1 model for other reasons")),
+         ("c/i is unhealthy: no answer; d/i is unhealthy: HTTP 404; b/s-0 needs 1,000 tokens of context, has 10 "
+          "(5 of 19 models); and 12 models for other reasons")),
+        ((ILL, DEAF), {"model": "i"},  # Those who serve the model come before the many who don't.
+         "c/i is unhealthy: no answer; a/m-0 serves m-0, not i (12 of 13 models)"),
     ],
 )  # fmt: skip
 def test_what_keeps_many_away_is_told_once_with_an_example(there: Any, needs: dict[str, Any], said: str) -> None:
