@@ -14,7 +14,10 @@ from actors.router.shipped import shipped_policies
 from scenarios.lab.policies import PEERS, Chooser, Ours, Peer, play
 from scenarios.lab.world import LOCAL, Job, Ran, jobs
 
+DEFAULT = "as shipped"
+"""No strategy is asked for: what the shipped policies make of it."""
 OURS = (
+    DEFAULT,
     "expected_cost",
     "weighted_score",
     "cost_first",
@@ -54,12 +57,14 @@ def result(name: str, done: Sequence[Ran]) -> Result:
     )  # fmt: skip
 
 
-def compare(trace: list[Job], names: Sequence[str], *, seed: int = 1) -> list[Result]:
-    """Every named policy on one trace, the cheapest first."""
+def compare(trace: list[Job], names: Sequence[str], *, seed: int = 1, told: bool = True) -> list[Result]:
+    """Every named policy on one trace, the cheapest first. `told`: our router hears what a job's time is worth."""
     models = tuple(sorted({job.model for job in trace}))
 
     def chooser(name: str) -> Chooser:
-        return Peer(name, seed) if name in PEERS else Ours(name, shipped_policies(), models)
+        if name in PEERS:
+            return Peer(name, seed)
+        return Ours("" if name == DEFAULT else name, shipped_policies(), models, told=told)
 
     found = [result(name, play(trace, chooser(name), seed=seed)) for name in names]
     return sorted(found, key=lambda one: one.dollars)
@@ -73,10 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--jobs", type=int, help="only so many of its first rows")
     parser.add_argument("--seed", type=int, default=1, help="of the backends' moods")
+    parser.add_argument("--untold", action="store_true", help="jobs don't say what their time is worth")
     given = parser.parse_args(arguments)
     trace = list(jobs(given.trace, most=given.jobs))
     table = Table(Column("policy", no_wrap=True), "cost USD", "money USD", "p50 s", "p95 s", "local", "switches")
-    for one in compare(trace, (*OURS, *PEERS), seed=given.seed):
+    for one in compare(trace, (*OURS, *PEERS), seed=given.seed, told=not given.untold):
         table.add_row(one.name, f"{one.dollars:,.0f}", f"{one.money:,.0f}", f"{one.p50:.1f}", f"{one.p95:.1f}",
                       f"{one.local:.0%}", f"{one.switches:,}")  # fmt: skip
     Console().print(f"{len(trace):,} jobs, seed {given.seed}", table)

@@ -37,10 +37,17 @@ class Chooser(Protocol):
 
 
 class Ours:
-    """turnout's router: its view, survey, strategies and averages as they run in production."""
+    """turnout's router: its view, survey, strategies and averages as they run in production.
 
-    def __init__(self, strategy: str, policies: tuple[Policy, ...], models: tuple[str, ...]) -> None:
-        self.view = View((Policy(policy="lab", order=1, strategy=strategy), *policies))
+    `strategy` empty: whatever the policies have for it. `told`: jobs say what their time is worth.
+    """
+
+    def __init__(
+        self, strategy: str, policies: tuple[Policy, ...], models: tuple[str, ...], *, told: bool = True
+    ) -> None:
+        own = (Policy(policy="lab", order=1, strategy=strategy),) if strategy else ()
+        self.view = View((*own, *policies))
+        self.told = told
         self.stats: dict[Key, Stats] = {}
         for number, name in enumerate(BACKENDS, 1):
             local = name == LOCAL
@@ -68,7 +75,7 @@ class Ours:
             task="chat", asset="image", quality="standard", complexity="unknown", complexity_score=0.0, input_tokens=0,
             max_output_tokens=1, capabilities=("image",), model=job.model, workflow=job.kind,
             media=Media(images=job.images, steps=job.steps), stated=("steps",),
-            value_per_hour_microdollars=round(job.per_second * 3600),
+            value_per_hour_microdollars=round(job.per_second * 3600) if self.told else None,
         )  # fmt: skip
         slip = Slip(
             tenant="lab",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,9 @@ import pytest
 from actors import node
 from actors.console import policy as module
 from bus import codec
-from messages import Policy
+from messages import Load, Policy, PreviewIs
 from tests.actors.console.live import Live, live, run
+from tests.actors.router.fleet002 import of_002
 from tests.messages.samples import backend
 
 GOOD = """policy = "mine"
@@ -356,3 +358,16 @@ def test_a_policy_that_chooses_what_is_not_shipped_is_refused(
 ) -> None:
     assert run("policy", "check", written(tmp_path, 'policy = "mine"\nshipped = ["balance"]\n')) == 1
     assert "no shipped policy is called balance. Did you mean balancer?" in capsys.readouterr().out
+
+
+def test_the_seeds_example_comes_out_of_a_running_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seed 002: 88, 64 and 43 points, while one job runs on the GPU and two wait."""
+    with live(tmp_path) as there:
+        there.know(*of_002("image"), Load(backend="local", waiting=2, running=1, at=time.time()))
+        assert run("policy", "use", "002", url=there.server.url) == 0
+        capsys.readouterr()
+        words = ("decide", "--asset", "image", "--prompt", "a landscape", "--output", "json")
+        assert run(*words, url=there.server.url) == 0
+        made = msgspec.json.decode(capsys.readouterr().out, type=PreviewIs).decided
+        assert made is not None
+        assert [(c.backend, round(c.score)) for c in made.ranking] == [("local", 88), ("cloud", 64), ("gemini", 43)]

@@ -10,13 +10,13 @@ from messages import Backend, Breaker, Model, Policy, Price
 from tests.messages.samples import T0, backend
 
 
-def of_002() -> tuple[Backend, ...]:
+def of_002(capability: str = "text") -> tuple[Backend, ...]:
     """Seed 002, `Backend Configuration`: local free 10 s, cloud $0.007 20 s, gemini $0.08 5 s."""
     figures = (("local", True, 1, 0, 10.0), ("cloud", False, 2, 7_000, 20.0), ("gemini", False, 3, 80_000, 5.0))
     return tuple(
         backend(
             name, local=local, priority=priority, slots=1,
-            models=(Model(name="sdxl", price=Price(per_request=price), seconds_per_job=seconds),),
+            models=(Model(name="sdxl", capabilities=(capability,), price=Price(per_request=price), seconds_per_job=seconds),),
         )
         for name, local, priority, price, seconds in figures
     )  # fmt: skip
