@@ -260,7 +260,8 @@ def build(
         "breaker": lambda: Room(lambda: Fold(rules=settings.breaker), queues=[(topology.FOLD, HEADS)]),
         "sweeper": lambda: Room(lambda: Sweeper(journal=journal, ledger=ledger)),
         "monitor": lambda: Room(
-            lambda: Monitor(targets=settings.latency_targets, thresholds=billing), queues=[(topology.MONITOR, HEADS)]
+            lambda: Monitor(targets=settings.latency_targets, thresholds=billing, policies=policies),
+            queues=[(topology.MONITOR, HEADS)],
         ),
         "registry": lambda: Room(
             lambda: Registry(queues=ServerQueues(bus), roster=rosters["registry"], ahead=settings.grouping.ahead)

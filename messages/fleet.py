@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -406,6 +407,20 @@ def scopes_of(scope: Scopes) -> tuple[Scope, ...]:
 def scope_key(scope: Scopes) -> str:
     """The scopes as one word of a counter's subject: `step+model`."""
     return "+".join(scopes_of(scope))
+
+
+def joined(holders: Sequence[str]) -> str:
+    """The holders of several scopes as one, by `&`; `parted` takes it apart again."""
+    return "&".join(one.replace("%", "%25").replace("&", "%26") for one in holders)
+
+
+def parted(key: str, holder: str) -> Iterator[tuple[str, str]]:
+    """Each scope of a counter's `scope_key` with its holder."""
+    if "+" not in key:
+        yield key, holder
+        return
+    for scope, one in zip(key.split("+"), holder.split("&"), strict=True):
+        yield scope, one.replace("%26", "&").replace("%25", "%")
 
 
 def only_of(scope: Scope, only: str | dict[str, str]) -> str:

@@ -188,6 +188,9 @@ def _done(event: Done, *, told_already: bool) -> Iterator[RenderableType]:
     if event.cost_microdollars is not None:
         attempts = f" for {count(len(event.attempts), 'attempt')}" if event.attempts else ""
         yield line("cost", "cyan", f"{dollars(event.cost_microdollars)}{attempts}")
+    for met in event.guardrails:
+        way = "was passed over" if met.passed_over else "ran all the same"
+        yield line("guardrail", "yellow", f"{met.backend}/{met.model} {way}: {met.text}")
     if event.problem and event.ending != "succeeded" and not told_already:
         yield from _problem(event.problem)
     if event.result and event.result.text:

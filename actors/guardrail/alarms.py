@@ -14,7 +14,7 @@ from actors.guardrail.breaker_window import MINUTE_SECONDS
 from actors.guardrail.burn import Outlook, Rule, is_sure, window_seconds
 from messages import Alert, Breaker, BudgetState, Burn, token, untoken
 from messages.alerts import NOBODY
-from messages.fleet import ALL_MODELS, Unit
+from messages.fleet import ALL_MODELS, Unit, parted
 
 LONGEST_CAUSE = 160
 """Characters of a cause; a longer one is cut and marked by a hash."""
@@ -56,7 +56,7 @@ def tenant_of(state: BudgetState) -> str:
     """Whose budget it is, as its counter tells; `-` for what all tenants share."""
     _, scope, holder = state.counter.split(".")[:3]
     whole = untoken(holder)
-    for one, part in zip(scope.split("+"), whole.split("&"), strict=False):
+    for one, part in parted(scope, whole):
         if one not in SHARED:
             return part if one == "tenant" else untoken(part.partition("/")[0])
     return NOBODY

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from actors.settings import Budget
 from actors.windows import UTC, Span, span, window_name
 from messages import Attempted, Candidate, Reservation, Slip, token
-from messages.fleet import NARROW_FIRST, Scope, only_of, scope_key, scopes_of
+from messages.fleet import NARROW_FIRST, Scope, joined, only_of, scope_key, scopes_of
 from messages.reading import least_output
 
 GRACE_SECONDS = 1.0
@@ -37,8 +37,8 @@ def holder_of(budget: Budget, slip: Slip, candidate: Candidate) -> str:
         holder = _holder(scope, only_of(scope, budget.only), slip, candidate)
         if not holder:
             return ""
-        found.append(holder.replace("%", "%25").replace("&", "%26"))
-    return "&".join(found)
+        found.append(holder)
+    return joined(found)
 
 
 def _holder(scope: Scope, only: str, slip: Slip, candidate: Candidate) -> str:

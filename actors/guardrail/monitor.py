@@ -86,10 +86,12 @@ class Monitor(Actor):
     room = "monitor"
     look_seconds = 5.0
 
-    def __init__(self, *, targets: tuple[LatencyTarget, ...] = (), thresholds: Mapping[str, int] | None = None) -> None:
-        self.targets = targets
-        self._configured = targets
-        self._policies: dict[str, Policy] = {}
+    def __init__(
+        self, *, targets: tuple[LatencyTarget, ...] = (), thresholds: Mapping[str, int] | None = None,
+        policies: tuple[Policy, ...] = (),
+    ) -> None:  # fmt: skip
+        self.targets = self._configured = targets
+        self._policies = {policy.policy: policy for policy in policies}
         self.thresholds = {f"{BILLING}{provider}": amount for provider, amount in (thresholds or {}).items()}
         self._rows: dict[Row, LatencyRow] = {}
         self._ahead = Bounded[Row, Ahead](MOST_AHEAD)

@@ -31,6 +31,7 @@ from messages import (
     JobSubmit,
     Media,
     Message,
+    Met,
     Needs,
     ObjectRef,
     Origin,
@@ -306,3 +307,19 @@ def test_one_job_says_what_is_to_be_known_of_its_answer(capsys: pytest.CaptureFi
     assert shown.out == "a\n"
     for words in ("finish reason length", "calls weather({})", "encoding: bytes were replaced"):
         assert words in shown.err
+
+
+def test_guardrails_that_were_met_are_told_with_whom_they_were_about() -> None:
+    met = (
+        Met(backend="left", model="m1", kind="guardrail", text="could cost $0.02, $0.01 a call (cost_limit)"),
+        Met(backend="right", model="m2", kind="guardrail", text="is late", passed_over=False),
+    )
+    told = drawn(list(tell([Done(**WHO, ending="succeeded", guardrails=met, at=1.0)])))
+    assert "left/m1 was passed over: could cost $0.02" in " ".join(told.split())
+    assert "right/m2 ran all the same: is late" in " ".join(told.split())
+
+
+def test_a_word_that_means_nothing_is_told_as_soon_as_the_job_is_understood() -> None:
+    needs = msgspec.structs.replace(NEEDS, remarks=("role 'wrter' is in no policy: was 'writer' meant?",))
+    event = Analyzed(**WHO, fingerprint="f", slip=msgspec.structs.replace(SLIP, needs=needs), at=100.0)
+    assert "was 'writer' meant?" in drawn(list(lines(event, now=100.0)))

@@ -19,9 +19,11 @@ from actors.guardrail.alarms import (
     tenant_of,
 )
 from actors.guardrail.burn import RULES, Outlook
+from actors.guardrail.limits import holds
 from actors.settings import Budget
 from messages import Alert, Breaker, BudgetState, Burn, token
 from messages.fleet import Scope, Unit
+from tests.messages.samples import T0, candidate, slip
 
 DAY = 86_400.0
 BEGAN = 1_767_225_600.0
@@ -199,3 +201,17 @@ def test_its_next_openings_are_the_same_story_until_it_has_closed() -> None:
 )  # fmt: skip
 def test_what_is_no_news_of_a_breaker(changes: dict[str, Any]) -> None:
     assert of_breaker(msgspec.structs.replace(OPEN, **changes), NOW) is None
+
+
+@pytest.mark.parametrize("tenant", ["acme", "R&D", "a/b%", "x&y/z"])
+@pytest.mark.parametrize("scope", ["tenant", "user", ("model", "tenant"), ("provider", "user"), ("step", "model")])
+def test_whose_budget_it_is_can_be_told_from_its_counter(scope: Any, tenant: str) -> None:
+    budget = Budget(scope=scope, unit="tokens", window="total", limit=5)
+    wishes = {"user": "a&a", "workflow": "w/w", "step": "s"}
+    made = candidate("a", worst_case_tokens=1, known={"provider": "openai"})
+    (hold,) = holds((budget,), slip(tenant=tenant, needs=wishes), made, T0)
+    state = BudgetState(
+        budget="b", holder="-", counter=hold.reservation.subject, unit="tokens", window="total", spent=0, reserved=0,
+        limit=5, at=T0,
+    )  # fmt: skip
+    assert tenant_of(state) == tenant
