@@ -126,7 +126,7 @@ class JobSubmit(
     strategy: str = ""
     """Strategy by name; empty: the policy's."""
     preferred_backend: str = ""
-    """Used unless it is unhealthy or not permitted."""
+    """Used unless it is unhealthy or not permitted: a backend, a kind (`local`, `cloud`), or a provider (`gemini`)."""
     allow_cloud: bool | None = None
     """False keeps the job on local backends; absent: as preferred, else true."""
     prioritize_speed: bool | None = None

@@ -44,7 +44,9 @@ class What:
 
     quality: Annotated[Quality | None, Parameter(help="How good it must be.")] = None
     strategy: Annotated[str | None, Parameter(help="How to rank the backends, by name.")] = None
-    preferred_backend: Annotated[str | None, Parameter(help="Backend to use unless it can't; `auto`: none.")] = None
+    preferred_backend: Annotated[
+        str | None, Parameter(help="A backend, local, cloud or a provider, unless it can't; auto: none.")
+    ] = None
     preferred_model: Annotated[str | None, Parameter(help="Model to use unless it can't be; `auto`: none.")] = None
     cloud: Annotated[bool | None, Parameter(help="Whether jobs may leave for the cloud.")] = None
     fast: Annotated[bool | None, Parameter(help="Whether speed counts more than cost.")] = None

@@ -42,7 +42,9 @@ class Job:
     deadline: Annotated[str | None, Parameter(help="It must have ended by then: 90, 90s, 2m, 1h.")] = None
     max_cost: Annotated[str | None, Parameter(help="Limit in dollars over all attempts, such as 0.05.")] = None
     value_per_hour: Annotated[str | None, Parameter(help="What an hour of waiting costs you, in dollars.")] = None
-    preferred_backend: Annotated[str, Parameter(help="Backend to use unless it can't; `auto`: none.")] = ""
+    preferred_backend: Annotated[
+        str, Parameter(help="A backend, local, cloud or a provider, unless it can't; auto: none.")
+    ] = ""
     local_only: Annotated[
         bool | None, Parameter(help="Keep it off the cloud, or (--cloud) not. [as preferred]", negative="--cloud")
     ] = None
