@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from actors.executor.backends.error_words import GENERAL, JOB, RULES, STATUSES
+from actors.executor.backends.error_rules import GENERAL, JOB, RULES, SUBJECTS
+from actors.executor.backends.error_words import STATUSES
 from actors.executor.backends.port import RETRIES, ErrorKind
 
 BEGIN: Final = (
@@ -35,6 +36,11 @@ def table() -> str:
         for number, rule in enumerate(RULES, 1)
     ]
     last = len(RULES) + 1
+    lines += [
+        f"| {number} | it is about {rule.what} | {_listed(rule.examples)} | {_kind(rule.kind)} |"
+        for number, rule in enumerate(SUBJECTS, last)
+    ]
+    last += len(SUBJECTS)
     lines += [
         f"| {number} | a code that names no more than a status | {_listed(rule.examples)} | {_kind(rule.kind)} |"
         for number, rule in enumerate(GENERAL, last)

@@ -1,45 +1,24 @@
 """What an error means: one table for all protocols, `error_words.toml`. Pure.
 
 What the body says weighs more than the status: gateways and providers put the same trouble under any of a dozen statuses. First
-come the codes and types in it, then its sentences, both looked up in `RULES`; then words so general that they say no more than a
-status does (`GENERAL`), and last the status itself. `docs/guides/errors.md` shows the table.
+come the codes and types in it, then its sentences, both looked up in the rules; then what a sentence is about, where its words
+are new; then codes so general that they say no more than a status, and last the status itself. `docs/guides/errors.md` shows it.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Final, NamedTuple
-
-import msgspec
+from http import HTTPStatus
+from typing import Final, NamedTuple, get_args
 
 from actors.executor.backends.complaint import Complaint
+from actors.executor.backends.error_rules import ABOUT, CODED, COMMON, OF_EXCEPTIONS, TOLD, VAGUELY, WINDOW, Rule
 from actors.executor.backends.port import ErrorKind
 from actors.executor.backends.token_counts import over_the_rate
 
-_TABLE: Final = Path(__file__).with_suffix(".toml")
+KINDS: Final[frozenset[str]] = frozenset(get_args(ErrorKind))
 _HEAD: Final = 1_200
 """Characters of what is said that are looked at: the reason comes first, and what follows may be the request's own text."""
-_MODEL: Final = r"(?:models?|deployments?|checkpoints?|adapters?|engines?|模型)"
-_NOT: Final = r"(?:\bnot|n't|n’t|\bcannot|\bcan't)"
-
-
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Words that mean one kind of failure, in a code or in a sentence."""
-
-    kind: ErrorKind
-    words: tuple[str, ...]
-    """Regular expressions, any of which will do."""
-    examples: tuple[str, ...]
-    """Codes and sentences that it knows, of different servers."""
-    what: str = ""
-    """What happened, for people."""
-    unless_it_waits: bool = False
-    """A wait that is named makes it `rate_limited`: what comes back by itself is no dead account."""
-    elsewhere: bool = False
-    """It is asked for elsewhere first, whatever usually follows from the kind."""
-    hint: str = ""
-    """What may help, for people."""
 
 
 class Ruling(NamedTuple):
@@ -47,42 +26,13 @@ class Ruling(NamedTuple):
 
     kind: ErrorKind
     rule: Rule | None = None
-    """By which rule; None: by a general word, or the status."""
+    """By which rule; None: by what it is about, a general word, or the status."""
 
     @property
     def elsewhere(self) -> bool:
         """Whether another backend is asked first, though the kind alone would let this one be asked again."""
         return self.rule is not None and self.rule.elsewhere
 
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    common: tuple[str, ...]
-    rule: tuple[Rule, ...]
-    general: tuple[Rule, ...]
-    job: tuple[Rule, ...]
-
-
-def _read() -> _Table:
-    return msgspec.toml.decode(_TABLE.read_bytes(), type=_Table)
-
-
-def _pattern(rule: Rule) -> re.Pattern[str]:
-    words = "|".join(f"(?:{one})" for one in rule.words)
-    return re.compile(words.replace("{model}", _MODEL).replace("{not}", _NOT))
-
-
-_READ: Final = _read()
-RULES: Final = _READ.rule
-"""From the top; the first that knows a code, or else the first that knows what is said, decides."""
-GENERAL: Final = _READ.general
-"""Codes that are names of a status: they decide where the status tells less, inside a good answer and beside 400 and 5xx."""
-JOB: Final = _READ.job
-"""Codes that say what a failed job's own exception means, where no rule knows it."""
-_RULES: Final = tuple((rule, _pattern(rule)) for rule in RULES)
-_CODED: Final = tuple((rule, words) for rule, words in _RULES if rule.kind != "bad_request")
-"""What is wrong with a request is never told by a code alone."""
-_GENERAL: Final = tuple((rule, _pattern(rule)) for rule in GENERAL)
-_JOB: Final = tuple((rule, _pattern(rule)) for rule in JOB)
 
 STATUSES: Final[dict[int, ErrorKind]] = {
     401: "account",
@@ -113,8 +63,41 @@ _PAGES: Final[dict[int, ErrorKind]] = {400: "invalid_structure", 403: "empty"}
 """A web page comes from somebody in between, who judges a prompt or an address (a firewall), but not a key."""
 _VAGUE: Final = frozenset({400, 500, 502})
 """Statuses that say less than a general word, or than a status in the body."""
-_COMMON: Final = frozenset(_READ.common)
-"""A code of nothing but these words is a general one."""
+_SURE: Final = frozenset({401, 402, 403, 407, 408, 429, 503, 504, 529})
+"""Statuses that say themselves what kind of trouble it is: a sentence about a field of the request does not change that."""
+_PHRASES: Final = {"".join(re.findall("[a-z]", status.phrase.lower())): status.value for status in HTTPStatus}
+_PHRASES["ratelimiterror"] = 429
+"""Codes that are a status written out: `TooManyRequests`; OpenAI's clients and LiteLLM call every 429 a `RateLimitError`."""
+_CLASS: Final = re.compile(r"\b[A-Z][A-Za-z]{2,60}(?:Error|Exception)\b:?")
+"""Exceptions' names in a sentence are codes, not words of it."""
+_SURE_OF: Final[dict[int, frozenset[str]]] = dict.fromkeys(_SURE, frozenset[str]()) | {
+    403: frozenset({"account", "empty", "unknown_model", "too_large"}),
+    404: frozenset({"unknown_model", "empty"}),
+    429: frozenset({"account"}),
+}
+"""What a subject alone may still mean beside a status that says itself what kind of trouble it is."""
+_NEVER: Final[dict[int, frozenset[str]]] = dict.fromkeys(
+    (401, 402), frozenset({"empty", "too_large", "overloaded", "timeout"})
+)
+"""What these statuses do not mean, whatever the words: they are about a key and about money."""
+_OF_CALLER: Final = frozenset({"account", "unknown_model"})
+"""A server that broke speaks of its own keys and models, not of ours."""
+_QUOTES: Final = r"(?:\"[^\"\n]*\"|“[^”\n]*”|`[^`\n]*`|(?<!\w)'[^'\n]*'(?!\w))"
+_QUOTED: Final = re.compile(_QUOTES)
+_ECHO: Final = re.compile(
+    rf"(?i)\b(received|got|given|found|value|input|content|prompt|text|near|parse|decode|unexpected)\W{{0,3}}{_QUOTES}"
+)
+"""What was sent, told back in quotes."""
+_FIELDS: Final = re.compile(
+    r"\b(?:tools?|functions?|schemas?|fields?|param\w*|propert\w+|messages?|arguments?|roles?|json|arrays?|strings?|objects?)\b"
+)
+"""Words for parts of a request: beside them, money and keys may be its own."""
+_OPEN: Final = frozenset({200, 400, 403, 422})
+"""Statuses beside which a wait that is named tells more."""
+_SOON_SECONDS: Final = 86_400.0
+"""A quota that comes back within a day is a limit of the rate; who has to wait longer has a closed account."""
+_LIMITS_PAGE: Final = re.compile(r"https?://\S*?(?:rate|token|request)-?limits?\b")
+"""An address for people that is about a rate: some say in no other way that a quota is one of these."""
 
 
 OF_A_JOB: Final[dict[ErrorKind, ErrorKind]] = {
@@ -132,17 +115,22 @@ def kind_of(status: int, complaint: Complaint) -> ErrorKind:
     return ruling_of(status, complaint).kind
 
 
-def ruling_of(status: int, complaint: Complaint) -> Ruling:
+def ruling_of(status: int, complaint: Complaint, *, wait: float | None = None) -> Ruling:
     """What an answer's status and body mean together.
 
-    A status below 300 says that the error came inside a successful answer.
+    A status below 300 says that the error came inside a successful answer. `wait` is what the server asks for in all, in seconds;
+    None: what the complaint says.
     """
     if complaint.page and status >= 300:
         return Ruling(_PAGES.get(status) or _of_status(status))
     codes = sorted(in_words(word) for word in complaint.words)
-    said = plainly(complaint.said or complaint.message)
-    codes += [in_words(line) for line in (complaint.said or complaint.message).split("\n") if " " not in line]
-    known = _known(codes, said, complaint)
+    text = complaint.said or complaint.message
+    said = plainly(_CLASS.sub(" ", text))
+    codes += [in_words(name) for name in dict.fromkeys(_CLASS.findall(text[: 4 * _HEAD]))]
+    codes += [in_words(line) for line in text.split("\n") if " " not in line and line.isascii()]
+    wait = complaint.retry_after_seconds if wait is None else wait
+    returns = _returns(text, said, codes, wait)
+    known = _known([code for code in codes if _status_of(code) is None], said, status, returns=returns)
     if known is not None and known.kind == "rate_limited" and over_the_rate(said):
         return Ruling("too_large")
     if known is not None:
@@ -151,44 +139,80 @@ def ruling_of(status: int, complaint: Complaint) -> Ruling:
     told = complaint.status if vague else None
     if told is not None and told not in _VAGUE:
         return Ruling(_of_status(told))
-    for rule, words in _GENERAL:
-        if vague and any(map(words.search, codes)):
-            return Ruling(rule.kind)
+    about = _about(said, status)
+    if about is not None:
+        return Ruling(about)
+    if wait is not None and status in _OPEN:
+        return Ruling("rate_limited")  # Who says when to come back does not say that the request is wrong.
+    if vague:
+        for rule, words in VAGUELY:
+            if any(map(words.search, codes)):
+                return Ruling(rule.kind)
+        told = next((named for code in codes if (named := _status_of(code)) not in {None, 200, *_VAGUE}), told)
     return Ruling(_of_status(told or (500 if status < 300 else status)))
 
 
 def of_a_job(complaint: Complaint, *, refused: bool) -> Ruling:
     """What is said of a job means that a server took, and that failed there, or that it refused."""
     ruling = ruling_of(400 if refused else 200, complaint)
-    for rule, words in _JOB if ruling.rule is None else ():
+    for rule, words in OF_EXCEPTIONS if ruling.rule is None else ():
         if any(words.search(in_words(word)) for word in complaint.words):
             return Ruling(rule.kind)
     return ruling._replace(kind=OF_A_JOB.get(ruling.kind, ruling.kind))
 
 
-def _known(codes: list[str], said: str, complaint: Complaint) -> Ruling | None:
-    waits = complaint.retry_after_seconds is not None or any("resource exhausted" in code for code in codes)
+def _returns(text: str, said: str, codes: list[str], wait: float | None) -> bool:
+    """Whether what is used up comes back by itself within a day."""
+    if wait is not None:
+        return wait <= _SOON_SECONDS
+    if any("resource exhausted" in code for code in codes):
+        return True
+    return WINDOW.search(said) is not None or _LIMITS_PAGE.search(text) is not None
+
+
+def _known(codes: list[str], said: str, status: int, *, returns: bool) -> Ruling | None:
     named = [code for code in codes if not _is_general(code)]
-    found = [rule for rule, words in _CODED if any(map(words.search, named))]
+    found = [rule for rule, words in CODED if any(map(words.search, named))]
     # Anthropic has both a type of a limit and, in it, a code of no money.
-    found.sort(key=lambda rule: _meant(rule, waits=waits).kind != "account")
-    return _meant(found[0], waits=waits) if found else _told(said, waits=waits)
+    found.sort(key=lambda rule: _meant(rule, returns=returns).kind != "account")
+    if not found:
+        return _told(said, status, returns=returns)
+    meant = _meant(found[0], returns=returns)
+    per_minute = meant.kind == "too_large" and WINDOW.search(said)  # Too many tokens per minute.
+    return Ruling("rate_limited") if per_minute else meant
 
 
-def _told(said: str, *, waits: bool) -> Ruling | None:
-    for rule, words in _RULES:
-        if words.search(said):
-            return _meant(rule, waits=waits)
+def _told(said: str, status: int, *, returns: bool) -> Ruling | None:
+    for rule, words in TOLD:
+        barred = (rule.only_where_open and status in _SURE) or rule.kind in _NEVER.get(status, ())
+        if not barred and words.search(said):
+            return _meant(rule, returns=returns)
     return None
 
 
-def _meant(rule: Rule, *, waits: bool) -> Ruling:
-    return Ruling("rate_limited") if rule.unless_it_waits and waits else Ruling(rule.kind, rule)
+def _about(said: str, status: int) -> ErrorKind | None:
+    """What a sentence is about, where no rule knows its words; what stands in quotes may be somebody's own text."""
+    said = _QUOTED.sub(" ", said)
+    for rule, words in ABOUT:
+        barred = (rule.only_where_open and status in _SURE) or (rule.kind in _OF_CALLER and status >= 500)
+        barred = barred or (rule.kind == "unknown_model" and status < 300)  # It had begun, so it has the model.
+        barred = barred or (rule.kind == "account" and _FIELDS.search(said) is not None)
+        if not barred and rule.kind in _SURE_OF.get(status, KINDS) and words.search(said):
+            return rule.kind
+    return None
+
+
+def _meant(rule: Rule, *, returns: bool) -> Ruling:
+    return Ruling("rate_limited") if rule.unless_it_returns and returns else Ruling(rule.kind, rule)
+
+
+def _status_of(code: str) -> int | None:
+    return _PHRASES.get(code.replace(" ", ""))
 
 
 def _is_general(code: str) -> bool:
     """Whether a code says no more than a status: `invalid_request_error` comes with all that a server ever refuses."""
-    return _COMMON.issuperset(code.split())
+    return COMMON.issuperset(code.split())
 
 
 def _of_status(status: int) -> ErrorKind:
@@ -209,8 +233,9 @@ def plainly(text: str) -> str:
     `Need more? Upgrade at https://…/settings/billing` is about no bill, and a model may be called `sensitive-7b`.
     """
     text = re.sub(r"https?://[^\s\"'<>)]+", " ", text[: 4 * _HEAD])
+    text = _ECHO.sub(r"\1 x", text)
     text = re.sub(r"(`[^`\n]{1,120}`|\"[^\s\"]{1,120}\"|(?<!\w)'[^\s']{1,120}'(?!\w))", _unnamed, text)
-    return " ".join(text.lower().split())[:_HEAD]
+    return re.sub(r"[^\S\n]+", " ", text.lower()).strip()[:_HEAD]
 
 
 def _unnamed(found: re.Match[str]) -> str:
@@ -219,5 +244,6 @@ def _unnamed(found: re.Match[str]) -> str:
     return (
         name
         if name in {"inputs", "max_new_tokens", "max_tokens", "max_completion_tokens", "messages", "prompt"}
+        or "authorization" in name.lower()
         else "x"
     )

@@ -66,6 +66,9 @@ def test_what_was_sent_is_not_read_as_what_is_said() -> None:
         ({"success": False, "errors": [1]}, True), ({"message": "hello"}, False),
         ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, True),
         ({"base_resp": {"status_code": 0, "status_msg": "success"}, "choices": []}, False),
+        ({"code": "Arrearage", "message": "x", "request_id": "1"}, True), ({"code": 20015, "message": "x", "data": None}, True),
+        ({"code": 0, "message": "ok"}, False), ({"code": "x = 1", "type": "done"}, False), ({"code": 7, "message": {}}, False),
+        ({"error_code": 17, "error_msg": "x"}, True), ({"error_code": 0, "result": "x"}, False),
         ({"choices": [], "detail": "x"}, False), ({"id": "1", "choices": [], "error": None}, False),
     ],
 )  # fmt: skip
@@ -91,3 +94,46 @@ def test_the_innermost_status_and_a_wait_in_a_field_are_read() -> None:
     body = {"error": {"message": "x", "code": 502, "metadata": {"raw": '{"error": {"code": 429, "retry_after": 7}}'}}}
     complaint = complaint_of(msgspec.json.encode(body).decode())
     assert (complaint.status, complaint.retry_after_seconds) == (429, 7.0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Response": {"Error": {"Code": "Arrearage", "Message": "in debt"}, "RequestId": "x"}},
+        {"request_id": "r", "output": {"task_status": "FAILED", "code": "Arrearage", "message": "in debt"}},
+        {"ERROR": {"error-code": "Arrearage", "errorMessage": "in debt"}},
+        {"result": {"failures": [{"reason": "Arrearage", "description": "in debt"}]}},
+        {"message": "in debt", "reasons": ["Arrearage"]},
+    ],
+)
+def test_fields_are_found_however_they_are_called_and_nested(body: object) -> None:
+    complaint = complaint_of(msgspec.json.encode(body).decode())
+    assert "in debt" in complaint.said
+    assert "Arrearage" in complaint.words
+
+
+def test_headers_of_somebody_elses_answer_and_points_in_time_are_read() -> None:
+    body = {
+        "error": {
+            "message": "x",
+            "metadata": {"headers": {"X-RateLimit-Reset": "1790000042000"}},
+            "resets_at": 1_790_000_060,
+        }
+    }
+    complaint = complaint_of(msgspec.json.encode(body).decode())
+    assert complaint.headers == {"x-ratelimit-reset": "1790000042000"}
+    assert complaint.works_again_at == 1_790_000_060
+    assert complaint_of("Your limit will reset at 2026-09-21 14:14:20").works_again_at == 1_790_000_060
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "error code: 1020",
+        '{"type": "https://developers.cloudflare.com/support/troubleshooting/error-1000/", "title": "Error 1000"}',
+        '{"cloudflare_error": true, "error_code": 1020, "detail": "x"}',
+    ],
+)
+def test_a_proxys_short_word_is_a_page(body: str) -> None:
+    assert complaint_of(body).page
+    assert not complaint_of(f"the {body}").page

@@ -125,6 +125,29 @@ def test_waits_come_from_the_header_then_the_body_then_the_limits() -> None:
     assert classify(500, "", **spent).retry_after_seconds is None, "those headers come with every answer"
 
 
+def test_a_point_in_time_is_a_wait_where_the_present_is_known() -> None:
+    body = {
+        "error": {"type": "usage_limit_reached", "message": "The usage limit has been reached", "resets_at": NOW + 60}
+    }
+    known = classify(429, body)
+    assert (known.kind, known.retry_after_seconds) == ("rate_limited", 60.0)
+    unknown = failure(429, msgspec.json.encode(body).decode(), {}, now=0.0)
+    assert (unknown.kind, unknown.retry_after_seconds) == ("account", None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind"), [(3_600, "rate_limited"), (86_400, "rate_limited"), (30 * 86_400, "account")]
+)
+def test_a_quota_that_comes_back_within_a_day_is_a_limit_of_the_rate(seconds: int, kind: str) -> None:
+    body = {"error": {"message": "You have reached your usage limit", "resets_at": NOW + seconds}}
+    assert classify(403, body).kind == kind
+
+
+def test_a_code_may_come_in_a_header() -> None:
+    assert classify(400, {}, x_amzn_errortype="ThrottlingException:http://x.example/").kind == "rate_limited"
+    assert classify(500, {"detail": "x"}, x_fal_error_type="downstream_service_unavailable").kind == "overloaded"
+
+
 def test_a_request_that_is_too_large_tells_its_tokens_and_nothing_else_does() -> None:
     message = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
     error = classify(400, {"error": {"message": message, "code": "context_length_exceeded"}})
@@ -137,3 +160,13 @@ def test_an_event_that_is_an_error_by_its_name_is_one_whatever_it_holds() -> Non
     assert failure_in(b'{"code":429,"message":"too many requests","type":"rate_limit_error"}').kind == "rate_limited"
     assert failure_in(b"the engine died").message == "an error inside the answer: the engine died"
     assert "hunter2" not in str(failure_in(b"bad hunter2", secrets=("hunter2",)))
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["_", "a_", "no_", "no ", "1", "1,234,", "model ", "not ", "x ", "{", "[{", "`a", "retry in 1s ", "AError", "模型"],
+)
+def test_no_body_keeps_us_busy(piece: str) -> None:
+    """Each of them is read in a blink; patterns that try every way to part it would need hours."""
+    for text in (f"no {piece * 2_000}", f"maximum {piece * 2_000} tokens"):
+        assert classify(400, text).retry_after_seconds is None or "retry" in piece
