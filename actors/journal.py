@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+from typing import TypeVar, cast
 
 import msgspec
 
+from actors.course import Course
 from bus import codec
 from bus.bus import Bus, Kept, Object, Pieces
 from bus.topology import INPUTS
-from messages import Attempted, Done, Granted, Held, Message
+from messages import Analyzed, Attempted, Done, Due, Granted, Held, Message, Retry, Started
 
 M = TypeVar("M", bound=Message)
 
@@ -46,6 +48,31 @@ class Journal:
             if record.time <= before and (found is None or one.n > found.n):
                 found = one
         return found
+
+    async def course(self, tenant: str, job: str) -> Course:
+        """How far a job has come that has not ended: the latest of what says so, and all its attempts."""
+        analyzed, attempted, granted, started = await asyncio.gather(
+            self.read(Analyzed, tenant=tenant, job=job),
+            self._all(Attempted, tenant, job),
+            self._latest(Granted, tenant, job),
+            self._latest(Started, tenant, job),
+        )
+        retry, due, held = await asyncio.gather(
+            self._latest(Retry, tenant, job), self._latest(Due, tenant, job), self._latest(Held, tenant, job)
+        )
+        return Course(
+            analyzed=analyzed, attempted=tuple(attempted), granted=granted, started=started, retry=retry, due=due, held=held,
+        )  # fmt: skip
+
+    async def _latest(self, kind: type[M], tenant: str, job: str) -> M | None:
+        """The one of the latest round."""
+        found = await self._all(kind, tenant, job)
+        return max(found, key=lambda one: cast("int", getattr(one, "n", 0)), default=None)
+
+    async def _all(self, kind: type[M], tenant: str, job: str) -> list[M]:
+        key = kind.channel.key_of(tenant=tenant, job=job)
+        found = self._bus.read(kind.channel.stream, key)
+        return [codec.decode(kind, record.data, record.headers) async for record in found]
 
     async def submission(self, seq: int) -> bytes | None:
         """The body of a submission as JSON, or None when it is no longer kept."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
+from actors.course import attempt_of
 from messages import Attempt, Attempted, Correction, Done, Exclusion, Failover, Needs, Problem, Retry, Work
 
 NEVER_SPENT = ("not_started",)
@@ -67,17 +68,16 @@ def history(work: Work, attempted: Attempted) -> tuple[Attempt, ...]:
     """All finished attempts of the job, this one included, so that an event can hold them: of very many, those that count, that
     cost something, and the latest.
     """
-    last = Attempt(
-        n=attempted.n, backend=attempted.backend, model=attempted.model, outcome=attempted.outcome,
-        billed_microdollars=attempted.billed_microdollars, unpriced=attempted.unpriced,
-        latency_seconds=attempted.latency_seconds, problem=attempted.problem,
-    )  # fmt: skip
     right = {one.n: one.billed_microdollars for one in attempted.corrections}
     before = tuple(
         msgspec.structs.replace(one, billed_microdollars=right[one.n], unpriced=False) if one.n in right else one
         for one in work.attempts
     )
-    attempts = (*before, last)
+    return trimmed((*before, attempt_of(attempted)))
+
+
+def trimmed(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """The attempts without the oldest one that tells least, if there are too many for an event."""
     if len(attempts) <= MOST_ATTEMPTS:
         return attempts
     told = first_problem(attempts)

@@ -15,6 +15,7 @@ from messages import (
     Due,
     Expired,
     Granted,
+    Held,
     JobCancel,
     JobRate,
     JobResume,
@@ -112,7 +113,7 @@ TELEMETRY = _queue("telemetry", Analyzed, Attempted, Done, max_in_flight=20_000,
 """What the history could not keep is not acknowledged: averages go on for so many events with a full disk, and pause then."""
 TELEMETRY_RATE = _queue("telemetry-rate", JobRate)
 EXPLAINER = _queue("explainer", Decided, Granted, Done, patience_seconds=0.05)
-MONITOR = _queue("monitor", Attempted, max_in_flight=256, patience_seconds=0.1)
+MONITOR = _queue("monitor", Attempted, Held, max_in_flight=256, patience_seconds=0.1)
 NOTIFIER = _queue("notifier", Alert, max_in_flight=10_000)
 """An alert that waits for another try at one webhook counts as in flight for up to an hour, and must not keep new ones from
 the other webhooks: the notifier lets a thousand wait per webhook."""

@@ -59,6 +59,9 @@ from messages.fleet import (
     Running,
     Stats,
     StatsReset,
+    Total,
+    TotalsAre,
+    TotalsOf,
 )
 from messages.jobs import (
     Analyzed,
@@ -236,6 +239,9 @@ __all__ = [
     "Started",
     "Stats",
     "StatsReset",
+    "Total",
+    "TotalsAre",
+    "TotalsOf",
     "Usage",
     "Value",
     "Weights",

@@ -9,12 +9,13 @@ from messages.message import Channel, Kind, Message, Value, fact
 
 AlertKind = Literal[
     "budget_soft", "budget_hard", "burn_rate", "projection", "billing", "latency_warning", "latency_alert",
-    "breaker_open", "test",
+    "breaker_open", "job_held", "test",
 ]  # fmt: skip
 """`budget_soft`: the soft share is reached. `budget_hard`: nothing more fits. `burn_rate`: spent much faster than the budget
 lasts. `projection`: at this rate the limit is reached before the window ends. `billing`: a provider's threshold is reached.
 `latency_warning`: one call missed its target. `latency_alert`: too many in a row did. `breaker_open`: a backend is left
-alone. `test`: somebody tries the webhooks."""
+alone. `job_held`: a job waits for a person, because everybody who could run it is over budget. `test`: somebody tries the
+webhooks."""
 Severity = Literal["warning", "alert"]
 """`warning`: look at it today. `alert`: look at it now."""
 Of = Literal["whole", "first_token"]

@@ -569,13 +569,29 @@ class JobRow(Value):
     attempts: int = 0
     """How many attempts it took."""
     cost_microdollars: int | None = None
-    """Billed over all attempts; null when unknown."""
+    """Billed over all attempts that ended so far; null when unknown."""
     latency_seconds: float | None = None
     """From submission to end; null while it runs."""
     submitted_at: float | None = None
     """When the submission was stored, in seconds since the epoch; null when it never was accepted."""
     problem: str = ""
     """Why it did not succeed, in words."""
+    head: str = ""
+    """How its text begins."""
+    batch: str = ""
+    """Its label; empty: none."""
+    state: str = ""
+    """Where it is: `choosing`, `queued`, `running`, `waiting`, `held`, or how it ended."""
+    since: float | None = None
+    """Since when it is there, in seconds since the epoch; null when unknown."""
+    n: int = 0
+    """Round it is in; 0 when unknown, or once it has ended."""
+    waits_for: str = ""
+    """What it waits for, and what lets it go on, in words; empty unless it is waiting or held."""
+    share: float | None = None
+    """Part of the work that is done, 0 to 1; null when its backend does not tell."""
+    step: str = ""
+    """What its backend does, in words; empty when it does not tell."""
 
 
 class JobsOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.telemetry.jobs")):
@@ -589,6 +605,12 @@ class JobsOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.telemetry.jobs"
     """Only jobs with this label; empty: all."""
     limit: int = 50
     """At most so many, 1 to 1,000."""
+    states: tuple[str, ...] = ()
+    """Only jobs in one of these states, endings among them; empty: all."""
+    backend: str = ""
+    """Only jobs that are, or ended, at this backend; empty: all."""
+    after: str = ""
+    """Go on behind what an earlier answer told, by its `more`; empty: from the newest on."""
 
 
 class JobsAre(Message, channel=Channel(kind=Kind.ASK, prefix="answer.telemetry.jobs")):
@@ -596,6 +618,45 @@ class JobsAre(Message, channel=Channel(kind=Kind.ASK, prefix="answer.telemetry.j
 
     jobs: tuple[JobRow, ...] = ()
     """One row per job."""
+    more: str = ""
+    """Where to go on (`JobsOf.after`): there may be more that match. Empty: that is all."""
+
+
+class Total(Value):
+    """What one model did on one backend, over all attempts that the history keeps."""
+
+    backend: str
+    """The backend's name."""
+    model: str
+    """The model's name, as its backend calls it."""
+    attempts: int
+    """How many attempts were granted there and ended."""
+    succeeded: int
+    """How many of them succeeded: as many jobs."""
+    billed_microdollars: int
+    """What they cost together; those at a price that nobody knows add nothing."""
+    unpriced: int = 0
+    """How many ran at a price that nobody knows."""
+    input_tokens: int = 0
+    """Tokens read, as far as they are known."""
+    output_tokens: int = 0
+    """Tokens written, as far as they are known."""
+
+
+class TotalsOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.telemetry.totals")):
+    """Question: what did each backend do, and what did it cost?"""
+
+    backend: str = ""
+    """Only this one; empty: all."""
+
+
+class TotalsAre(Message, channel=Channel(kind=Kind.ASK, prefix="answer.telemetry.totals")):
+    """Answer to `TotalsOf`, by backend and model."""
+
+    totals: tuple[Total, ...] = ()
+    """One row per backend and model."""
+    since: float | None = None
+    """When the earliest of these attempts ended, in seconds since the epoch; null: there is none."""
 
 
 class AttemptsOf(Message, channel=Channel(kind=Kind.ASK, prefix="ask.telemetry.attempts")):

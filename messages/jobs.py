@@ -207,6 +207,8 @@ class Analyzed(
     """Absent when rejected."""
     rejected: Problem | None = None
     """Why it can't be accepted; absent when it is."""
+    head: str = ""
+    """How its text begins, on one line, for lists; at most 80 characters."""
     at: float
     """When it was said, in seconds since the epoch on the server's clock."""
 
@@ -456,7 +458,8 @@ class Done(
     result: Result | None = None
     """The answer; present exactly when it succeeded."""
     problem: Problem | None = None
-    """Why it did not succeed: the first attempt's own error, kept whole, with the rest in `attempts`."""
+    """Why it did not succeed: the first attempt's own error, kept whole, with the rest in `attempts`. Of a job that was cancelled
+    or expired the sentence says so, what it waited for, and the first error."""
     attempts: tuple[Attempt, ...] = ()
     """All finished attempts, in order."""
     backend: str = ""
@@ -468,7 +471,8 @@ class Done(
     guardrails: tuple[Met, ...] = ()
     """Guardrails that were met in the last round, and who was passed over for them."""
     cost_microdollars: int | None = None
-    """Billed over all attempts; null when the end came from outside (cancelled, expired) and is not known here."""
+    """Billed over `attempts`; null when nobody knows what one of them cost. An attempt that still ran when the end came from
+    outside (cancelled, expired) is not among them: its own `attempted` follows."""
     submitted_at: float | None = None
     """When the submission was stored, in seconds since the epoch."""
     at: float

@@ -359,6 +359,8 @@ class Attempt(Value):
     """From the call to its end; null when nobody called."""
     problem: Problem | None = None
     """The error as the backend gave it; absent when the attempt succeeded."""
+    usage: Usage | None = None
+    """Its tokens, as far as they are known; absent: nobody called, or nothing is known."""
 
 
 class Met(Value):

@@ -194,7 +194,8 @@ def _ends(log: Log) -> Iterator[str]:
             a.outcome == "ok" and a.result == end.result for a in _of_job(log, Attempted, key)
         ):
             yield f"succeeded without an attempt that did: {_name(key)}"
-        if end.ending in ("failed", "expired") and end.cost_microdollars is not None:
+        outside = end.problem is not None and end.problem.reason == "expired"  # The deadline comes whatever runs.
+        if end.ending in ("failed", "expired") and not outside:
             for grant in _of_job(log, Granted, key):
                 attempted = log.first(Attempted, *key, grant.n)
                 if grant.verdict == "candidate" and (attempted is None or attempted.seq > done.seq):

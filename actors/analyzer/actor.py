@@ -12,7 +12,7 @@ from actors.analyzer.check import check, lenient_id, reserved, undecodable
 from actors.analyzer.fleet import Fleet
 from actors.analyzer.needs import needs_of
 from actors.analyzer.preferences import Preferences
-from actors.analyzer.request import fingerprint
+from actors.analyzer.request import fingerprint, head_of
 from actors.analyzer.rules import rules_of
 from actors.problem import invalid
 from messages import (
@@ -92,7 +92,8 @@ class Analyzer(Actor):
         problem = _miswritten(heard, tenant) or self._check(submit, tenant)
         if problem:
             usable = problem.field != "id"
-            return [_rejected(tenant, (usable and submit.id) or f"in-{heard.seq}", problem, heard)]
+            rejected = _rejected(tenant, (usable and submit.id) or f"in-{heard.seq}", problem, heard)
+            return [msgspec.structs.replace(rejected, head=head_of(submit))]
         job = submit.id or f"in-{heard.seq}"
         wait = submit.deadline_seconds or self.default_deadline_seconds
         slip = Slip(
@@ -105,7 +106,8 @@ class Analyzer(Actor):
             needs=self._needs(submit, tenant),
             request=fingerprint(tenant, submit),
         )
-        return [Analyzed(tenant=tenant, job=job, fingerprint=_fingerprint(heard), slip=slip, at=heard.now)]
+        fingerprint_, head = _fingerprint(heard), head_of(submit)
+        return [Analyzed(tenant=tenant, job=job, fingerprint=fingerprint_, slip=slip, head=head, at=heard.now)]
 
     def undecodable(self, heard: Heard) -> Says[Analyzed | DeadLetter]:
         """A body that is no submission: it ends as a rejected job, and its beginning is kept."""

@@ -32,6 +32,10 @@ _FILE = re.compile(
 _ROUNDS = 4
 """So many links away a node of a graph is told from others."""
 _LONGEST_NAME = 300
+MOST_HEAD: Final = 80
+"""Characters of a text that are shown in lists."""
+_LOOKED_AT = 1_000
+"""Characters of a text that are looked at for them."""
 _LINK = 2
 """A link of a graph: the node it comes from, and which of its outputs."""
 
@@ -46,6 +50,28 @@ def fingerprint(tenant: str, submit: JobSubmit) -> str:
     if isinstance(graph, dict):
         told["graph"] = _nodes(cast("dict[str, Any]", graph))
     return _digest([tenant, told])
+
+
+def head_of(submit: JobSubmit) -> str:
+    """How the text of a job begins, on one line; of one without text what it names instead."""
+    texts = [
+        submit.prompt,
+        *(_said(one) for one in reversed(submit.messages) if one.get("role") == "user"),
+        *submit.texts,
+    ]
+    text = next((one for one in texts if one.strip()), "") or (f"recipe {submit.recipe}" if submit.recipe else "")
+    flat = " ".join("".join(mark if mark.isprintable() else " " for mark in text[:_LOOKED_AT]).split())
+    return flat if len(flat) <= MOST_HEAD else flat[: MOST_HEAD - 1] + "…"
+
+
+def _said(message: dict[str, Any]) -> str:
+    content: object = message.get("content")
+    if isinstance(content, list):
+        parts = cast("list[object]", content)
+        content = " ".join(
+            str(cast("dict[str, Any]", part).get("text") or "") for part in parts if isinstance(part, dict)
+        )
+    return content if isinstance(content, str) else ""
 
 
 def _digest(told: Any) -> str:

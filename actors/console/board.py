@@ -12,13 +12,15 @@ from rich.status import Status
 from rich.text import Text
 
 from actors.console.answer_notes import notes
-from actors.console.endings import end_line, latency, record, reroute_line, stage
+from actors.console.endings import end_line, latency, record, reroute_line, stage, wait_line
 from actors.console.follow import Track, Tracks
 from actors.console.screen import clean, count, dollars, err, fitted, out, seconds, table
 from messages import Analyzed, Message, Rerouted
 
 MOST_FAILURES = 10
 MOST_ANSWERS = 5
+MOST_WAITS_TOLD = 20
+"""Lines of one command about what its jobs wait for."""
 
 
 class Screen(Protocol):
@@ -41,12 +43,32 @@ class Screen(Protocol):
         ...
 
 
+class Waits:
+    """Which waits are worth a line: each thing that is waited for once, and every job that is held, some of them."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    @property
+    def told(self) -> int:
+        """How many were."""
+        return len(self._told)
+
+    def tells(self, track: Track) -> bool:
+        """Whether what a job waits for is news."""
+        if not track.wait or track.ended or track.wait in self._told or len(self._told) >= MOST_WAITS_TOLD:
+            return False
+        self._told.add(track.wait)
+        return True
+
+
 class One:
     """One job: a line that says where it is, then its answer as it is written, then how it ended."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._stream = out.is_terminal
+        self._waits = Waits()
         self._printed = ""
         self._status: Status | None = None
         if err.is_terminal and not quiet:
@@ -54,11 +76,14 @@ class One:
             self._status.start()
 
     def heard(self, track: Track, event: Message, text: str) -> None:
-        """Show a reroute, a piece of the answer, or where the job is."""
+        """Show a reroute, what the job waits for, a piece of the answer, or where the job is."""
         if isinstance(event, Analyzed) and event.slip and not self._quiet:
             for remark in event.slip.needs.remarks:
                 self._break_line()
                 err.print(Text(clean(remark), "yellow"), soft_wrap=True)
+        if self._waits.tells(track) and not self._quiet:
+            self._break_line()
+            err.print(wait_line(track), soft_wrap=True)
         if isinstance(event, Rerouted):
             self._break_line()
             if not self._quiet:
@@ -129,6 +154,7 @@ class Many:
     def __init__(self, tracks: Tracks, *, quiet: bool) -> None:
         self._tracks, self._quiet = tracks, quiet
         self._failures = 0
+        self._waits = Waits()
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeElapsedColumn(),
             console=err,
@@ -147,6 +173,12 @@ class Many:
         """Show a reroute, or a job that did not succeed."""
         if self._quiet:
             return
+        if self._waits.tells(track):
+            self._print(wait_line(track, with_id=True))
+            if self._waits.told == MOST_WAITS_TOLD:
+                self._print(
+                    Text("  further ones are not told here: `turnout jobs --state held --state waiting`", "dim")
+                )
         if isinstance(event, Rerouted):
             self._print(Text.assemble((f"{clean(track.job)} ", "dim"), reroute_line(event)))
         elif track.ended and (track.ending != "succeeded" or not err.is_terminal):
@@ -191,26 +223,35 @@ class Many:
 
 
 def counts_table(tracks: Tracks) -> RenderableType:
-    """Jobs by backend: waiting, running, and how they ended."""
+    """Jobs by backend: waiting, held, running, and how they ended."""
     counts = tracks.counts()
     failed = ("failed", "rejected", "refused", "expired", "cancelled")
-    made = table("backend", "waiting", "running", "done", "not done", right=("waiting", "running", "done", "not done"))
+    held = ("held",) if any("held" in row for row in counts.values()) else ()
+    columns = ("waiting", *held, "running", "done", "not done")
+    made = table("backend", *columns, right=columns)
     for backend in sorted(counts):
         row = counts[backend]
         bad = sum(row.get(name, 0) for name in failed)
-        cells = [str(row.get(name, 0) or "·") for name in ("waiting", "running", "succeeded")]
+        cells = [str(row.get(name, 0) or "·") for name in ("waiting", *held, "running", "succeeded")]
         made.add_row(Text(clean(backend)), *cells, Text(str(bad or "·"), "red" if bad else ""))
     return made
 
 
 class Json:
-    """One JSON object per ended job on the standard output, nothing else."""
+    """One JSON object per ended job on the standard output; what jobs wait for on the standard error."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet, self._waits = quiet, Waits()
 
     def heard(self, track: Track, event: Message, text: str) -> None:
-        """Nothing: machines get the ends."""
+        """Machines get the ends; whoever looks on is told what keeps a job."""
+        if not self._quiet and self._waits.tells(track):
+            err.print(wait_line(track, with_id=True), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Show a line beside."""
+        if not self._quiet:
+            err.print(text, soft_wrap=True)
 
     def pause(self) -> None:
         """Nothing is drawn."""

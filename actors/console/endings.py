@@ -14,6 +14,8 @@ from messages import Done, Progress, Rerouted
 
 BAR = 24
 """Characters of a bar."""
+MOST_WAITS = 1_200
+"""Characters of what a job waits for: every budget in the way with its figures."""
 
 
 def reroute_line(event: Rerouted) -> Text:
@@ -60,9 +62,18 @@ def stage(track: Track) -> str:
         return f"{clean(track.backend)} {step_in_words(track.step) if track.step else 'is at work'}"
     if track.stage == "queued":
         return f"waiting for {clean(track.backend)}"
-    if track.stage == "held back":
-        return f"nothing may run it now: {track.waits_for}"
-    return {"sent": "sent; nobody has taken it yet", "analyzed": "choosing a backend"}.get(track.stage, track.stage)
+    if track.stage == "waiting":
+        return "waiting; it goes on by itself" if track.waits_for else "waiting a moment before its next attempt"
+    if track.stage == "held":
+        return "held until somebody lets it go on"
+    return {"sent": "sent; nobody has taken it yet", "choosing": "choosing a backend"}.get(track.stage, track.stage)
+
+
+def wait_line(track: Track, *, with_id: bool = False) -> Text:
+    """What a job waits for that can't run now: everything that is in the way, and what lets it go on."""
+    word, style = ("held for", "bold yellow") if track.stage == "held" else ("waits for", "yellow")
+    line = Text.assemble(("⏸ ", "yellow"), (f"{clean(track.job)} " if with_id else "", "bold"), (f"{word} ", style))
+    return line.append(one_line(track.waits_for, MOST_WAITS))
 
 
 _STAGES = {"queued": "has it in its queue", "loading": "is loading", "first_token": "is answering"}

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from actors.console.screen import one_line
+from actors.course import cause_in_words, hold_in_words, wait_in_words
 from bus import codec
 from bus.bus import Headers
 from messages import (
     Analyzed,
     Chunk,
-    Decided,
     Done,
     Granted,
+    Held,
     JobSubmit,
     Message,
     Progress,
     Refused,
     Rerouted,
+    Retry,
     Started,
 )
-
-WAITING = ("sent", "analyzed", "held back", "queued")
 
 
 @dataclass
@@ -32,12 +31,14 @@ class Track:
     tenant: str
     job: str
     stage: str = "sent"
-    """`sent`, `analyzed`, `held back` (nothing may run it now), `queued`, `running`, `ended`."""
+    """`sent` (nobody has taken it yet), one of `actors.course.OPEN`, `ended`."""
     n: int = 0
     backend: str = ""
     model: str = ""
     waits_for: str = ""
-    """Why nothing runs it now."""
+    """Of one that is waiting or held: for what, and why, in words."""
+    wait: str = ""
+    """Names what it waits for: jobs that wait alike share it."""
     step: Progress | None = None
     """How far its backend is, where that one says so."""
     reroutes: list[Rerouted] = field(default_factory=list[Rerouted])
@@ -64,10 +65,14 @@ class Track:
             return ""
         match event:
             case Analyzed():
-                self._reach("analyzed")
-            case Decided():
-                if event.n >= self.n and not event.ranking and not event.gave_up:
-                    self.n, self.stage, self.waits_for = event.n, "held back", one_line(why_waiting(event), 300)
+                self._reach("choosing")
+            case Retry():
+                if event.n > self.n:
+                    self._hear_retry(event)
+            case Held():
+                if event.n >= self.n:
+                    self.n, self.stage = event.n, "held"
+                    self.waits_for, self.wait = f"{hold_in_words(event)}; {event.problem.message}", f"held/{event.job}"
             case Granted():
                 if event.n >= self.n and event.verdict == "candidate":
                     self._move(event.n, "queued", event.backend, event.model)
@@ -99,7 +104,18 @@ class Track:
             self.gap, self._numbers, self.step = False, 0, None
         if n == self.n and self.stage == "running" and stage == "queued":
             return  # Signals may overtake records.
-        self.n, self.stage, self.backend, self.model, self.waits_for = n, stage, backend, model, ""
+        self.n, self.stage, self.backend, self.model = n, stage, backend, model
+        self.waits_for = self.wait = ""
+
+    def _hear_retry(self, retry: Retry) -> None:
+        """It goes into its next round, at once or when something has changed."""
+        self.gap, self._numbers, self.step = False, 0, None
+        self.n, self.stage, self.waits_for, self.wait = retry.n, "choosing", "", ""
+        if retry.not_before > retry.at:
+            self.stage = "waiting"
+            if retry.awaiting:
+                self.waits_for = f"{wait_in_words(retry)}; {cause_in_words(retry)}"
+                self.wait = "/".join(f"{one.kind} {one.name} {one.model}" for one in retry.awaiting)
 
     def _hear_step(self, step: Progress) -> None:
         """Signals may arrive in another order: the latest counts."""
@@ -119,12 +135,6 @@ class Track:
         if self.gap:
             return ""
         return chunk.text
-
-
-def why_waiting(decided: Decided) -> str:
-    """Why nobody may run a job now, by backend."""
-    reasons = {f"{other.backend} {other.reason}" for other in decided.others}
-    return "; ".join(sorted(reasons)) or decided.reason.removeprefix("nothing may run now, waiting for a change: ")
 
 
 class Tracks:
@@ -154,10 +164,10 @@ class Tracks:
         return track, event, text
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Jobs by backend and by `waiting`, `running`, or how they ended; those without a backend under `-`."""
+        """Jobs by backend and by `waiting`, `held`, `running`, or how they ended; those without a backend under `-`."""
         found: dict[str, dict[str, int]] = {}
         for track in self.all.values():
-            stage = track.ending or ("running" if track.stage == "running" else "waiting")
+            stage = track.ending or (track.stage if track.stage in ("running", "held") else "waiting")
             row = found.setdefault(track.backend or "-", {})
             row[stage] = row.get(stage, 0) + 1
         return found

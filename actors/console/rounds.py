@@ -39,7 +39,7 @@ def tell_decision(event: Decided, explained: Explained | None, *, verbose: bool)
     elif event.gave_up:
         yield line("gave up", "red", "" if explained else event.gave_up.message)
     else:
-        yield line("held back", "yellow", f"nobody may run it now; looks again after {seconds(event.wait_seconds)}")
+        yield line("nobody", "yellow", "nobody may run it now")
     if explained:
         yield line("because", "cyan", explained.summary)
     elif not event.gave_up:

@@ -73,7 +73,7 @@ async def send(jobs: Sequence[JobSubmit], options: Options, where: Where) -> int
 
 def _screen(tracks: Tracks, options: Options) -> Screen:
     if options.machine:
-        return Json()
+        return Json(quiet=options.quiet)
     return One(quiet=options.quiet) if len(tracks.all) == 1 else Many(tracks, quiet=options.quiet)
 
 
@@ -166,7 +166,7 @@ class Following:
         one = silent[0]
         if await self._bus.last("EV", Analyzed.channel.key_of(tenant=one.tenant, job=one.job)) is None:
             self._screen.note("nobody takes the job: is `turnout dev` (or `turnout run front`) running on this bus?")
-        one.stage = "analyzed"
+        one.stage = "choosing"
 
 
 def patterns(tracks: Tracks) -> list[str]:

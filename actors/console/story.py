@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.console import RenderableType
 from rich.padding import Padding
@@ -11,14 +12,17 @@ from rich.text import Text
 from actors.console.answer_notes import ENDED, call_in_words
 from actors.console.rounds import head, line, tell_decision
 from actors.console.screen import ENDINGS, clean, clock, count, day_and_clock, dollars, one_line, seconds
+from actors.course import Course, awaited_in_words, hold_in_words, standing, wait_in_words
 from messages import (
     Analyzed,
     Attempted,
     DeadLetter,
     Decided,
     Done,
+    Due,
     Explained,
     Granted,
+    Held,
     Message,
     Needs,
     Problem,
@@ -33,11 +37,12 @@ OUTPUT_CHARACTERS = 2_000
 FILES = 12
 
 
-def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[RenderableType]:
+def tell(events: Iterable[Message], *, verbose: bool = False, now: float = 0.0) -> Iterator[RenderableType]:
     """Everything worth telling, in the order of the events."""
     told = list(events)
     given_up = [event.gave_up for event in told if isinstance(event, Decided) and event.gave_up]
     explained = {event.n: event for event in told if isinstance(event, Explained)}
+    billed_in_all = _billed_in_all(told)
     for event in told:
         match event:
             case Analyzed():
@@ -51,7 +56,13 @@ def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[Render
             case Attempted():
                 yield from _attempted(event)
             case Retry() if event.not_before > event.at:
-                yield line("waits", "yellow", f"{seconds(event.not_before - event.at)} before the next round")
+                yield line("waits", "yellow", _wait(event))
+            case Held():
+                yield line("held", "bold yellow", f"since {clock(event.at)} for {hold_in_words(event)}")
+                yield line("", "", event.problem.message)
+                yield line("", "", f"it ends by itself at {day_and_clock(event.until)}")
+            case Due() if event.woken_by is not None:
+                yield line("goes on", "cyan", f"{awaited_in_words(event.woken_by)}: that has come")
             case Rerouted():
                 yield line("rerouted", "yellow", reroute_in_words(event))
             case Refused(word="submit"):
@@ -61,11 +72,47 @@ def tell(events: Iterable[Message], *, verbose: bool = False) -> Iterator[Render
             case DeadLetter():
                 yield line("unreadable", "red", f"{event.problem.message}; it began with {event.head!r}")
             case Done():
-                yield from _done(event, told_already=event.problem in given_up)
+                yield from _done(event, billed_in_all, told_already=event.problem in given_up)
             case _:
                 pass
     if not any(isinstance(event, Done) for event in told):
-        yield Text("It has not ended yet: `turnout watch` shows what comes.", style="bold yellow")
+        yield from _not_yet(told, now)
+
+
+def _wait(retry: Retry) -> str:
+    most = f"{seconds(retry.not_before - retry.at)} at most"
+    if not retry.awaiting:
+        return f"{most} before the next round"
+    return f"for {wait_in_words(retry)}; it looks again after {most}"
+
+
+def _not_yet(told: list[Message], now: float) -> Iterator[RenderableType]:
+    """Where a job is that has not ended, in the end, where it is seen first."""
+    there = standing(course_of(told), now)
+    place = f" {there.backend}/{there.model}" if there.backend else ""
+    since = f" for {seconds(now - there.since)}" if there.since is not None and now > there.since else ""
+    yield Text(clean(f"\nIt has not ended yet: {there.state}{place}{since}"), style="bold yellow")
+    if there.waits_for:
+        yield line("waits for", "yellow", there.waits_for)
+    job = next((f" --job {event.job}" for event in told if isinstance(event, Analyzed)), "")
+    yield Text(clean(f"`turnout watch{job}` shows what comes."), style="dim")
+
+
+def course_of(told: Iterable[Message]) -> Course:
+    """The same events as what a job has come through."""
+    latest: dict[type[Message], Any] = {}
+    attempted: list[Attempted] = []
+    for event in told:
+        if isinstance(event, Attempted):
+            attempted.append(event)
+        elif isinstance(event, Analyzed | Granted | Started | Retry | Due | Held):
+            before = latest.get(type(event))
+            if before is None or getattr(event, "n", 0) >= getattr(before, "n", 0):
+                latest[type(event)] = event
+    return Course(
+        analyzed=latest.get(Analyzed), granted=latest.get(Granted), started=latest.get(Started), attempted=tuple(attempted),
+        retry=latest.get(Retry), due=latest.get(Due), held=latest.get(Held),
+    )  # fmt: skip
 
 
 def reroute_in_words(event: Rerouted) -> str:
@@ -132,7 +179,8 @@ def _granted(event: Granted) -> Iterator[RenderableType]:
     for skipped in event.skipped:
         yield line("passed", "yellow", f"{skipped.backend}: {skipped.reason}")
     if event.verdict == "candidate":
-        held = sum(reservation.amount for reservation in event.reserved if reservation.unit == "microdollars")
+        # The same worst case is held on every budget that fits the job: it is no sum.
+        held = max((one.amount for one in event.reserved if one.unit == "microdollars"), default=0)
         probe = ", as the trial call of its breaker" if event.probe else ""
         reserved = f", {dollars(held)} reserved" if held else ""
         yield line("granted", "cyan", f"{event.backend}/{event.model}{reserved}{probe}")
@@ -180,14 +228,22 @@ def _problem(problem: Problem) -> Iterator[RenderableType]:
         yield Padding(Text(clean(problem.body), style="dim"), (0, 0, 0, 12))
 
 
-def _done(event: Done, *, told_already: bool) -> Iterator[RenderableType]:
+def _billed_in_all(told: list[Message]) -> int | None:
+    """What all attempts cost together, those too that ended after their job did; None when nobody knows of one."""
+    attempted = {event.n: event for event in told if isinstance(event, Attempted)}.values()
+    return None if any(one.unpriced for one in attempted) else sum(one.billed_microdollars for one in attempted)
+
+
+def _done(event: Done, billed_in_all: int | None, *, told_already: bool) -> Iterator[RenderableType]:
     took = f" after {seconds(event.at - event.submitted_at)}" if event.submitted_at is not None else ""
     yield Text.assemble("\n", (f"{event.ending}{took}", f"bold {ENDINGS.get(event.ending, 'red')}"))
     if event.backend:
         yield line("by", "cyan", f"{event.backend}/{event.model}")
-    if event.cost_microdollars is not None:
-        attempts = f" for {count(len(event.attempts), 'attempt')}" if event.attempts else ""
-        yield line("cost", "cyan", f"{dollars(event.cost_microdollars)}{attempts}")
+    if event.attempts or billed_in_all:
+        cost = None if event.cost_microdollars is None or billed_in_all is None else max(
+            event.cost_microdollars, billed_in_all
+        )  # fmt: skip
+        yield line("cost", "cyan", f"{dollars(cost)} for {count(len(event.attempts), 'attempt')}")
     for met in event.guardrails:
         way = "was passed over" if met.passed_over else "ran all the same"
         yield line("guardrail", "yellow", f"{met.backend}/{met.model} {way}: {met.text}")

@@ -11,14 +11,15 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from actors.console.app import play
-from actors.console.endings import end_line, reroute_line, step_in_words
-from actors.console.follow import Track, why_waiting
+from actors.console.endings import MOST_WAITS, end_line, reroute_line, step_in_words
+from actors.console.follow import Track
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rounds import plain
 from actors.console.screen import OK, clean, clock, count, err, fitted, out, seconds
 from actors.console.stop import Stop
 from actors.console.story import billed, needs_in_words
+from actors.course import cause_in_words, hold_in_words, wait_in_words
 from bus import codec
 from bus.bus import Bus, Signal
 from messages import (
@@ -31,10 +32,12 @@ from messages import (
     Done,
     Explained,
     Granted,
+    Held,
     Message,
     Progress,
     Refused,
     Rerouted,
+    Retry,
     token,
 )
 
@@ -127,6 +130,14 @@ def lines(event: Message, *, now: float, verbose: bool = False) -> Iterator[Rend
             yield from _decided(event, verbose=verbose)
         case Rerouted():
             yield _line(event.at, event.job, reroute_line(event))
+        case Held():
+            said = f"held for {hold_in_words(event)}; {event.problem.message}"
+            yield _line(event.at, event.job, Text(fitted(said, MOST_WAITS), "bold yellow"))
+        case Retry() if event.not_before > event.at and (event.awaiting or verbose):
+            why = f"; {cause_in_words(event)}" if event.cause.reason == "no_backend" else ""  # Else it was told before.
+            yield _line(
+                event.at, event.job, Text(fitted(f"waits for {wait_in_words(event)}{why}", MOST_WAITS), "yellow")
+            )
         case Done():
             yield _line(event.at, event.job, end_line(Track(event.tenant, event.job, done=event)))
         case Refused():
@@ -184,10 +195,7 @@ def _decided(event: Decided, *, verbose: bool) -> Iterator[RenderableType]:
         said = event.reason.removeprefix("gave up: ")
         news = f": {fitted(said, 300)}" if said != event.gave_up.message else ""  # Its end says the problem itself.
         yield _line(event.at, event.job, Text(f"gives up{news}", "red"))
-    elif not event.ranking:
-        waits = f"held back {seconds(event.wait_seconds)}: {fitted(why_waiting(event), 300)}"
-        yield _line(event.at, event.job, Text(waits, "yellow"))
-    else:
+    elif event.ranking:
         best = event.ranking[0]
         to = Text.assemble(("→ ", "green"), (f"{clean(best.backend)}/{clean(best.model)}", "bold"))
         yield _line(event.at, event.job, to.append(f"  {fitted(event.reason, 300)}"))

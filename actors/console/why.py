@@ -46,7 +46,7 @@ async def _why(job: str, tenant: str, where: Where, *, machine: bool, verbose: b
                 out.file.write(msgspec.json.encode({**body, "event": event}).decode() + "\n")
             return OK
         out.print(f"Job {wanted} of tenant {tenant}", style="bold", soft_wrap=True)
-        for part in tell(decoded(records), verbose=verbose):
+        for part in tell(decoded(records), verbose=verbose, now=bus.now()):
             out.print(part)
         return OK
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterator
-from decimal import Decimal
 
 import msgspec
 
 from actors.alert_settings import BILLING
+from actors.amounts import amount
 from actors.guardrail.breaker_window import MINUTE_SECONDS
 from actors.guardrail.burn import Outlook, Rule, is_sure, window_seconds
-from messages import Alert, Breaker, BudgetState, Burn, token, untoken
+from messages import Alert, Breaker, BudgetState, Burn, Held, token, untoken
 from messages.alerts import NOBODY
-from messages.fleet import ALL_MODELS, Unit, parted
+from messages.fleet import ALL_MODELS, parted
 
 LONGEST_CAUSE = 160
 """Characters of a cause; a longer one is cut and marked by a hash."""
@@ -24,7 +24,8 @@ SHARED = ("global", "provider", "backend", "model")
 """Budgets over all tenants: they concern whoever runs turnout."""
 SLOTS = 30
 """A window has so many slots; a burn that goes on is told once in each."""
-NEWS_SECONDS = 3600.0
+HOUR_SECONDS = 3600.0
+NEWS_SECONDS = HOUR_SECONDS
 """A breaker that opened longer ago is no news: facts are read again at every start."""
 
 
@@ -41,15 +42,6 @@ def cause_of(*parts: str) -> str:
             break
         begin += character
     return begin + mark
-
-
-def amount(value: float, unit: Unit) -> str:
-    """An amount as people read it: `$4.50`, `12,000 tokens`, `36 GPU-seconds`."""
-    if unit == "microdollars":
-        return f"${Decimal(round(value)) / 1_000_000:,.2f}"
-    if unit == "gpu_milliseconds":
-        return f"{value / 1000:,.0f} GPU-seconds"
-    return f"{value:,.0f} {unit}"
 
 
 def tenant_of(state: BudgetState) -> str:
@@ -167,6 +159,18 @@ def of_breaker(breaker: Breaker, now: float) -> Alert | None:
         model="" if breaker.model == ALL_MODELS else breaker.model,
         text=f"{what} is left alone: {breaker.reason}.", at=now,
         advice="`turnout breaker list` shows until when; `turnout breaker close` ends it by hand",
+    )  # fmt: skip
+
+
+def of_held(held: Held) -> Alert:
+    """That jobs wait for a person. Those of one tenant that one hour holds for the same budgets are one story."""
+    budgets = ", ".join(held.budgets) or "a budget"
+    whose = f" --tenant {held.tenant}" if held.tenant != "default" else ""
+    return Alert(
+        tenant=held.tenant, kind="job_held", severity="alert", job=held.job, budget=held.budgets[0] if held.budgets else "",
+        cause=cause_of(*held.budgets, f"{held.at // HOUR_SECONDS:.0f}"), at=held.at,
+        text=f"Job {held.job} is held for a person, over budget ({budgets}): {held.problem.message}",
+        advice=f"`turnout jobs --state held` lists all of them; `turnout budget resume {held.job}{whose}` lets it try again",
     )  # fmt: skip
 
 

@@ -18,12 +18,12 @@ from actors.actor import Actor, Again, Heard, Says, Steps, Stored, every, hears,
 from actors.alert_settings import BILLING, LatencyTarget
 from actors.bounded import Bounded
 from actors.guardrail import burn, latency
-from actors.guardrail.alarms import of_breaker, of_budget
+from actors.guardrail.alarms import of_breaker, of_budget, of_held
 from actors.guardrail.breaker import timed
 from actors.guardrail.limits import billed
 from actors.guardrail.state import holder_at
 from actors.guardrail.wishes import targets_of
-from messages import Alert, Attempted, Breaker, BudgetState, LatencyRow, Message, Policy, Sample, Spending
+from messages import Alert, Attempted, Breaker, BudgetState, Held, LatencyRow, Message, Policy, Sample, Spending
 
 log = logging.getLogger("turnout.guardrail")
 
@@ -223,6 +223,11 @@ class Monitor(Actor):
                         break
                 else:
                     yield Again(1.0)
+
+    @hears
+    def held(self, held: Held, heard: Heard) -> Says[Alert]:
+        """A job waits for a person."""
+        return self._new([of_held(held)], heard.now)
 
     @contextlib.asynccontextmanager
     async def _turn(self, *place: str) -> AsyncGenerator[None]:

@@ -17,7 +17,7 @@ TEAMS = (".logic.azure.com", ".api.powerplatform.com", ".webhook.office.com")
 TITLES = {
     "budget_soft": "Budget nearly used", "budget_hard": "Budget used up", "burn_rate": "Budget is used too fast",
     "projection": "Budget will not last", "billing": "Provider's threshold reached", "latency_warning": "Call was slow",
-    "latency_alert": "Calls are slow", "breaker_open": "Backend is left alone", "test": "Test",
+    "latency_alert": "Calls are slow", "breaker_open": "Backend is left alone", "job_held": "A job is held", "test": "Test",
 }  # fmt: skip
 MOST = 2_900
 """Characters of a text: Slack takes 3,000 in a section."""

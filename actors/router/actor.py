@@ -11,10 +11,12 @@ import msgspec
 
 from actors import door
 from actors.actor import Actor, Heard, Later, Says, Steps, Stored, answers, hears
+from actors.course import Course
 from actors.met import met_of
 from actors.router.case import Strategy
 from actors.router.counting import worth_counting
 from actors.router.decide import Choice, decide
+from actors.router.ending import ended
 from actors.router.estimates import estimate
 from actors.router.in_flight import OnItsWay
 from actors.router.quote import quote
@@ -63,7 +65,11 @@ PREVIEW_SECONDS = 600.0
 
 
 class Keeper(Protocol):
-    """Where large things lie beside the events."""
+    """Where large things lie beside the events, and what is stored of a job."""
+
+    async def course(self, tenant: str, job: str) -> Course:
+        """How far a job has come that has not ended."""
+        ...
 
     async def keep_once(self, key: str, data: bytes) -> None:
         """Keep it under a key that names its content."""
@@ -249,9 +255,9 @@ class Router(Actor):
     # --------------------------------------------------------------------------------- ends from outside
 
     @hears
-    def expired(self, expired: Expired, heard: Heard) -> Says[Done]:
-        problem = Problem(reason="expired", message="the job's deadline passed before it was done")
-        return [Done(tenant=expired.tenant, job=expired.job, ending="expired", problem=problem, at=heard.now)]
+    async def expired(self, expired: Expired, heard: Heard) -> Says[Done]:
+        course = await self.keeper.course(expired.tenant, expired.job)
+        return [ended(expired.tenant, expired.job, "expired", "", course, heard.now)]
 
     @hears
     async def job_cancel(self, cancel: JobCancel, heard: Heard) -> Steps[Done | Refused]:
@@ -261,8 +267,9 @@ class Router(Actor):
             yield door.refused(cancel, fault, heard)
             return
         tenant, job = door.job_at(heard)
-        problem = Problem(reason="cancelled", message=cancel.reason or "cancelled by the client")
-        stored: Stored = yield Done(tenant=tenant, job=job, ending="cancelled", problem=problem, at=heard.now)
+        reason = cancel.reason or "cancelled by the client"
+        course = await self.keeper.course(tenant, job)
+        stored: Stored = yield ended(tenant, job, "cancelled", reason, course, heard.now)
         done: Done = stored.message  # pyright: ignore[reportAssignmentType]
         if done.ending != "cancelled":
             yield door.refused(cancel, door.over(done, "nothing is left to cancel."), heard)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from actors.course import NOTHING_NOW
 from actors.rounds import LAST_LOOK_SECONDS, look_again, place
 from actors.router.case import Case, Row, Scored, Strategy
 from actors.router.filters import TEMPORARY, UNTIL_CHANGED, excluded_by, sift
@@ -174,7 +175,7 @@ def choose(
         reason = complaint + reason_of(ranking, strategy, case, explored=explored)
     else:
         others = rows
-        reason = f"nothing may run now, waiting for a change: {why}"
+        reason = f"{NOTHING_NOW}{why}"
     shown = ranking[:MOST_CANDIDATES]
     beside = others[: MOST_CANDIDATES - len(shown)]
     decided = Decided(
@@ -207,12 +208,15 @@ def choose(
 
 
 def _may_pass(row: Row) -> bool:
-    """Whether what keeps the row away may end by itself."""
-    return row.barred in TEMPORARY and row.features.open_cause not in UNTIL_CHANGED
+    """Whether what keeps the row away is waited for: it may end by itself, or a person who began it can end it."""
+    return row.barred in TEMPORARY and row.features.open_cause != "account"
 
 
 def _wait(rows: Sequence[Row], case: Case, excluded: tuple[Exclusion, ...]) -> float:
-    """Seconds until the job looks again by itself; 0: nothing that keeps it waiting can end before its deadline."""
+    """Seconds until the job looks again by itself; 0: nothing that keeps it waiting can end before its deadline.
+
+    Who is kept away by hand is waited for like one that is absent: nobody knows for how long.
+    """
     may_pass = [row for row in rows if _may_pass(row)]
     if rows and not may_pass:
         return 0.0
@@ -232,7 +236,7 @@ def _wait(rows: Sequence[Row], case: Case, excluded: tuple[Exclusion, ...]) -> f
 def _ends_at(row: Row, excluded: tuple[Exclusion, ...], now: float) -> float:
     """When what keeps the row away ends by itself; 0: nobody knows."""
     if row.barred == "breaker":
-        return row.features.open_until
+        return row.features.open_until if row.features.open_cause != "manual" else 0.0
     if row.barred == "excluded":
         found = excluded_by(excluded, row.backend, row.model, now)
         return found.until if found is not None else 0.0

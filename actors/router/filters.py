@@ -101,6 +101,8 @@ def _missing_loras(media: Media, there: tuple[str, ...]) -> list[str]:
 
 def _open(row: Row, now: float) -> str:
     f = row.features
+    if f.open_cause == "manual":
+        return f"has a breaker that is open until it is closed by hand ({f.open_reason}): `turnout breaker close {row.backend}`"
     if f.open_cause in UNTIL_CHANGED:
         return f"has an open breaker until somebody acts: {f.open_reason}"
     return f"has an open breaker for {f.open_until - now:.0f} s: {f.open_reason}"

@@ -13,12 +13,14 @@ import sqlite3
 import msgspec
 
 from actors import door
-from actors.actor import Actor, CantAnswer, Heard, Says, answers, every, hears
+from actors.actor import Actor, CantAnswer, Heard, Says, answers, every, hears, overhears
 from actors.bounded import Bounded
 from actors.journal import Journal
 from actors.problem import invalid
 from actors.telemetry.averages import ALL, NOT_COUNTED, Key, after, general_keys, mean_of, named_keys
+from actors.telemetry.board import Board
 from actors.telemetry.history import History
+from actors.telemetry.listing import BadPlace
 from actors.telemetry.rows import analyzed_row, attempted_row, done_row, placed_row, rated_row
 from messages import (
     Analyzed,
@@ -32,11 +34,14 @@ from messages import (
     JobsOf,
     Message,
     Problem,
+    Progress,
     Rebalance,
     Rebalanced,
     Refused,
     Stats,
     StatsReset,
+    TotalsAre,
+    TotalsOf,
 )
 from messages.fleet import task_key
 
@@ -60,6 +65,7 @@ class Telemetry(Actor):
 
     def __init__(self, *, history: History, journal: Journal) -> None:
         self.history, self.journal = history, journal
+        self.board = Board(history, journal)
         self._stats: dict[Key, Stats] = {}
         self._named = Bounded[Key, None](MOST_NAMED, self._left)
         """Those of workflows and steps, the latest measured last."""
@@ -151,8 +157,14 @@ class Telemetry(Actor):
                 self._set(key, before, after(before, attempted, key, self._epoch))
         self.history.put(attempted_row(attempted))
 
+    @overhears
+    def progress(self, progress: Progress, heard: Heard) -> None:
+        """How far an attempt is: shown while it runs, kept nowhere."""
+        self.board.learn(progress)
+
     @hears
     def done(self, done: Done, heard: Heard) -> None:
+        self.board.forget(done.tenant, done.job)
         self.history.put(done_row(done), placed_row(done.tenant, done.job))
 
     @hears
@@ -263,9 +275,19 @@ class Telemetry(Actor):
     @answers
     async def jobs(self, question: JobsOf, heard: Heard) -> JobsAre:
         try:
-            return JobsAre(jobs=await self.history.jobs(question))
+            return await self.board.jobs(question, heard.now)
         except sqlite3.Error as error:
             raise _unreadable(error) from error
+        except BadPlace as error:
+            raise CantAnswer(str(error)) from error
+
+    @answers
+    async def totals(self, question: TotalsOf, heard: Heard) -> TotalsAre:
+        try:
+            totals, since = await self.history.totals(question.backend)
+        except sqlite3.Error as error:
+            raise _unreadable(error) from error
+        return TotalsAre(totals=totals, since=since)
 
     @answers
     async def attempts(self, question: AttemptsOf, heard: Heard) -> AttemptsAre:

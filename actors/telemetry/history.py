@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from actors.telemetry.listing import job_row, jobs_sql, total, totals_sql
 from actors.telemetry.rows import FORGET, OLDEST, SCHEMA, VERSION, Row
 from bus.private import make_private
-from messages import Attempted, JobRow, JobsOf
+from messages import Attempted, JobRow, JobsOf, Total
 
 log = logging.getLogger("turnout.telemetry")
 
@@ -30,9 +31,6 @@ Offload = Callable[[Callable[[], T]], Awaitable[T]]
 MOST_RATINGS = 1_000
 """So many ratings of a model are looked at, the latest ones."""
 _MEGABYTE = 1_000_000
-_JOBS = """SELECT tenant, job, ending, task, backend, model, attempts, cost_microdollars, latency_seconds,
-    submitted_at, problem FROM jobs WHERE (? = '' OR tenant = ?) AND (? = '' OR ending = ?)
-    AND (? = '' OR batch = ?) ORDER BY submitted_at DESC, job LIMIT ?"""
 
 _OF_THE_ROW = (
     sqlite3.IntegrityError,
@@ -178,12 +176,17 @@ class History:
         rows = await self._query("SELECT ending FROM jobs WHERE tenant = ? AND job = ?", (tenant, job))
         return str(rows[0][0]) if rows else None
 
-    async def jobs(self, question: JobsOf) -> tuple[JobRow, ...]:
-        """The latest jobs that match, newest first."""
-        q = question
-        limit = min(max(q.limit, 1), 1000)
-        rows = await self._query(_JOBS, (q.tenant, q.tenant, q.ending, q.ending, q.batch, q.batch, limit))
-        return tuple(JobRow(**dict(zip(JobRow.__struct_fields__, row, strict=True))) for row in rows)
+    async def listed(self, question: JobsOf, after: str, limit: int) -> list[tuple[JobRow, str]]:
+        """The latest jobs that match, newest first, each with its place; of open ones the states are not looked at.
+
+        Raises BadPlace for a place that no list told.
+        """
+        return [job_row(row) for row in await self._query(*jobs_sql(question, after, limit))]
+
+    async def totals(self, backend: str = "") -> tuple[tuple[Total, ...], float | None]:
+        """What each model did on each backend, and when the earliest of these attempts ended."""
+        rows = await self._query(*totals_sql(backend))
+        return tuple(map(total, rows)), min((row[-1] for row in rows), default=None)
 
     async def attempts(self, tenant: str, job: str) -> tuple[Attempted, ...]:
         """The finished attempts of a job, in order."""

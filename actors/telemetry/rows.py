@@ -14,21 +14,27 @@ Row = tuple[str, Sequence[Any]]
 
 MOST_PROBLEM = 1_000
 """Characters of a job's problem; all of it stands in its event."""
-VERSION = 2
+VERSION = 3
 """Of the tables; stands in the file as its `user_version`."""
+PLACE = "coalesce(submitted_at, ended_at, 0.0), tenant, job"
+"""What jobs are listed by, the greatest first."""
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS jobs (
     tenant TEXT NOT NULL, job TEXT NOT NULL, ending TEXT NOT NULL DEFAULT '', task TEXT NOT NULL DEFAULT '',
     quality TEXT NOT NULL DEFAULT '', batch TEXT NOT NULL DEFAULT '', backend TEXT NOT NULL DEFAULT '',
     model TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 0, cost_microdollars INTEGER,
     latency_seconds REAL, submitted_at REAL, ended_at REAL, problem TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (tenant, job)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (submitted_at);
+    head TEXT NOT NULL DEFAULT '', PRIMARY KEY (tenant, job)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs ({PLACE});
+CREATE INDEX IF NOT EXISTS jobs_open ON jobs ({PLACE}) WHERE ending = '';
 CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (coalesce(ended_at, submitted_at));
 CREATE TABLE IF NOT EXISTS attempts (
     tenant TEXT NOT NULL, job TEXT NOT NULL, n INTEGER NOT NULL, backend TEXT NOT NULL, model TEXT NOT NULL,
-    outcome TEXT NOT NULL, at REAL NOT NULL, event BLOB NOT NULL, PRIMARY KEY (tenant, job, n)) WITHOUT ROWID;
+    outcome TEXT NOT NULL, at REAL NOT NULL, billed_microdollars INTEGER, input_tokens INTEGER, output_tokens INTEGER,
+    event BLOB NOT NULL, PRIMARY KEY (tenant, job, n)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS attempts_by_age ON attempts (at);
+CREATE INDEX IF NOT EXISTS attempts_of_backends
+    ON attempts (backend, model, outcome, billed_microdollars, input_tokens, output_tokens, at);
 CREATE TABLE IF NOT EXISTS ratings (
     tenant TEXT NOT NULL, job TEXT NOT NULL, rater TEXT NOT NULL, score REAL NOT NULL, seq INTEGER NOT NULL,
     at REAL NOT NULL, backend TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '', task TEXT NOT NULL DEFAULT '',
@@ -38,10 +44,10 @@ CREATE INDEX IF NOT EXISTS ratings_of_models ON ratings (backend, model, seq);
 CREATE INDEX IF NOT EXISTS ratings_of_tasks ON ratings (backend, model, task, seq);
 PRAGMA user_version = {VERSION};
 """
-_ANALYZED = """INSERT INTO jobs (tenant, job, task, quality, batch, submitted_at) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET task = excluded.task, quality = excluded.quality, batch = excluded.batch,
+_ANALYZED = """INSERT INTO jobs (tenant, job, task, quality, batch, head, submitted_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET task = excluded.task, quality = excluded.quality, batch = excluded.batch, head = excluded.head,
     submitted_at = coalesce(jobs.submitted_at, excluded.submitted_at)"""
-_ATTEMPTED = "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ATTEMPTED = "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _DONE = """INSERT INTO jobs (tenant, job, ending, backend, model, attempts, cost_microdollars, latency_seconds,
     submitted_at, ended_at, problem) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET ending = excluded.ending, backend = excluded.backend, model = excluded.model,
@@ -78,13 +84,16 @@ def analyzed_row(analyzed: Analyzed) -> Row:
     slip = analyzed.slip
     task, quality, batch = (slip.needs.task, slip.needs.quality, slip.needs.batch) if slip else ("", "", "")
     submitted_at = slip.submitted_at if slip else analyzed.at
-    return _ANALYZED, (analyzed.tenant, analyzed.job, task, quality, batch, submitted_at)
+    return _ANALYZED, (analyzed.tenant, analyzed.job, task, quality, batch, analyzed.head, submitted_at)
 
 
 def attempted_row(attempted: Attempted) -> Row:
     """The row of a finished attempt."""
     a = attempted
-    return _ATTEMPTED, (a.tenant, a.job, a.n, a.backend, a.model, a.outcome, a.at, msgspec.json.encode(a))
+    return _ATTEMPTED, (
+        a.tenant, a.job, a.n, a.backend, a.model, a.outcome, a.at, None if a.unpriced else a.billed_microdollars,
+        a.usage.input_tokens, a.usage.output_tokens, msgspec.json.encode(a),
+    )  # fmt: skip
 
 
 def done_row(done: Done) -> Row:

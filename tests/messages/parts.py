@@ -60,6 +60,7 @@ from messages import (
     Running,
     Share,
     Slip,
+    Total,
     Usage,
     Weights,
 )
@@ -122,7 +123,7 @@ SLIP = Slip(
 )  # fmt: skip
 ATTEMPT = Attempt(
     n=1, backend="cloud", model="gpt-small", outcome="rate_limited", billed_microdollars=12, unpriced=True, latency_seconds=0.8,
-    problem=PROBLEM,
+    problem=PROBLEM, usage=USAGE,
 )  # fmt: skip
 COUNTED = Counted(backend="gpu-1", model="llama3.1:8b", tokens=180, by="/tokenize")
 ROOM = Room(
@@ -284,7 +285,13 @@ ATTEMPTED = Attempted(
         Correction(n=1, billed_microdollars=12, counted_tokens=3, counted_gpu_milliseconds=900),
     ), at=T0 + 9,
 )  # fmt: skip
+TOTAL = Total(
+    backend="gpu-1", model="llama3.1:8b", attempts=9, succeeded=8, billed_microdollars=90, unpriced=1, input_tokens=400,
+    output_tokens=700,
+)  # fmt: skip
 ROW = JobRow(
     **JOB, ending="failed", task="code", backend="gpu-1", model="llama3.1:8b", attempts=2, cost_microdollars=90,
     latency_seconds=9.0, submitted_at=T0, problem="gpu-1: silent for 20 s",
+    head="Merge two sorted lists", batch="monday", state="running", since=T0 + 2, n=2, waits_for="backend gpu-1", share=0.5,
+    step="step 6 of 12",
 )  # fmt: skip

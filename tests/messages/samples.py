@@ -75,6 +75,8 @@ from messages import (
     Started,
     Stats,
     StatsReset,
+    TotalsAre,
+    TotalsOf,
     Work,
 )
 from tests.messages.parts import (
@@ -108,6 +110,7 @@ from tests.messages.parts import (
     SLIP,
     SUBMIT,
     T0,
+    TOTAL,
     USAGE,
 )
 
@@ -126,7 +129,7 @@ EXAMPLES: tuple[Message, ...] = (
     JobCancel(**JOB, reason="no longer needed"),
     JobRate(**JOB, score=4.5, rater="ada"),
     JobResume(**JOB, by="ada"),
-    Analyzed(**JOB, fingerprint="5f2c", slip=SLIP, rejected=PROBLEM, at=T0 + 1),
+    Analyzed(**JOB, fingerprint="5f2c", slip=SLIP, rejected=PROBLEM, head="Merge two sorted lists", at=T0 + 1),
     Refused(**JOB, word="rate", problem=PROBLEM, at=T0 + 1),
     DeadLetter(
         **JOB, stream="IN", seq=17, subject_heard="job.submit.acme", problem=PROBLEM, head='{"promt":1}', at=T0 + 1
@@ -223,8 +226,12 @@ EXAMPLES: tuple[Message, ...] = (
     BudgetsAre(limits=(LIMIT,), states=(BUDGET_STATE,)),
     ModelPrice(seller="cloud", model="gpt-small", price=PRICE, withdrawn=True, by="ada", at=T0),
     Deployment(deployment="staging", rooms="apart"),
-    JobsOf(tenant="acme", ending="failed", batch="monday", limit=10),
-    JobsAre(jobs=(ROW,)),
+    JobsOf(
+        tenant="acme", ending="failed", batch="monday", limit=10, states=("failed", "held"), backend="gpu-1", after="[1,2]"
+    ),
+    JobsAre(jobs=(ROW,), more="[1,2]"),
+    TotalsOf(backend="gpu-1"),
+    TotalsAre(totals=(TOTAL,), since=T0),
     AttemptsOf(**JOB),
     AttemptsAre(attempts=(ATTEMPTED,)),
     PreviewOf(tenant="acme", job="j-1", needs=NEEDS),

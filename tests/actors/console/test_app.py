@@ -48,7 +48,7 @@ def test_a_broken_command_that_is_asked_for_says_why() -> None:
         ("submit hi --nats http://host", "it must begin with nats://"),
         ("submit hi --config no-such-file.toml", "settings file no-such-file.toml"),
         ("jobs --limit 0", "--limit is 0"),
-        ("jobs --ending done", "Choose from"),
+        ("jobs --state done", "Choose from"),
         ("cancel", "requires an argument"),
         ("run", "requires an argument"),
         ("run frnt", "use one of front"),

@@ -112,7 +112,11 @@ def test_quiet_is_quiet(screens):
 
 def test_the_counts_fit_on_a_narrow_screen(screens):
     known = tracks("j1", "j2")
-    hear(known, Json(), Granted(tenant="t", job="j1", n=1, verdict="candidate", backend="\x1b[31m" + "x" * 100, at=0.0))
+    hear(
+        known,
+        Json(quiet=True),
+        Granted(tenant="t", job="j1", n=1, verdict="candidate", backend="\x1b[31m" + "x" * 100, at=0.0),
+    )
     board.err.print(counts_table(known))
     said = screens["err"].getvalue()
     assert "\x1b" not in said
@@ -192,7 +196,7 @@ def test_files_are_named_with_the_command_that_fetches_them(screens):
 
 def test_machines_get_an_object_per_job_and_nothing_else(screens):
     known = tracks("j1", "j2", "j3")
-    screen = Json()
+    screen = Json(quiet=True)
     refused = Refused(tenant="t", job="j2", problem=PROBLEM, at=1.0)
     hear(known, screen, done("j1", result=Result(text="An answer", finish_reason="stop")), refused)
     screen.note("nothing")

@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from actors.console.follow import Track, Tracks, why_waiting
+import msgspec
+
+from actors.console.follow import Track, Tracks
 from bus import codec
 from messages import (
     Analyzed,
+    Awaited,
     Chunk,
     Done,
     Granted,
+    Held,
     JobSubmit,
     Message,
     Problem,
@@ -16,6 +20,7 @@ from messages import (
     Refused,
     Rerouted,
     Result,
+    Retry,
     Started,
 )
 from tests.messages import samples
@@ -46,7 +51,7 @@ def test_stages() -> None:
     for event in (Analyzed(**WHO, fingerprint="f", at=0.0), granted(1, "a"), started, chunk(0, "x"), done):
         track.hear(event)
         stages.append(track.stage)
-    assert stages == ["sent", "analyzed", "queued", "running", "running", "ended"]
+    assert stages == ["sent", "choosing", "queued", "running", "running", "ended"]
     assert track.ending == "succeeded"
 
 
@@ -120,6 +125,23 @@ def test_tracks_hear_public_subjects_of_their_own_jobs() -> None:
     assert tracks.counts() == {"a": {"succeeded": 1}, "-": {"waiting": 1}}
 
 
-def test_why_nobody_may_run_a_job_is_told_without_saying_twice_that_it_waits():
-    reason = "nothing may run now, waiting for a change: no backend is known"
-    assert why_waiting(samples.decided(ranking=(), reason=reason)) == "no backend is known"
+def test_a_wait_and_a_hold_name_what_is_in_the_way_and_end_with_the_next_round() -> None:
+    awaited = Awaited(kind="settlement", name="ledger.tenant.t.microdollars.day-1", budget="team", amount=600)
+    wait = samples.decided(tenant="t", job="j")
+    retry = Retry(
+        **WHO, n=2, slip=wait.slip, not_before=60.0, awaiting=(awaited,), at=1.0,
+        cause=Problem(reason="no_backend", message="nothing may run now, waiting for a change: no backend is known"),
+    )  # fmt: skip
+    track = track_after(retry)
+    assert (track.stage, track.waits_for) == (
+        "waiting",
+        "room for $0.0006 in budget team, once what other jobs hold of it is settled; no backend is known",
+    )
+    assert track_after(retry, granted(2, "a")).waits_for == ""
+    over = Problem(reason="over_budget", message="a/m: over budget (team)")
+    track = track_after(Held(**WHO, n=1, problem=over, budgets=("team",), until=9.0, at=1.0))
+    assert track.stage == "held"
+    for said in ("team", "turnout budget raise team", "turnout budget resume j --tenant t", over.message):
+        assert said in track.waits_for
+    track.hear(msgspec.structs.replace(retry, not_before=0.0, awaiting=()))
+    assert (track.stage, track.wait) == ("choosing", "")

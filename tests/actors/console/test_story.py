@@ -19,6 +19,7 @@ from messages import (
     Artifact,
     Attempt,
     Attempted,
+    Awaited,
     Breaker,
     Candidate,
     Check,
@@ -28,6 +29,7 @@ from messages import (
     Failover,
     Features,
     Granted,
+    Held,
     JobSubmit,
     Media,
     Message,
@@ -39,7 +41,9 @@ from messages import (
     Progress,
     Reason,
     Rerouted,
+    Reservation,
     Result,
+    Retry,
     Skipped,
     Slip,
     Usage,
@@ -190,11 +194,37 @@ def test_a_rejection_names_the_field() -> None:
 
 
 def test_a_job_that_waits_says_why_and_that_it_goes_on() -> None:
-    held = decided(ranking=(), reason="nothing may run now", wait_seconds=2.0)
-    said = drawn(list(tell([held])))
-    assert "held back" in said
-    assert "looks again after 2.0 s" in said
-    assert "It has not ended yet" in said
+    first = decided(ranking=(), reason="nothing may run now", wait_seconds=2.0)
+    waits = Retry(
+        **WHO, n=2, slip=first.slip, not_before=102.0, at=100.0, awaiting=(Awaited(kind="backend", name="left"),),
+        cause=PROBLEM,
+    )  # fmt: skip
+    said = drawn(list(tell([first, waits], now=101.0)))
+    assert "nobody may run it now" in said
+    assert "for backend left to take work; it looks again after 2.0 s at most" in said
+    assert "It has not ended yet: waiting for 1.0 s" in said
+
+
+def test_a_held_job_says_since_when_for_which_budget_and_what_frees_it() -> None:
+    over = Problem(reason="over_budget", message="left/m1: over budget (team): may cost $0.01, $0.001 left")
+    said = drawn(list(tell([Held(**WHO, n=1, problem=over, budgets=("team",), until=200.0, at=100.0)], now=105.0)))
+    assert "turnout budget raise team" in said
+    assert "turnout budget resume" in said
+    assert over.message in said
+    assert "It has not ended yet: held for 5.0 s" in said
+
+
+def test_what_is_held_on_several_budgets_and_billed_late_is_counted_once() -> None:
+    holds = tuple(
+        Reservation(budget=name, subject=f"ledger.{name}", amount=1_500, unit="microdollars")
+        for name in ("a", "b", "c")
+    )
+    granted = Granted(**WHO, n=1, verdict="candidate", backend="left", model="m1", reserved=holds, at=100.0)
+    late = msgspec.structs.replace(ATTEMPTED, billed_microdollars=700, at=103.0)
+    end = Done(**WHO, ending="cancelled", cost_microdollars=0, problem=PROBLEM, at=102.0)
+    said = drawn(list(tell([granted, end, late, late])))
+    assert "$0.0015 reserved" in said
+    assert "$0.0007 for 0 attempts" in said
 
 
 def test_a_narrow_screen_still_shows_the_backend() -> None:
@@ -205,7 +235,6 @@ def test_a_narrow_screen_still_shows_the_backend() -> None:
     ("event", "said"),
     [
         (decided(), "→ left/m1  left leads"),
-        (decided(ranking=()), "held back 0 ms: right is unhealthy: no answer"),
         (decided(gave_up=PROBLEM, reason="gave up: nobody is left"), "gives up: nobody is left"),
         (REROUTED, "left: it broke  ⇒  left → right; model m1 -> m2"),
         (ATTEMPTED, "server_error after 500 ms: left: it broke"),

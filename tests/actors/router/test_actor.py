@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from actors.actor import Actor, Heard, Later, Steps, hears
+from actors.course import Course
 from actors.router.actor import PREVIEW_SECONDS, Router
 from actors.router.case import Scored, Strategy
 from actors.router.shipped import shipped_policies
@@ -61,6 +62,9 @@ class Shelf:
 
     async def keep_once(self, key: str, data: bytes) -> None:
         self.kept[key] = data
+
+    async def course(self, tenant: str, job: str) -> Course:
+        return Course()
 
 
 class Tally:
@@ -228,9 +232,9 @@ def test_giving_up_ends_the_job(now: float, ending: str) -> None:
 
 
 def test_the_deadline_ends_the_job() -> None:
-    (end,) = router().expired(Expired(tenant="acme", job="j-1", at=T0), NOW)
+    (end,) = asyncio.run(router().expired(Expired(tenant="acme", job="j-1", at=T0), NOW))
     assert isinstance(end, Done)
-    assert (end.ending, end.cost_microdollars) == ("expired", None)
+    assert (end.ending, end.cost_microdollars, end.attempts) == ("expired", 0, ())
 
 
 def test_a_cancel_that_can_change_nothing_is_refused_and_one_that_comes_again_is_not() -> None:

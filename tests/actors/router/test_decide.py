@@ -170,6 +170,21 @@ def test_a_breaker_opened_by_hand_is_waited_for_beside_what_may_pass() -> None:
     assert made.awaiting == (GPU, Awaited(kind="breaker", name="b", model="m"))
 
 
+@pytest.mark.parametrize("model", ["m", "*"])
+def test_whom_a_hand_keeps_away_is_waited_for_like_one_that_is_absent(model: str) -> None:
+    hand = Breaker(
+        backend="b", model=model, open_until=T0 + 1e9, times_opened=1, cause="manual", reason="opened by hand by ada"
+    )
+    made = decision(view_of(backend("b"), hand))
+    assert (made.gave_up, made.ranking) == (None, ())
+    assert made.wait_seconds > 60.0, "parked, not polled"
+    assert [(one.kind, one.name) for one in made.awaiting] == [("breaker", "b")]
+    for said in ("opened by hand by ada", "turnout breaker close b"):
+        assert said in made.reason
+    late = decision(view_of(backend("b"), hand), deadline_at=T0 + LAST_LOOK_SECONDS / 2)
+    assert (late.gave_up, late.wait_seconds) == (None, LAST_LOOK_SECONDS / 2), "until its deadline"
+
+
 def test_the_breaker_of_an_account_holds_for_every_model() -> None:
     made = decision(view_of(backend("a"), backend("b"), shut(50.0, model="*", cause="account"), shut(5.0)))
     assert [c.backend for c in made.ranking] == ["b"]

@@ -521,7 +521,7 @@ def test_a_stop_closes_the_file(file: Path) -> None:
         host, history = await telemetry(rig, file)
         await host.close()
         with pytest.raises(Exception, match="closed"):
-            await history.jobs(JobsOf())
+            await history.listed(JobsOf(), "", 5)
 
     play(story)
 

@@ -37,6 +37,10 @@ def database(tmp_path: Path) -> Path:
     return tmp_path / "history.db"
 
 
+async def jobs_in(history: History, question: JobsOf) -> tuple[JobRow, ...]:
+    return tuple(row for row, _ in await history.listed(question, question.after, question.limit))
+
+
 def submitted(job: str, at: float = T0, **needs: Any) -> Analyzed:
     job_slip = slip(job=job, submitted_at=at, needs=needs)
     return Analyzed(tenant="acme", job=job, fingerprint="f", slip=job_slip, at=at + 1)
@@ -55,13 +59,15 @@ def test_a_job_is_one_row_from_submission_to_end(file: Path, offload: Any) -> No
     async def main() -> None:
         history = History(file, offload=offload)
         await write(history, analyzed_row(submitted("j-1", batch="monday")))
-        running = JobRow(tenant="acme", job="j-1", ending="", task="chat", submitted_at=T0)
-        assert await history.jobs(JobsOf()) == (running,)
+        running = JobRow(
+            tenant="acme", job="j-1", ending="", task="chat", submitted_at=T0, cost_microdollars=0, batch="monday"
+        )
+        assert await jobs_in(history, JobsOf()) == (running,)
         await write(history, done_row(ended("j-1")))
-        (row,) = await history.jobs(JobsOf())
+        (row,) = await jobs_in(history, JobsOf())
         assert row == JobRow(
             tenant="acme", job="j-1", ending="succeeded", task="chat", backend="a", model="m", attempts=1,
-            cost_microdollars=5, latency_seconds=9.0, submitted_at=T0,
+            cost_microdollars=5, latency_seconds=9.0, submitted_at=T0, batch="monday", state="succeeded",
         )  # fmt: skip
         history.close()
 
@@ -76,7 +82,7 @@ def test_the_file_keeps_what_was_written(file: Path) -> None:
 
     async def read() -> None:
         history = History(file, offload=in_a_thread)
-        rows = await history.jobs(JobsOf(limit=1000))
+        rows = await jobs_in(history, JobsOf(limit=1000))
         assert [row.job for row in rows] == [f"j-{n}" for n in reversed(range(50))]
         history.close()
 
@@ -92,7 +98,7 @@ def test_in_whatever_order_and_however_often_events_come(file: Path) -> None:
             history = History(file.with_name(f"{number}.db"), offload=right_here)
             for event in order:
                 await write(history, events[event])
-            rows.append(await history.jobs(JobsOf()))
+            rows.append(await jobs_in(history, JobsOf()))
             assert await history.attempts("acme", "j-1") == (attempted(),)
             history.close()
         assert rows[0] == rows[1] == rows[2]
@@ -106,7 +112,7 @@ def test_a_job_cancelled_before_it_was_understood_has_its_latency_later(file: Pa
         await write(history, analyzed_row(submitted("j-1")))
         cancelled = ended("j-1", ending="cancelled", submitted_at=None, problem=PROBLEM, attempts=(), backend="")
         await write(history, done_row(cancelled))
-        (row,) = await history.jobs(JobsOf())
+        (row,) = await jobs_in(history, JobsOf())
         assert (row.ending, row.latency_seconds, row.submitted_at) == ("cancelled", 9.0, T0)
         assert row.problem == PROBLEM.message
         history.close()
@@ -122,7 +128,7 @@ def test_a_rejected_job_is_listed_too(file: Path) -> None:
             history, analyzed_row(Analyzed(tenant="acme", job="j-1", fingerprint="f", rejected=problem, at=T0 + 1))
         )
         await write(history, done_row(Done(tenant="acme", job="j-1", ending="rejected", problem=problem, at=T0 + 1)))
-        (row,) = await history.jobs(JobsOf(ending="rejected"))
+        (row,) = await jobs_in(history, JobsOf(ending="rejected"))
         assert (row.problem, row.task, row.submitted_at) == ("prompt is empty", "", T0 + 1)
         history.close()
 
@@ -134,7 +140,6 @@ def test_a_rejected_job_is_listed_too(file: Path) -> None:
     [
         (JobsOf(), ["j-3", "j-2", "j-1", "j-0"]),
         (JobsOf(limit=2), ["j-3", "j-2"]),
-        (JobsOf(limit=-5), ["j-3"]),
         (JobsOf(batch="odd"), ["j-3", "j-1"]),
         (JobsOf(ending="failed"), ["j-2"]),
         (JobsOf(tenant="acme", batch="even", ending="failed"), ["j-2"]),
@@ -149,7 +154,7 @@ def test_questions(file: Path, question: JobsOf, jobs: list[str]) -> None:
             batch = "odd" if number % 2 else "even"
             await write(history, analyzed_row(submitted(f"j-{number}", T0 + number, batch=batch)))
         await write(history, done_row(ended("j-2", ending="failed")))
-        assert [row.job for row in await history.jobs(question)] == jobs
+        assert [row.job for row in await jobs_in(history, question)] == jobs
         history.close()
 
     asyncio.run(main())
@@ -271,7 +276,7 @@ def test_what_never_ended_is_forgotten_by_its_submission(file: Path) -> None:
         history = History(file, offload=right_here)
         await write(history, analyzed_row(submitted("lost", T0)), analyzed_row(submitted("new", T0 + 60)))
         await history.forget(T0 + 50)
-        assert [row.job for row in await history.jobs(JobsOf())] == ["new"]
+        assert [row.job for row in await jobs_in(history, JobsOf())] == ["new"]
         history.close()
 
     asyncio.run(main())
@@ -286,7 +291,7 @@ def test_the_oldest_goes_when_there_is_no_room(file: Path) -> None:
             event = attempted(job=job, result=big, at=at)
             await write(history, analyzed_row(submitted(job, at)), attempted_row(event), done_row(ended(job, at)))
         await history.shrink()
-        left = [row.job for row in reversed(await history.jobs(JobsOf(limit=1000)))]
+        left = [row.job for row in reversed(await jobs_in(history, JobsOf(limit=1000)))]
         assert 10 <= len(left) < 50
         assert left == [f"j-{number:03}" for number in range(100 - len(left), 100)]
         assert len(await history.attempts("acme", left[0])) == 1
@@ -302,7 +307,7 @@ def test_room_that_the_tables_themselves_need_is_no_endless_search(file: Path) -
         history = History(file, offload=right_here, max_mb=0.0)
         await write(history, *SUCCEEDED, attempted_row(attempted()), attempted_row(attempted(job="of-no-job")), rated())
         await history.shrink()
-        assert await history.jobs(JobsOf()) == ()
+        assert await jobs_in(history, JobsOf()) == ()
         assert await history.attempts("acme", "of-no-job") == ()
         history.close()
 
@@ -345,7 +350,7 @@ def test_what_ended_long_ago_is_forgotten(file: Path) -> None:
             await write(history, done_row(ended(job, at)))
         await write(history, analyzed_row(submitted("running", T0 + 60)))
         await asyncio.gather(history.forget(T0 + 50), write(history, analyzed_row(submitted("late", T0 + 60))))
-        assert sorted(row.job for row in await history.jobs(JobsOf())) == ["late", "new", "running"]
+        assert sorted(row.job for row in await jobs_in(history, JobsOf())) == ["late", "new", "running"]
         assert await history.attempts("acme", "old") == ()
         assert len(await history.attempts("acme", "new")) == 1
         history.close()
@@ -368,7 +373,7 @@ def test_one_thing_at_a_time_reaches_the_file(file: Path) -> None:
     async def main() -> None:
         history = History(file, offload=alone)
         writing = [write(history, analyzed_row(submitted(f"j-{n}"))) for n in range(3)]
-        asking = [history.jobs(JobsOf()) for _ in range(100)]
+        asking = [jobs_in(history, JobsOf()) for _ in range(100)]
         await asyncio.gather(*writing, *asking, *(history.forget(T0 - 1) for _ in range(5)))
         history.close()
 
@@ -401,14 +406,14 @@ def test_what_a_full_disk_does_not_take_is_let_go_and_told(file: Path, caplog: p
         kept = {job for job, row in rows.items() if await write(history, row)}
         assert 0 < len(kept) < 200
         assert "full" in history.trouble
-        assert {row.job for row in await history.jobs(JobsOf(limit=1000))} == kept
+        assert {row.job for row in await jobs_in(history, JobsOf(limit=1000))} == kept
         assert len(errors(caplog)) == 1
         assert f"{file} can't be written" in errors(caplog)[0]
         make_room(history)
         for job, row in rows.items():
             assert await write(history, row), job
         assert history.trouble == ""
-        assert {row.job for row in await history.jobs(JobsOf(limit=1000))} == set(jobs)
+        assert {row.job for row in await jobs_in(history, JobsOf(limit=1000))} == set(jobs)
         history.close()
 
     asyncio.run(main())
@@ -450,7 +455,7 @@ def test_whatever_went_wrong_nobody_is_told_that_it_was_kept(file: Path) -> None
         ends = await asyncio.gather(history.kept(0), history.kept(0), return_exceptions=True)
         assert [type(end) for end in ends] == [RuntimeError, bool]
         assert ends[1] is False
-        assert await history.jobs(JobsOf()) == ()
+        assert await jobs_in(history, JobsOf()) == ()
         history.close()
 
     asyncio.run(main())
@@ -463,7 +468,7 @@ def test_a_row_that_can_t_be_written_does_not_keep_the_others(file: Path, wrong:
         odd = ("INSERT INTO jobs (tenant, job, attempts) VALUES ('acme', 'odd', ?)", (wrong,))
         nobody = ("INSERT INTO jobs (tenant, job) VALUES ('acme', ?)", (None,))
         await write(history, analyzed_row(submitted("j-1")), odd, nobody, analyzed_row(submitted("j-2")))
-        assert sorted(row.job for row in await history.jobs(JobsOf())) == ["j-1", "j-2"]
+        assert sorted(row.job for row in await jobs_in(history, JobsOf())) == ["j-1", "j-2"]
         assert history.trouble == ""
         history.close()
 
@@ -480,7 +485,7 @@ def test_retention_on_a_file_that_can_t_be_written_raises_nothing(file: Path, ca
         assert len(errors(caplog)) == 1
         history._db.execute("PRAGMA query_only = 0")
         await history.forget(T0 + 1)
-        assert await history.jobs(JobsOf()) == ()
+        assert await jobs_in(history, JobsOf()) == ()
         history.close()
 
     asyncio.run(main())
