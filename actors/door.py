@@ -14,6 +14,8 @@ from messages import Done, JobCancel, JobRate, JobResume, Problem, Refused, toke
 
 Word = JobCancel | JobRate | JobResume
 LEAST_SCORE, MOST_SCORE = 1.0, 5.0
+NOBODY: Final = "-"
+"""The tenant of a word that names none."""
 MOST_NAME: Final = 128
 """Characters of a person's or validator's name."""
 MOST_REASON: Final = 2_000
@@ -28,12 +30,25 @@ _TEXTS: Final[dict[type[Word], tuple[str, int]]] = {
 
 def job_at(heard: Heard) -> tuple[str, str]:
     """The tenant and the job that a word is about, as its subject tells."""
-    tenant, job = heard.subject.split(".")[2:4]
-    return untoken(tenant), untoken(job)
+    tenant, job = (*map(untoken, heard.subject.split(".")[2:4]), "", "")[:2]
+    return tenant or NOBODY, job or f"in-{heard.seq}"
+
+
+def place_fault(heard: Heard, *names: str) -> Problem | None:
+    """What is wrong with a subject that has more or fewer names behind its first two than it must; None: nothing."""
+    parts = heard.subject.split(".")
+    if len(parts) == 2 + len(names):
+        return None
+    right = ".".join((*parts[:2], *(f"<{name}>" for name in names)))
+    more = "; a dot within a name is written %2E" if len(parts) > 2 + len(names) else ""
+    return invalid("subject", heard.subject, f"publish it on {right}{more}.")
 
 
 def fault(word: Word, heard: Heard) -> Problem | None:
     """What is wrong with a word, whatever its job: the field, its value, and what would be right."""
+    misplaced = place_fault(heard, "tenant", "job")
+    if misplaced is not None:
+        return misplaced
     where = dict(zip(("tenant", "job"), heard.subject.split(".")[2:4], strict=True))
     for field, plain in zip(("tenant", "job"), job_at(heard), strict=True):
         if where[field] != token(plain):
@@ -64,4 +79,6 @@ def over(done: Done, right: str) -> Problem:
 def refused(word: Word, problem: Problem, heard: Heard) -> Refused:
     """The answer to a word that changes nothing."""
     tenant, job = job_at(heard)
+    if len(heard.subject.split(".")) == 3 and word.job:
+        job = word.job  # The client may wait for the answer there.
     return Refused(tenant=tenant, job=job, word=_NAMES[type(word)], problem=problem, at=heard.now)

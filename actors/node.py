@@ -23,6 +23,8 @@ from actors.executor import (
 from actors.executor.actor import Executor, Served
 from actors.executor.claim import Drainer, InHand
 from actors.executor.discover import Discovery
+from actors.executor.recipes import loading
+from actors.executor.recipes.recipe import Recipe
 from actors.explainer.actor import Explainer
 from actors.guardrail import (
     breaker,  # noqa: F401  # pyright: ignore[reportUnusedImport]  # For the console.
@@ -99,6 +101,11 @@ ALL_ROOMS = (
 )
 HEADS = 256
 """Heads a front takes in hand at once."""
+
+
+def shipped_recipes() -> tuple[Recipe, ...]:
+    """The recipes that come with turnout, by name."""
+    return loading.shipped()
 
 
 class ServerQueues:

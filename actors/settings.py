@@ -7,13 +7,17 @@ named here, never written.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
+import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
+from actors import toml_lines
 from actors.alert_settings import LatencyTarget, Webhook
 from actors.catalogue_backends import named_backends
 from actors.contradictions import contradictions
@@ -122,7 +126,7 @@ class NatsSettings(Section):
 
     url: str = ""
     """`nats://host:port`; empty: an embedded server."""
-    port: int = 4222
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 4222
     """Port of the embedded server; 0: any free one."""
     token: bool = True
     """Whether the embedded server asks for a token, which lies in the data directory: whoever else is on this machine can't
@@ -293,9 +297,14 @@ def load(
     try:
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
-        text = f"settings{where}: {error}"
-        raise SettingsError(text) from error
+        raise SettingsError(_in_words(str(error), tree, path, environment or {}, flags or {})) from error
     settings = _with_catalogue(settings, environment or {})
+    for backend in settings.backends:
+        try:
+            _ = urlsplit(backend.url).port
+        except ValueError as error:
+            text = f"settings{where}: backend {backend.name!r}: url is {backend.url!r}: {error}"
+            raise SettingsError(text) from error
     for problem in contradictions(settings):
         text = f"settings{where}: {problem}"
         raise SettingsError(text)
@@ -316,6 +325,88 @@ def _with_catalogue(settings: Settings, environment: Mapping[str, str]) -> Setti
         for one in found
     )  # fmt: skip
     return msgspec.structs.replace(settings, backends=(*known, *made))
+
+
+_AT = re.compile(r" - at `\$\.?([^`]*)`")
+_BOUND = re.compile(r"Expected `(?:int|float)` (<=|>=) ([\d.]+)\Z")
+_ENUM = re.compile(r"Invalid enum value .*")
+
+
+def _in_words(
+    fault: str,
+    tree: Mapping[str, Any],
+    path: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[tuple[str, ...], Any],
+) -> str:
+    """A decoder's complaint with where it comes from (file and line, variable or flag), the key, its value and the choices."""
+    found = _AT.search(fault)
+    place = _place(found[1] if found else "")
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".") or "settings"
+    value, kind = _value_at(tree, place), _type_at(place)
+    why = _BOUND.sub(
+        lambda bound: f"use {'at most' if bound[1] == '<=' else 'at least'} {bound[2]}", _AT.sub("", fault)
+    )
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if choices and (_ENUM.match(why) or "Expected" in why):
+        close = difflib.get_close_matches(str(value), [str(one) for one in choices], n=1, cutoff=0.5)
+        why = f"use {', '.join(map(str, choices))}" + (f"; did you mean {close[0]}?" if close else "")
+    names = tuple(part for part in place if isinstance(part, str))
+    variable = next((name for name, there in ENVIRONMENT.items() if there == names and environment.get(name)), "")
+    if names in flags and flags[names] is not None:
+        source = "the command line"
+    elif variable:
+        source = variable
+    elif path is not None:
+        line = toml_lines.line_of(toml_lines.lines(path.read_text(encoding="utf-8")), place)
+        source = f"{path}:{line}"
+    else:
+        source = "settings"
+    said = "" if isinstance(value, dict | list | None) else f" is {value!r}"
+    return f"{source}: {key}{said}: {why}"
+
+
+def _place(text: str) -> tuple[str | int, ...]:
+    """`budgets[...].scope` has lost which one it is, so the first that is wrong stands for it."""
+    parts: list[str | int] = []
+    for part in text.split(".") if text else ():
+        name, *rest = part.split("[")
+        parts += [name] if name else []
+        parts += [int(one.rstrip("]")) for one in rest if one.rstrip("]").isdigit()]
+    return tuple(parts)
+
+
+def _value_at(tree: Any, place: tuple[str | int, ...]) -> Any:
+    for part in place:
+        try:
+            tree = tree[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tree
+
+
+def _type_at(place: tuple[str | int, ...]) -> Any:
+    """The type of a setting; None when it is in none of our tables."""
+    kind: Any = Settings
+    for part in place:
+        kind = _plain(kind)
+        if isinstance(part, int):
+            kind = next((one for one in get_args(kind) if one is not Ellipsis), None)
+        elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            kind = next((one.type for one in msgspec.structs.fields(kind) if one.encode_name == part), None)
+        else:
+            return None
+    return _plain(kind)
+
+
+def _plain(kind: Any) -> Any:
+    """Without `Annotated` and `| None`."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next((one for one in get_args(kind) if one is not type(None)), kind)
+        return _plain(kind)
+    return kind
 
 
 def _put(tree: dict[str, Any], place: tuple[str, ...], value: Any) -> None:

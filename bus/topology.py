@@ -75,7 +75,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
 IN = Stream(
     name="IN",
-    subjects=("job.submit.*", "job.cancel.*.*", "job.rate.*.*", "job.resume.*.*"),
+    # Whatever begins like a word to us is taken in, so that one on a wrong subject is answered as well.
+    subjects=tuple(f"job.{word}{rest}" for word in ("submit", "cancel", "rate", "resume") for rest in ("", ".>")),
     max_age_seconds=3 * DAY_SECONDS,
 )
 EV = Stream(
@@ -103,15 +104,23 @@ def _queue(name: str, *types: type, **more: object) -> Queue:
     return Queue(stream=channels[0].stream, name=name, filters=tuple(c.pattern for c in channels), **more)  # type: ignore[arg-type]
 
 
-ANALYZER = _queue("analyzer", JobSubmit)
-ROUTER_CANCEL = _queue("router-cancel", JobCancel)
+def _door(name: str, kind: type) -> Queue:
+    """A queue for a word from outside, on whatever subject it comes: with too few names or too many as well."""
+    right: str = _queue(name, kind).filters[0]
+    names = right.split(".")
+    fewer = (".".join(names[:length]) for length in range(2, len(names)))
+    return Queue(stream="IN", name=name, filters=(right, *fewer, f"{right}.>"))
+
+
+ANALYZER = _door("analyzer", JobSubmit)
+ROUTER_CANCEL = _door("router-cancel", JobCancel)
 ROUTER = _queue("router", Retry, Due, Expired)
 SETTLE = _queue("guardrail", Attempted, patience_seconds=0.02)
-RESUME = _queue("guardrail-resume", JobResume)
+RESUME = _door("guardrail-resume", JobResume)
 FOLD = _queue("breaker", Attempted, max_in_flight=256, patience_seconds=0.02, in_order=True)
 TELEMETRY = _queue("telemetry", Analyzed, Attempted, Done, max_in_flight=20_000, patience_seconds=0.05)
 """What the history could not keep is not acknowledged: averages go on for so many events with a full disk, and pause then."""
-TELEMETRY_RATE = _queue("telemetry-rate", JobRate)
+TELEMETRY_RATE = _door("telemetry-rate", JobRate)
 EXPLAINER = _queue("explainer", Decided, Granted, Done, patience_seconds=0.05)
 MONITOR = _queue("monitor", Attempted, Held, max_in_flight=256, patience_seconds=0.1)
 NOTIFIER = _queue("notifier", Alert, max_in_flight=10_000)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from actors import door
 from actors.actor import Actor, Heard, Later, Says, answers, hears
 from actors.analyzer.check import check, lenient_id, reserved, undecodable
 from actors.analyzer.fleet import Fleet
@@ -89,7 +90,7 @@ class Analyzer(Actor):
     @hears
     def job_submit(self, submit: JobSubmit, heard: Heard) -> Says[Analyzed]:
         tenant = _tenant(heard)
-        problem = _miswritten(heard, tenant) or self._check(submit, tenant)
+        problem = door.place_fault(heard, "tenant") or _miswritten(heard, tenant) or self._check(submit, tenant)
         if problem:
             usable = problem.field != "id"
             rejected = _rejected(tenant, (usable and submit.id) or f"in-{heard.seq}", problem, heard)
@@ -176,7 +177,8 @@ class Analyzer(Actor):
 
 
 def _tenant(heard: Heard) -> str:
-    return untoken(heard.subject.split(".")[2])
+    parts = heard.subject.split(".")
+    return untoken(parts[2]) if len(parts) > 2 else door.NOBODY
 
 
 def _miswritten(heard: Heard, tenant: str) -> Problem | None:

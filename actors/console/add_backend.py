@@ -9,6 +9,7 @@ from rich.text import Text
 
 from actors import node
 from actors.console.fleet import model_lines
+from actors.console.output import Output
 from actors.console.prices import wall
 from actors.console.reach import Where
 from actors.console.screen import FAILED, OK, Complaint, Wrong, clean, count, err, out, shown
@@ -22,7 +23,7 @@ MODELS_SHOWN = 12
 """Of more models only so many are described."""
 
 
-async def add(url: str, adding: Adding, where: Where) -> int:
+async def add(url: str, adding: Adding, where: Where, output: Output) -> int:
     """Probe, show, and write when asked to."""
     if adding.key_env and not os.environ.get(adding.key_env, "").strip():
         raise Wrong(f"--key-env {adding.key_env}: that environment variable is not set")
@@ -36,6 +37,13 @@ async def add(url: str, adding: Adding, where: Where) -> int:
         raise Wrong(str(error)) from error
     except node.adding.Unrecognised as error:
         raise Complaint(str(error)) from error
+    if output.machine:
+        if adding.write is not None:
+            node.adding.written(adding.write, seen.backend)
+        written = str(adding.write) if adding.write is not None else None
+        told = {"backend": seen.backend, "version": seen.version, "models": seen.models, "trouble": seen.trouble}
+        output.one({**told, "settings": node.adding.lines_of(seen.backend), "written": written})
+        return FAILED if seen.trouble else OK
     _describe(seen)
     lines = node.adding.lines_of(seen.backend)
     if adding.write is None:

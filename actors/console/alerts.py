@@ -8,11 +8,13 @@ import os
 from collections import defaultdict
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 from rich.text import Text
 
 from actors.alert_settings import webhooks_of
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rebalance import user
@@ -34,7 +36,7 @@ def alerts(
     ] = False,
     tenant: Annotated[str, Parameter(help="Only this tenant's; `-`: only those of no tenant. [all]")] = "",
     limit: Annotated[int, Parameter(help="At most so many, the latest.")] = 20,
-    json: Annotated[bool, Parameter(help="One JSON object per line.", negative="")] = False,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Show what was told lately about budgets, latency and breakers, and which webhooks know of it.
@@ -43,24 +45,26 @@ def alerts(
     """
     if limit < 1:
         raise Wrong(f"--limit is {limit}: use 1 or more")
-    if test and (tenant or json):
-        raise Wrong("--test goes to every webhook: leave --tenant and --json out")
-    return play(_test(where) if test else _list(tenant, limit, where, machine=json))
+    if test and tenant:
+        raise Wrong("--test goes to every webhook: leave --tenant out")
+    return play(_test(where, output) if test else _list(tenant, limit, where, output))
 
 
 # ---------------------------------------------------------------------------------------------------- looking
 
 
-async def _list(tenant: str, limit: int, where: Where, *, machine: bool) -> int:
+async def _list(tenant: str, limit: int, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         told = await recent(bus, tenant, limit)
         notices = await notices_of(bus, tenant)
         now = bus.now()
+    if output.machine:
+        places = [(alert.tenant, alert.kind, alert.cause) for alert in told]
+        rows = zip(told, places, strict=True)
+        output.rows({**msgspec.to_builtins(alert), "notices": notices.get(place, [])} for alert, place in rows)
+        return OK
     for alert in told:
-        if machine:
-            out.file.write(codec.encode(alert).decode() + "\n")
-            continue
         out.print(line(alert, now), soft_wrap=True)
         known = notices.get((alert.tenant, alert.kind, alert.cause), [])
         if known:
@@ -108,7 +112,7 @@ def notice(notified: Notified) -> Text:
 # ----------------------------------------------------------------------------------------------------- trying
 
 
-async def _test(where: Where) -> int:
+async def _test(where: Where, output: Output) -> int:
     expected = {webhook.name for webhook in webhooks_of(where.settings().webhooks, os.environ)}
     async with reach(where) as bus:
         await check_there(bus)
@@ -118,7 +122,9 @@ async def _test(where: Where) -> int:
             "no webhook was told: nobody runs the notifier on this bus, or it knows no webhook",
             hint="`turnout run notifier` with [[webhooks]] in its settings, or GUARDRAIL_ALERT_WEBHOOK in its environment",
         )
-    for one in told:
+    if output.machine:
+        output.rows(told)
+    for one in told if not output.machine else ():
         mark, style = MARKS[one.notice]
         how = one.reason or f"answered {one.status}"
         out.print(

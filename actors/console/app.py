@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -94,13 +95,18 @@ def build(points: dict[str, EntryPoint], wanted: str) -> App:
                 command: Callable[..., Any] = point.load()
             except Exception as error:  # noqa: BLE001  # Somebody's broken command must not take the others along.
                 command = _broken(name, point.value, error, asked=wanted == name)
-            app.command(command, name=name, sort_key=place)
+            app.command(command, name=name, sort_key=place, help=unwrapped(command.__doc__ or ""))
     if not points:
         raise Complaint(
             "turnout is installed without its commands: the package metadata are older than the code",
             hint="pip install --no-deps --editable . (in a checkout), or install turnout again",
         )
     return app
+
+
+def unwrapped(text: str) -> str:
+    """A docstring with each paragraph on one line: the screen says where lines end."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
 def _default(value: object) -> str | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from cyclopts import Parameter
 from rich.text import Text
 
 from actors.console.adding import Adding
 from actors.console.app import play
-from actors.console.fleet import backends_table, details, gathered, model_lines, models_table, row_of
+from actors.console.fleet import backends_cells, details, gathered, model_lines, models_cells, row_of, totals_of
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.screen import OK, Complaint, Wrong, clean, count, err, out
+from actors.console.tables import show
 
 Action = Literal["list", "show", "add", "switch"]
 
@@ -22,9 +23,9 @@ def backends(
     action: Annotated[Action, Parameter(help="list, show NAME, add URL, or switch NAME.")] = "list",
     *names: Annotated[str, Parameter(help="Name of a backend; for `add` its URL.")],
     gone: Annotated[bool, Parameter(name="--all", help="Those too that nobody serves any more.", negative="")] = False,
-    output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per line.")] = "text",
     now: Annotated[bool, Parameter(help="switch: even if a job runs there.", negative="")] = False,
     adding: Adding | None = None,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Show the backends: what they speak, how they are, what waits before them, what they did so far.
@@ -41,31 +42,38 @@ def backends(
     if action == "add":
         from actors.console.add_backend import add
 
-        return play(add(names[0], adding or Adding(), where))
+        return play(add(names[0], adding or Adding(), where, output))
     if action == "switch":
         from actors.console.switch_backend import switch
 
-        return play(switch(names[0], where, at_once=now))
+        return play(switch(names[0], where, output, at_once=now))
     if action == "show":
-        return play(_show(names[0], where, machine=output == "json"))
-    return play(_list(where, gone=gone, machine=output == "json"))
+        return play(_show(names[0], where, output))
+    return play(_list(where, output, gone=gone))
 
 
-async def _list(where: Where, *, gone: bool, machine: bool) -> int:
+async def _list(where: Where, output: Output, *, gone: bool) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         fleet = await gathered(bus)
+        fleet.totals = await totals_of(bus)
         now = bus.now()
     there = [backend for _, backend in sorted(fleet.backends.items()) if gone or backend.slots > 0]
-    if machine:
-        for backend in there:
-            out.file.write(msgspec.json.encode(row_of(backend, fleet)).decode() + "\n")
+    if output.machine:
+        output.rows(row_of(backend, fleet) for backend in there)
         return OK
     if there:
-        out.print(backends_table(there, fleet, now))
+        show(
+            backends_cells(there, fleet, now), right=("busy", "waiting", "GPU memory", "jobs", "cost"),
+            fold={"state": 14, "backend": 16, "speaks": 12}, drop=("GPU memory", "speaks"), wide=output.wide,
+        )  # fmt: skip
         if any(backend.models for backend in there):
             out.print()
-            out.print(models_table(there, fleet))
+            show(
+                models_cells(there, fleet), right=("context", "ok/tried", "latency", "tokens/s", "cost"),
+                fold={"model": 18, "price in/out per M": 18, "backend": 12}, drop=("context", "cost", "tokens/s"),
+                wide=output.wide,
+            )  # fmt: skip
     else:
         err.print("no backend is there: start one and `turnout dev` finds it; `turnout doctor` looks what is missing")
     hidden = len(fleet.backends) - len(there)
@@ -74,17 +82,18 @@ async def _list(where: Where, *, gone: bool, machine: bool) -> int:
     return OK
 
 
-async def _show(name: str, where: Where, *, machine: bool) -> int:
+async def _show(name: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         fleet = await gathered(bus)
+        fleet.totals = await totals_of(bus)
         now = bus.now()
     backend = fleet.backends.get(name)
     if backend is None:
         known = ", ".join(sorted(fleet.backends)) or "there is none"
         raise Complaint(f"no backend is called {name!r}", hint=f"backends: {clean(known)}")
-    if machine:
-        out.file.write(msgspec.json.encode(row_of(backend, fleet)).decode() + "\n")
+    if output.machine:
+        output.one(row_of(backend, fleet))
         return OK
     out.print(Text(clean(name), "bold"))
     for key, value in details(backend, fleet, now):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,6 +13,7 @@ from rich.text import Text
 from actors.console.answer_notes import notes
 from actors.console.endings import end_line, latency, record, reroute_line, stage, wait_line
 from actors.console.follow import Track, Tracks
+from actors.console.output import Output
 from actors.console.screen import clean, count, dollars, err, fitted, out, seconds, table
 from messages import Analyzed, Message, Rerouted
 
@@ -238,10 +238,10 @@ def counts_table(tracks: Tracks) -> RenderableType:
 
 
 class Json:
-    """One JSON object per ended job on the standard output; what jobs wait for on the standard error."""
+    """One JSON object per job on the standard output; what jobs wait for on the standard error."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet, self._waits = quiet, Waits()
+    def __init__(self, output: Output, *, many: bool, quiet: bool) -> None:
+        self._output, self._many, self._quiet, self._waits = output, many, quiet, Waits()
 
     def heard(self, track: Track, event: Message, text: str) -> None:
         """Machines get the ends; whoever looks on is told what keeps a job."""
@@ -258,6 +258,8 @@ class Json:
 
     def finish(self, tracks: Tracks, answers: dict[tuple[str, str], str]) -> None:
         """Print an object per job."""
-        for key, track in tracks.all.items():
-            out.file.write(msgspec.json.encode(record(track, answers.get(key))).decode() + "\n")
-        out.file.flush()
+        found = [record(track, answers.get(key)) for key, track in tracks.all.items()]
+        if self._many:
+            self._output.rows(found)
+        else:
+            self._output.one(found[0])

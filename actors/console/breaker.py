@@ -6,22 +6,25 @@ import difflib
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
-from rich.table import Table
 from rich.text import Text
 
 from actors import node
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rebalance import user
-from actors.console.screen import OK, Complaint, Wrong, clean, count, err, one_line, out, seconds, table
+from actors.console.screen import OK, Complaint, Wrong, clean, count, err, out, seconds
+from actors.console.tables import Cells, show
 from bus import codec
 from bus.bus import Bus, Conflict, FactEntry
 from messages import Backend, Breaker, Message
 from messages.fleet import ALL_MODELS
 
 Action = Literal["list", "open", "close"]
+FOLD = {"reason": 20, "breaker": 16, "model": 16, "backend": 16}
 TRIES = 5
 """So often a change is made anew on the fresh breaker when somebody else was quicker."""
 STYLES = {"closed": "green", "open": "red", "half-open": "yellow", "probing": "yellow"}
@@ -33,7 +36,7 @@ def breaker(
     ] = "list",
     *names: Annotated[str, Parameter(help="A backend, and a model of it; without one: the whole backend.")],
     by: Annotated[str, Parameter(help="open, close: who does it, for the record. [your user name]")] = "",
-    output: Annotated[Literal["text", "json"], Parameter(help="list: `json`: one object per line.")] = "text",
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """List the circuit breakers, or open or close one by hand.
@@ -46,14 +49,12 @@ def breaker(
             raise Wrong(f"`breaker list` got {count(len(names), 'argument')}", "turnout breaker list [BACKEND]")
         if by:
             raise Wrong("--by is for `breaker open` and `breaker close`, not for `breaker list`")
-        return play(_list(names[0] if names else "", where, as_json=output == "json"))
+        return play(_list(names[0] if names else "", where, output))
     if not 1 <= len(names) <= 2:
         example = f"turnout breaker {action} BACKEND [MODEL]"
         raise Wrong(f"`breaker {action}` got {count(len(names), 'argument')}", example)
-    if output != "text":
-        raise Wrong(f"--output is for `breaker list`, not for `breaker {action}`")
     backend, model = names[0], names[1] if len(names) > 1 else ""
-    return play((_open if action == "open" else _close)(backend, model, by or user(), where))
+    return play((_open if action == "open" else _close)(backend, model, by or user(), where, output))
 
 
 # -------------------------------------------------------------------------------------------------------------- facts
@@ -100,33 +101,31 @@ def _near(name: str, known: set[str]) -> str:
 # --------------------------------------------------------------------------------------------------------------- list
 
 
-async def _list(backend: str, where: Where, *, as_json: bool) -> int:
+async def _list(backend: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         backends, breakers = await _known(bus)
         now = bus.now()
     if backend:
         check_names(backend, "", backends, breakers)
     wanted = [one for one in breakers if backend in ("", one.backend)]
-    if as_json:
-        for one in wanted:
-            out.file.write(codec.encode(one).decode() + "\n")
+    if output.machine:
+        output.rows({**msgspec.to_builtins(one), "state": node.breaker.state(one, now)} for one in wanted)
     elif wanted:
-        out.print(listed(wanted, now))
+        show(listed(wanted, now), right=("failed",), fold=FOLD, wide=output.wide)
     else:
         err.print("no breaker has counted anything yet: all are closed")
     return OK
 
 
-def listed(breakers: Sequence[Breaker], now: float) -> Table:
-    """The breakers as a table."""
-    made = table("backend", "model", "breaker", "failed", "reason", right=("failed",))
-    for one in breakers:
-        word = node.breaker.state(one, now)
-        made.add_row(
-            clean(one.backend), "all" if one.model == ALL_MODELS else clean(one.model),
-            Text(standing(one, now), STYLES[word]), failed(one), one_line(one.reason, 120),
-        )  # fmt: skip
-    return made
+def listed(breakers: Sequence[Breaker], now: float) -> Cells:
+    """The breakers as columns."""
+    return {
+        "backend": [clean(one.backend) for one in breakers],
+        "model": ["all" if one.model == ALL_MODELS else clean(one.model) for one in breakers],
+        "breaker": [Text(standing(one, now), STYLES[node.breaker.state(one, now)]) for one in breakers],
+        "failed": [failed(one) for one in breakers],
+        "reason": [clean(" ".join(one.reason.split())) for one in breakers],
+    }
 
 
 def standing(breaker: Breaker, now: float) -> str:
@@ -149,28 +148,36 @@ def failed(breaker: Breaker) -> str:
 # ------------------------------------------------------------------------------------------------------------ by hand
 
 
-async def _open(backend: str, model: str, by: str, where: Where) -> int:
+async def _open(backend: str, model: str, by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         check_names(backend, model, *await _known(bus))
-        what = await _store(bus, backend, model or ALL_MODELS, by, opens=True)
+        stored = await _store(bus, backend, model or ALL_MODELS, by, opens=True)
+    if output.machine:
+        output.rows([stored])
+        return OK
+    what = named(backend, stored.model)
     out.print(clean(f"opened {what}, by {by}: it gets no jobs until `turnout breaker close`"), soft_wrap=True)
     return OK
 
 
-async def _close(backend: str, model: str, by: str, where: Where) -> int:
+async def _close(backend: str, model: str, by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         backends, breakers = await _known(bus)
         check_names(backend, model, backends, breakers)
         here = [one for one in breakers if one.backend == backend and model in ("", one.model)]
-        shut = [one for one in here if one.times_opened or one.open_until]
-        if not shut:
-            out.print(clean(f"no breaker of {named(backend, model or ALL_MODELS)} is open"), soft_wrap=True)
-        for one in shut:
-            what = await _store(bus, backend, one.model, by, opens=False)
-            out.print(clean(f"closed {what}, by {by}"), soft_wrap=True)
+        stored = [
+            await _store(bus, backend, one.model, by, opens=False) for one in here if one.times_opened or one.open_until
+        ]
         account = next((one for one in breakers if (one.backend, one.model) == (backend, ALL_MODELS)), None)
         if model not in ("", ALL_MODELS) and account is not None and node.breaker.state(account, bus.now()) != "closed":
             err.print(clean(f"all of {backend} is still shut: {account.reason}"), style="yellow", soft_wrap=True)
+    if output.machine:
+        output.rows(stored)
+        return OK
+    if not stored:
+        out.print(clean(f"no breaker of {named(backend, model or ALL_MODELS)} is open"), soft_wrap=True)
+    for one in stored:
+        out.print(clean(f"closed {named(backend, one.model)}, by {by}"), soft_wrap=True)
     return OK
 
 
@@ -179,7 +186,7 @@ def named(backend: str, model: str) -> str:
     return f"all of {backend}" if model == ALL_MODELS else f"{backend}/{model}"
 
 
-async def _store(bus: Bus, backend: str, model: str, by: str, *, opens: bool) -> str:
+async def _store(bus: Bus, backend: str, model: str, by: str, *, opens: bool) -> Breaker:
     """Change one breaker, on the newest value. Raises Complaint when somebody else is quicker each time."""
     empty = Breaker(backend=backend, model=model)
     by_hand = node.breaker_hand.opened_by_hand if opens else node.breaker_hand.closed_by_hand
@@ -191,6 +198,6 @@ async def _store(bus: Bus, backend: str, model: str, by: str, *, opens: bool) ->
             await bus.put_fact(changed.subject, codec.encode(changed), expected_revision=record.seq if record else 0)
         except Conflict:
             continue
-        return named(backend, model)
+        return changed
     text = f"the breaker of {named(backend, model)} changes all the time; it is left as it is"
     raise Complaint(text, hint="once more, when there is less traffic")

@@ -12,11 +12,23 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from actors.console.app import play
-from actors.console.budget_table import FACTORS, amount_of, budgets_table, shown, unit_of, unused_ceilings
+from actors.console.budget_table import (
+    DROP,
+    FACTORS,
+    FOLD,
+    RIGHT,
+    amount_of,
+    budgets_cells,
+    shown,
+    unit_of,
+    unused_ceilings,
+)
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
 from actors.console.rebalance import user
 from actors.console.screen import FAILED, OK, Complaint, Wrong, clean, count, day_and_clock, err, out
+from actors.console.tables import show
 from actors.contradictions import of_budget
 from actors.windows import span
 from bus import codec
@@ -60,7 +72,7 @@ def budget(
     what: What | None = None,
     tenant: Annotated[str, Parameter(help="resume: whose jobs they are.")] = "default",
     by: Annotated[str, Parameter(help="Who does it, for the record. [your user name]")] = "",
-    json: Annotated[bool, Parameter(help="list, show: one JSON object per line.", negative="")] = False,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Show, set, raise or remove budgets while everything runs, or let a held job try again.
@@ -69,23 +81,23 @@ def budget(
     2 wrong usage, 3 no bus.
     """
     given, actor = what or What(), by or user()
-    _check_usage(action, names, limit, given, machine=json)
+    _check_usage(action, names, limit, given)
     match action:
         case "list":
-            return play(_list("", where, machine=json))
+            return play(_list("", where, output))
         case "show":
-            return play(_list(names[0], where, machine=json))
+            return play(_list(names[0], where, output))
         case "set":
-            return play(_set(names[0], limit, given, actor, where))
+            return play(_set(names[0], limit, given, actor, where, output))
         case "raise":
-            return play(_raise(names[0], limit, actor, where))
+            return play(_raise(names[0], limit, actor, where, output))
         case "remove":
-            return play(_remove(names[0], actor, where))
+            return play(_remove(names[0], actor, where, output))
         case "resume":
-            return play(_resume(names, tenant, actor, where))
+            return play(_resume(names, tenant, actor, where, output))
 
 
-def _check_usage(action: Action, names: Sequence[str], limit: str, what: What, *, machine: bool) -> None:
+def _check_usage(action: Action, names: Sequence[str], limit: str, what: What) -> None:
     """Raise Wrong for what does not go together."""
     if action == "list" and names:
         raise Wrong("`budget list` takes no name", f"turnout budget show {names[0]}")
@@ -99,8 +111,6 @@ def _check_usage(action: Action, names: Sequence[str], limit: str, what: What, *
         raise Wrong(f"--limit is for `budget set` and `budget raise`, not for `budget {action}`")
     if action != "set" and what != What():
         raise Wrong("--scope, --only, --unit, --window, --soft, --time-zone and --when-over are for `budget set`")
-    if machine and action not in ("list", "show"):
-        raise Wrong(f"--json is for `budget list` and `budget show`, not for `budget {action}`")
 
 
 # ---------------------------------------------------------------------------------------------------- looking
@@ -129,24 +139,32 @@ async def _spending(bus: Bus, name: str) -> dict[tuple[str, str], Spending]:
     return {(one.budget, one.holder): one for one in told}
 
 
-async def _list(name: str, where: Where, *, machine: bool) -> int:
+async def _list(name: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         answer = (await _named(bus, name))[1] if name else await _held(bus)
         spending, now = await _spending(bus, name), bus.now()
-    if machine:
+    if output.machine:
+        found: list[dict[str, Any]] = []
         for limit in answer.limits:
             states = [state for state in answer.states if state.budget == limit.name]
             going = [one for one in spending.values() if one.budget == limit.name]
             row = {**msgspec.to_builtins(limit), "states": msgspec.to_builtins(states)}
             row["spending"] = msgspec.to_builtins(going)
-            out.file.write(msgspec.json.encode(row).decode() + "\n")
+            found.append(row)
+        if name:
+            output.one(found[0])
+        else:
+            output.rows(found)
     elif answer.limits:
         hidden = 0 if name else unused_ceilings(answer)
         if hidden < len(answer.limits):
-            out.print(budgets_table(answer, spending, now=now, ceilings=bool(name)))
+            show(
+                budgets_cells(answer, spending, now=now, ceilings=bool(name)), right=RIGHT, fold=FOLD, drop=DROP,
+                wide=output.wide,
+            )  # fmt: skip
         if hidden:
             err.print(
-                f"{count(hidden, 'shipped ceiling')} for cloud providers not used yet: `turnout budget list --json`"
+                f"{count(hidden, 'shipped ceiling')} for cloud providers not used yet: `turnout budget list --output json`"
             )
         soft = [state for state in answer.states if state.soft]
         if soft:
@@ -159,7 +177,7 @@ async def _list(name: str, where: Where, *, machine: bool) -> int:
 # --------------------------------------------------------------------------------------------------- changing
 
 
-async def _set(name: str, text: str, what: What, by: str, where: Where) -> int:
+async def _set(name: str, text: str, what: What, by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         answer = await _held(bus, name)
         before = answer.limits[0] if answer.limits else Limit(name=name)
@@ -173,7 +191,7 @@ async def _set(name: str, text: str, what: What, by: str, where: Where) -> int:
         made = msgspec.structs.replace(made, limit=amount_of(text, made.unit))
         for problem in of_budget(made):
             raise Wrong(f"{name}: {problem}")
-        await _say(bus, made)
+        await _say(bus, made, output)
     changed = [field for field in changes if answer.limits and getattr(before, field) != changes[field]]
     if changed and {"scope", "unit", "window", "time_zone"} & set(changed):
         err.print("it counts on other counters now, which begin at nothing", style="yellow")
@@ -209,7 +227,7 @@ def _only(text: str | None, scope: Scopes | str) -> str | dict[str, str] | None:
     return found
 
 
-async def _raise(name: str, text: str, by: str, where: Where) -> int:
+async def _raise(name: str, text: str, by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         before, _ = await _named(bus, name)
         wanted = amount_of(text, before.unit)
@@ -218,12 +236,15 @@ async def _raise(name: str, text: str, by: str, where: Where) -> int:
             raise Wrong(
                 f"--limit is {text}, and {name} stands at {now} already: raise it above", f"turnout budget set {name}"
             )
-        await _say(bus, msgspec.structs.replace(before, limit=wanted, by=by, at=bus.now()))
+        await _say(bus, msgspec.structs.replace(before, limit=wanted, by=by, at=bus.now()), output)
     return OK
 
 
-async def _say(bus: Bus, limit: Limit) -> None:
+async def _say(bus: Bus, limit: Limit, output: Output) -> None:
     await bus.put_fact(limit.subject, codec.encode(limit))
+    if output.machine:
+        output.one(limit)
+        return
     who = "global" if limit.scope == "global" else whom(limit.scope, limit.only)
     name = FACTORS[limit.unit][1]
     ends = (
@@ -239,11 +260,14 @@ async def _say(bus: Bus, limit: Limit) -> None:
     )
 
 
-async def _remove(name: str, by: str, where: Where) -> int:
+async def _remove(name: str, by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         before, _ = await _named(bus, name)
         gone = msgspec.structs.replace(before, removed=True, by=by, at=bus.now())
         await bus.put_fact(gone.subject, codec.encode(gone))
+    if output.machine:
+        output.one(gone)
+        return OK
     out.print(Text.assemble((clean(name), "bold"), " holds no more"))
     return OK
 
@@ -251,15 +275,33 @@ async def _remove(name: str, by: str, where: Where) -> int:
 # --------------------------------------------------------------------------------------------------- resuming
 
 
-async def _resume(jobs: Sequence[str], tenant: str, by: str, where: Where) -> int:
+class Resumed(msgspec.Struct, frozen=True):
+    """What became of letting one job go on."""
+
+    job: str
+    tenant: str
+    resumed: bool
+    """It tries again, now or since somebody resumed it before."""
+    text: str
+    """The same in words."""
+    budgets: tuple[str, ...] = ()
+    """What stood in the way."""
+
+
+async def _resume(jobs: Sequence[str], tenant: str, by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         await check_there(bus)
-        resumed = [await _resume_one(bus, tenant, job, by) for job in jobs]
-    return OK if all(resumed) else FAILED
+        found = [await _resume_one(bus, tenant, job, by) for job in jobs]
+    if output.machine:
+        output.rows(found)
+    for one in found if not output.machine else ():
+        said = Text.assemble((clean(one.job), "bold"), clean(f": {one.text}"))
+        (out if one.resumed else err).print(said, soft_wrap=True)
+    return OK if all(one.resumed for one in found) else FAILED
 
 
-async def _resume_one(bus: Bus, tenant: str, job: str, by: str) -> bool:
-    """Whether the job was held and goes on."""
+async def _resume_one(bus: Bus, tenant: str, job: str, by: str) -> Resumed:
+    """Let it go on, if it is held. Raises Complaint when it never was."""
     waits = [
         codec.decode(Held, record.data, record.headers)
         async for record in bus.read("EV", Held.channel.key_of(tenant=tenant, job=job))
@@ -268,15 +310,11 @@ async def _resume_one(bus: Bus, tenant: str, job: str, by: str) -> bool:
     if latest is None:
         raise Complaint(f"no job {job!r} of tenant {tenant!r} is held", hint=f"`turnout why {job}` tells where it is")
     if await bus.last("EV", Done.channel.key_of(tenant=tenant, job=job)) is not None:
-        err.print(Text(clean(f"{job}: has ended meanwhile"), "yellow"))
-        return False
+        return Resumed(job, tenant, resumed=False, text="has ended meanwhile", budgets=latest.budgets)
     if await bus.last("EV", Retry.channel.key_of(tenant=tenant, job=job, n=latest.n + 1)) is not None:
-        err.print(Text(clean(f"{job}: was resumed before"), "dim"))
-        return True
+        return Resumed(job, tenant, resumed=True, text="was resumed before", budgets=latest.budgets)
     resume = JobResume(tenant=tenant, job=job, by=by)
     msg_id = f"resume/{token(tenant)}/{token(job)}/{latest.n}"
     await bus.publish(resume.subject, codec.encode(resume), msg_id=msg_id)
-    out.print(
-        Text.assemble((clean(job), "bold"), clean(f": tries again; {', '.join(latest.budgets)} stood in the way"))
-    )
-    return True
+    text = f"tries again; {', '.join(latest.budgets)} stood in the way"
+    return Resumed(job, tenant, resumed=True, text=text, budgets=latest.budgets)

@@ -9,7 +9,9 @@ import msgspec
 from rich.text import Text
 
 from actors.alert_settings import BILLING, BILLING_LIMIT
-from actors.console.screen import Wrong, clean, day_and_clock, fitting, out, seconds
+from actors.amounts import dollars
+from actors.console.screen import Wrong, clean, day_and_clock, seconds
+from actors.console.tables import Cells
 from messages import BudgetsAre, BudgetState, Limit, Spending
 from messages.fleet import Unit, whom
 
@@ -24,6 +26,10 @@ FACTORS: dict[Unit, tuple[int, str]] = {
 }  # fmt: skip
 """How many of the counted unit one of the shown is, and its name."""
 COLUMNS = ("budget", "for", "spent", "held", "limit", "used", "", "by the end", "window", "set by")
+RIGHT = ("spent", "held", "limit", "used")
+FOLD = {"budget": 24, "for": 20, "by the end": 11}
+DROP = ("", "set by", "by the end", "used", "window")
+"""What a narrow screen goes without, the first first; amounts stay."""
 BAR = 12
 """Characters of a bar."""
 CEILING = "ceiling-"
@@ -54,13 +60,11 @@ def _example(unit: Unit) -> str:
     return "5.00" if unit == "microdollars" else "3600"
 
 
-def shown(amount: float, unit: Unit) -> str:
-    """An amount as people read it: `$4.50`, `12,000`, `36 s`."""
+def shown(value: float, unit: Unit) -> str:
+    """An amount as people read it in a column of its unit: `$4.50`, `12,000`, `36.0 s`."""
     if unit == "microdollars":
-        text = f"{Decimal(amount) / 1_000_000:,.6f}".rstrip("0")
-        whole, _, part = text.partition(".")
-        return f"${whole}.{part:0<2}".replace("$-", "-$")
-    return f"{amount / 1000:,.1f} s" if unit == "gpu_milliseconds" else f"{amount:,.0f}"
+        return dollars(value)
+    return f"{value / 1000:,.1f} s" if unit == "gpu_milliseconds" else f"{value:,.0f}"
 
 
 def unit_of(text: str) -> Unit:
@@ -77,18 +81,17 @@ def unused_ceilings(answer: BudgetsAre) -> int:
     return sum(limit.name.startswith(CEILING) and limit.name not in used for limit in answer.limits)
 
 
-def budgets_table(
+def budgets_cells(
     answer: BudgetsAre,
     spending: Mapping[tuple[str, str], Spending] | None = None,
     *,
     now: float = 0.0,
     ceilings: bool = True,
-    width: int | None = None,
-) -> object:
+) -> Cells:
     """One row per budget and holder; one that nobody has used in its present window has no bar.
 
     `spending`, by budget and holder, tells where each is going. Without `ceilings` the shipped ones that nobody has used are
-    left out. A narrow screen goes without what can be done without; amounts are never cut, nor are names of usual length.
+    left out.
     """
     rows: list[tuple[Text | str, ...]] = []
     for limit in answer.limits:
@@ -98,12 +101,7 @@ def budgets_table(
         for state in states or [None]:
             known = (spending or {}).get((limit.name, state.holder)) if state else None
             rows.append(_row(_as_shown(limit), state, known, now))
-    cells = {name: [Text.assemble(row[at]) for row in rows] for at, name in enumerate(COLUMNS)}
-    return fitting(
-        cells, out.width if width is None else width, right=("spent", "held", "limit", "used"),
-        least={"budget": 24, "for": 20, "by the end": 11},
-        left_out=("", "set by", "by the end", "used", "window"),
-    )  # fmt: skip
+    return {name: [Text.assemble(row[at]) for row in rows] for at, name in enumerate(COLUMNS)}
 
 
 def _as_shown(limit: Limit) -> Limit:

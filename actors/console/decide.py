@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 from rich.padding import Padding
 
 from actors.console.app import play
 from actors.console.intake import job_of
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
 from actors.console.rounds import Candidates, head, line, named
 from actors.console.screen import FAILED, OK, STDIN, Complaint, Wrong, err, out, seconds
 from actors.console.submit import Job, Picture, fields_of
 from bus.bus import Bus
-from messages import Decided, JobSubmit, Message, Needs, NeedsAre, NeedsOf, PreviewIs, PreviewOf, Problem
+from messages import Decided, JobSubmit, Needs, NeedsAre, NeedsOf, PreviewIs, PreviewOf, Problem
 
 Words = Annotated[str, Parameter(help="The text; `-`, or none in a pipe, reads it from the standard input.")]
-Output = Annotated[Literal["text", "json"], Parameter(help="`json`: the whole answer, for machines.")]
 PREVIEW = "preview"
 """The id of a job that is not there; exploration depends on the id."""
 
 
 def decide(
-    *prompt: Words, output: Output = "text", job: Job | None = None, picture: Picture | None = None, where: Where = HERE
+    *prompt: Words, output: Output = TEXT, job: Job | None = None, picture: Picture | None = None, where: Where = HERE
 ) -> int:
     """Show where a job would go now and why, as `submit` would send it. No job is created.
 
     Exit codes: 0 somebody would run it, 1 nobody would, 2 wrong usage, 3 no bus.
     """
     deadline = job is not None and job.deadline is not None
-    return play(_decide(submission(prompt, job, picture), where, machine=output == "json", deadline=deadline))
+    return play(_decide(submission(prompt, job, picture), where, output, deadline=deadline))
 
 
-async def _decide(submit: JobSubmit, where: Where, *, machine: bool, deadline: bool) -> int:
+async def _decide(submit: JobSubmit, where: Where, output: Output, *, deadline: bool) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         needs = await needs_of(bus, submit)
@@ -46,8 +45,8 @@ async def _decide(submit: JobSubmit, where: Where, *, machine: bool, deadline: b
     decided = answer.decided
     if decided is None:
         raise refusal(answer.problem)
-    if machine:
-        show_json(answer)
+    if output.machine:
+        output.one(answer)
     else:
         _show(decided, deadline=deadline)
     return OK if decided.ranking else FAILED
@@ -132,8 +131,3 @@ def refusal(problem: Problem | None) -> Complaint:
     if problem is None:
         return Complaint("the answer is empty: another version of turnout runs on this bus")
     return Wrong(problem.message) if problem.reason == "invalid" else Complaint(problem.message)
-
-
-def show_json(answer: Message) -> None:
-    """The answer on one line."""
-    out.file.write(msgspec.json.encode(answer).decode() + "\n")

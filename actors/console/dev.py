@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -18,15 +19,21 @@ from rich.text import Text
 
 from actors import node
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.process import news_line, serve
-from actors.console.reach import HERE, URL_FILE, Where, reach_patiently
+from actors.console.reach import HERE, URL_FILE, URL_VARIABLE, Where, reach_patiently
 from actors.console.refusing import Refusing
-from actors.console.screen import Complaint, log_to_screen, out, shown
+from actors.console.screen import Complaint, err, log_to_screen, out, shown
 from actors.console.stop import Stop
 from actors.settings import Settings
-from bus.bus import Bus
+from bus import codec
+from bus.bus import Bus, Signal
 from bus.private import private_directory, write_private
 from bus.server import NatsServer, ServerError
+from messages import ExecutorAlive
+
+BEAT_SECONDS = 2.3
+"""Every executor is heard within this time."""
 
 TOKEN_FILE = "nats.token"  # noqa: S105  # Its name.
 """In the data directory: what the development server asks for."""
@@ -41,6 +48,7 @@ def dev(
     sync: Annotated[bool, Parameter(help="Survive power loss too: sync every write to the disk.")] = False,
     discover: Annotated[bool, Parameter(help="Look for local servers and for keys in the environment.")] = True,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Log what the parts do.")] = False,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Run everything in one process: NATS server, all rooms, and whatever backends are found here."""
@@ -55,24 +63,28 @@ def dev(
     if not (settings.nats.url or settings.instance):
         # There is one per data directory, so its next start is known to be the same one, and what it ran is given up at once.
         settings = msgspec.structs.replace(settings, instance=f"{socket.gethostname()}-dev")
-    if nats_port is not None and not 0 <= nats_port <= 65535:
-        raise Complaint(f"--nats-port {nats_port}: use 0 (any free one) to 65535", code=2)
-    return play(_dev(settings, where))
+    return play(_dev(settings, where, output))
 
 
-async def _dev(settings: Settings, where: Where) -> int:
-    stop = Stop()
+async def _dev(settings: Settings, where: Where, output: Output) -> int:
+    stop, told = Stop(), output.stream()
     data = Path(settings.data_dir)
     async with _server(settings, stop) as (url, server), _bus(url, server, settings, stop) as bus:
         discovery = node.discovery(settings, bus.now, environment=os.environ)
-        out.print(Text.assemble(("turnout ", "bold"), "is starting; NATS at ", (shown(url), "bold cyan")))
-        out.print("backends:", style="bold")
+        told.put({"event": "starting", "nats": shown(url)})
+        await _say_others(bus, settings, where, embedded=server is not None)
+        if not output.machine:
+            out.print(Text.assemble(("turnout ", "bold"), "is starting; NATS at ", (shown(url), "bold cyan")))
+            out.print("backends:", style="bold")
         for news in await discovery.look():
-            news_line(news)
-        _say_keys(discovery)
+            news_line(news, told)
+        if not output.machine:
+            _say_keys(discovery)
 
         async def ready() -> None:
-            _say_how(data, where, url)
+            told.put({"event": "ready", "nats": shown(url), "data": settings.data_dir})
+            if not output.machine:
+                _say_how(data, where, url)
 
         code = await serve(
             bus,
@@ -81,10 +93,50 @@ async def _dev(settings: Settings, where: Where) -> int:
             stop=stop,
             discovery=discovery,
             history=data / "history.sqlite",
-            ready=ready(),
+            ready=ready,
+            told=told,
         )
-    out.print("stopped", style="dim")
+    told.put({"event": "stopped", "code": code})
+    told.close()
+    if not output.machine:
+        out.print("stopped", style="dim")
     return code
+
+
+async def _say_others(bus: Bus, settings: Settings, where: Where, *, embedded: bool) -> None:
+    """Say that the server is not one of ours, and that others run here already: two nodes share the work of one bus."""
+    if embedded:
+        return
+    source = (
+        "--nats"
+        if where.nats
+        else URL_VARIABLE
+        if os.environ.get(URL_VARIABLE)
+        else str(where.config or "the settings")
+    )
+    way = f"unset {URL_VARIABLE}" if source == URL_VARIABLE else "leave it out"
+    text = f"{source} names a NATS server, so none is started here; to have one of its own: {way}"
+    err.print(text, style="yellow", soft_wrap=True)
+    there = await others(bus, settings.instance)
+    if there:
+        text = f"turnout runs on that bus already ({', '.join(there)}): this process shares its work. To only use it, "
+        err.print(
+            text + "`turnout submit`, `watch` and all others do without `turnout dev`", style="yellow", soft_wrap=True
+        )
+
+
+async def others(bus: Bus, instance: str) -> list[str]:
+    """Who runs parts of turnout on this bus, as heartbeats tell."""
+    heard: set[str] = set()
+
+    async def on_signal(signal: Signal) -> None:
+        with contextlib.suppress(codec.Undecodable):
+            heard.add(codec.decode(ExecutorAlive, signal.data, signal.headers).instance)
+
+    listening = await bus.subscribe(ExecutorAlive.channel.pattern, on_signal)
+    await asyncio.sleep(BEAT_SECONDS)
+    await listening.stop()
+    return sorted(heard - {instance})
 
 
 @asynccontextmanager
@@ -105,15 +157,15 @@ async def _bus(url: str, server: NatsServer | None, settings: Settings, stop: St
 @asynccontextmanager
 async def _server(settings: Settings, stop: Stop) -> AsyncGenerator[tuple[str, NatsServer | None]]:
     """The URL of a server: our own, with that, or the one that the settings name."""
-    if settings.nats.url:
-        yield settings.nats.url, None
-        return
     data = Path(settings.data_dir)
     try:
         private_directory(data)
-        token = _token(data) if settings.nats.token else ""
+        token = _token(data) if settings.nats.token and not settings.nats.url else ""
     except OSError as error:
         raise Complaint(f"data directory {data}: {error.strerror}", hint="--data-dir names another one") from None
+    if settings.nats.url:
+        yield settings.nats.url, None
+        return
     server = NatsServer(
         data / "nats", port=settings.nats.port, sync=settings.nats.sync, token=token, on_failure=stop.fail
     )

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from rich.text import Text
 
 from actors import node
 from actors.console.app import play
 from actors.console.budget_table import CEILING
 from actors.console.budget_table import shown as money
+from actors.console.output import TEXT, Output
 from actors.console.publish import is_there
 from actors.console.reach import HERE, Where, address, ask, knock, reach_url
 from actors.console.screen import FAILED, OK, Complaint, clean, out, shown
@@ -36,28 +38,53 @@ from messages.fleet import whom
 GOOD, BAD, SO = ("✔", "green"), ("✘", "red"), ("·", "dim")
 
 
-def doctor(*, where: Where = HERE) -> int:
+def doctor(*, output: Output = TEXT, where: Where = HERE) -> int:
     """Look what is here and what is missing. Exit code 0 when at least one backend can be used."""
-    return play(_doctor(where.settings(), where))
+    return play(_doctor(where.settings(), where, output))
 
 
-def _say(mark: tuple[str, str], what: str, text: str, remedy: str = "") -> None:
-    line = Text.assemble(mark, f" {what:<12} ", clean(text))
-    if remedy:
-        line.append(f"  → {remedy}", "yellow")
-    out.print(line, soft_wrap=True)
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    what: str
+    state: str
+    """`good`, `bad`, or `so`: neither."""
+    text: str
+    remedy: str = ""
 
 
-async def _doctor(settings: Settings, where: Where) -> int:
-    _python()
-    await _binary()
-    _data(Path(settings.data_dir))
-    await _gpus()
-    _prices(settings)
-    runs = await _bus(settings, where)
-    await _ceilings(settings, where, runs=runs)
-    _thresholds()
-    usable = await _backends(settings)
+class Say:
+    """Shows what was seen, and keeps it."""
+
+    def __init__(self, output: Output) -> None:
+        self._machine = output.machine
+        self.found: list[Finding] = []
+
+    def __call__(self, mark: tuple[str, str], what: str, text: str, remedy: str = "") -> None:
+        """One thing that was looked at, and what to do about it."""
+        self.found.append(Finding(what, {GOOD: "good", BAD: "bad"}.get(mark, "so"), clean(text), remedy))
+        if self._machine:
+            return
+        line = Text.assemble(mark, f" {what:<12} ", clean(text))
+        if remedy:
+            line.append(f"  → {remedy}", "yellow")
+        out.print(line, soft_wrap=True)
+
+
+async def _doctor(settings: Settings, where: Where, output: Output) -> int:
+    say = Say(output)
+    _python(say)
+    await _binary(say)
+    _data(say, Path(settings.data_dir))
+    await _gpus(say)
+    _prices(say, settings)
+    runs = await _bus(say, settings, where)
+    await _ceilings(say, settings, where, runs=runs)
+    _thresholds(say)
+    usable = await _backends(say, settings)
+    if output.machine:
+        output.rows(say.found)
+        return OK if usable else FAILED
     out.print()
     if usable:
         step = "turnout submit 'say hello'" if runs else "turnout dev"
@@ -70,7 +97,7 @@ async def _doctor(settings: Settings, where: Where) -> int:
     return FAILED
 
 
-def _python() -> None:
+def _python(say: Say) -> None:
     good = sys.version_info >= (3, 11)
     fast = ""
     try:
@@ -78,10 +105,10 @@ def _python() -> None:
     except ImportError:
         fast = ", without uvloop (slower)"
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}{fast}"
-    _say(GOOD if good else BAD, "Python", text, "" if good else "turnout needs 3.11 or newer")
+    say(GOOD if good else BAD, "Python", text, "" if good else "turnout needs 3.11 or newer")
 
 
-async def _binary() -> None:
+async def _binary(say: Say) -> None:
     try:
         binary = find_binary()
         process = await asyncio.create_subprocess_exec(
@@ -90,12 +117,12 @@ async def _binary() -> None:
         async with asyncio.timeout(10):
             said, _ = await process.communicate()
     except (ServerError, OSError, TimeoutError) as error:
-        _say(BAD, "nats-server", str(error) or "it does not run", "or use a server of your own: --nats URL")
+        say(BAD, "nats-server", str(error) or "it does not run", "or use a server of your own: --nats URL")
         return
-    _say(GOOD, "nats-server", f"{said.decode(errors='replace').strip().removeprefix('nats-server: ')} at {binary}")
+    say(GOOD, "nats-server", f"{said.decode(errors='replace').strip().removeprefix('nats-server: ')} at {binary}")
 
 
-def _data(data: Path) -> None:
+def _data(say: Say, data: Path) -> None:
     """Whether the data directory, or what will hold it, can be written."""
     there = next((path for path in (data, *data.absolute().parents) if path.exists()), Path.cwd())
     free = Disk(there, there).free()
@@ -104,24 +131,24 @@ def _data(data: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        _say(BAD, "data", f"{data.absolute()}: {error.strerror}; {room}", "--data-dir names another directory")
+        say(BAD, "data", f"{data.absolute()}: {error.strerror}; {room}", "--data-dir names another directory")
         return
     if free < ROOM_BYTES:
-        _say(BAD, "data", f"{data.absolute()}: its disk is full, {room}", "free some space: jobs are taken again then")
+        say(BAD, "data", f"{data.absolute()}: its disk is full, {room}", "free some space: jobs are taken again then")
         return
-    _say(GOOD, "data", f"{data.absolute()}, {room}{'' if data.exists() else ' (comes with the first `turnout dev`)'}")
+    say(GOOD, "data", f"{data.absolute()}, {room}{'' if data.exists() else ' (comes with the first `turnout dev`)'}")
 
 
-def _prices(settings: Settings) -> None:
+def _prices(say: Say, settings: Settings) -> None:
     """Show what is wrong with the price lists, if anything is."""
     from actors.console.prices import warning
 
     said, to_do = warning(settings)
     if said:
-        _say(BAD, "prices", said, to_do)
+        say(BAD, "prices", said, to_do)
 
 
-async def _ceilings(settings: Settings, where: Where, *, runs: bool) -> None:
+async def _ceilings(say: Say, settings: Settings, where: Where, *, runs: bool) -> None:
     """Show what a day at a cloud provider may cost at most: as it holds on the bus, else as it would from the start."""
     limits = await _held(settings, where) if runs else None
     held = limits if limits is not None else node.in_force(settings)
@@ -132,10 +159,10 @@ async def _ceilings(settings: Settings, where: Where, *, runs: bool) -> None:
                 whom(one.scope, one.only).removeprefix("provider ")
             )
     if not by_amount:
-        _say(SO, "ceilings", "none: only your own budgets limit what cloud providers cost")
+        say(SO, "ceilings", "none: only your own budgets limit what cloud providers cost")
         return
     listed = "; ".join(f"{much}: {', '.join(sorted(names))}" for much, names in by_amount.items())
-    _say(GOOD, "ceilings", listed, "turnout budget raise ceiling-PROVIDER --limit DOLLARS")
+    say(GOOD, "ceilings", listed, "turnout budget raise ceiling-PROVIDER --limit DOLLARS")
 
 
 async def _held(settings: Settings, where: Where) -> tuple[Limit, ...] | None:
@@ -147,59 +174,59 @@ async def _held(settings: Settings, where: Where) -> tuple[Limit, ...] | None:
         return None
 
 
-def _thresholds() -> None:
+def _thresholds(say: Say) -> None:
     """Show what the environment wants to be told of."""
     for provider, amount in sorted(node.alert_thresholds(os.environ).items()):
-        _say(GOOD, "threshold", f"tells when a month at {provider} has cost {money(amount, 'microdollars')}")
+        say(GOOD, "threshold", f"tells when a month at {provider} has cost {money(amount, 'microdollars')}")
 
 
-async def _gpus() -> None:
+async def _gpus(say: Say) -> None:
     """Show the GPUs of this machine, or why none can be read."""
     seen = await node.look_at_gpus()
     if seen.problem:
-        _say(SO, "GPU", seen.problem, "hosted models need none")
+        say(SO, "GPU", seen.problem, "hosted models need none")
     for gpu in seen.gpus:
         what = f"{gpu.index}: {gpu.name or 'without a name'}"
         if gpu.problem:
-            _say(BAD, "GPU", f"{what}: {gpu.problem}")
+            say(BAD, "GPU", f"{what}: {gpu.problem}")
             continue
         memory = "memory unknown"
         if gpu.memory_total_mb is not None:
             memory = f"{gpu.memory_free_mb:,} of {gpu.memory_total_mb:,} MB free"
-        _say(GOOD, "GPU", f"{what}, {memory}, driver {gpu.driver or 'unknown'}")
+        say(GOOD, "GPU", f"{what}, {memory}, driver {gpu.driver or 'unknown'}")
 
 
-async def _bus(settings: Settings, where: Where) -> bool:
+async def _bus(say: Say, settings: Settings, where: Where) -> bool:
     """Show what the bus is like; whether turnout runs on it."""
     url, source = address(settings, where)
     why = await knock(url)
     if why:
         if source == "the default" and not settings.nats.url:
-            _say(SO, "bus", f"port {settings.nats.port or 4222} is free: turnout dev can start its server there")
+            say(SO, "bus", f"port {settings.nats.port or 4222} is free: turnout dev can start its server there")
         else:
-            _say(SO, "bus", f"nothing at {shown(url)} (from {source}): {why}", "turnout dev starts one")
+            say(SO, "bus", f"nothing at {shown(url)} (from {source}): {why}", "turnout dev starts one")
         return False
     try:
         async with reach_url(url, source) as bus:
-            return await _running(bus, url)
+            return await _running(say, bus, url)
     except Complaint as error:
-        _say(BAD, "bus", str(error), "if it is no NATS server: turnout dev --nats-port 0")
+        say(BAD, "bus", str(error), "if it is no NATS server: turnout dev --nats-port 0")
     except Exception as error:  # noqa: BLE001  # Whatever is wrong with it, the rest is looked at too.
-        _say(BAD, "bus", f"{shown(url)}: {error}", "turnout dev --nats-port 0 starts another one")
+        say(BAD, "bus", f"{shown(url)}: {error}", "turnout dev --nats-port 0 starts another one")
     return False
 
 
-def _clocks(bus: Bus) -> None:
+def _clocks(say: Say, bus: Bus) -> None:
     """Show how this machine's clock stands to that of the server, by which everything goes."""
     ahead = time.time() - bus.now()  # noqa: TID251  # It is this very clock that is looked at.
     if abs(ahead) < 1.0:
-        _say(GOOD, "clock", "like that of the NATS server")
+        say(GOOD, "clock", "like that of the NATS server")
     else:
         text = f"turnout goes by the NATS server's; this machine's is {apart(ahead)}"
-        _say(BAD, "clock", text, "let both machines keep time by NTP: times of the day differ until then")
+        say(BAD, "clock", text, "let both machines keep time by NTP: times of the day differ until then")
 
 
-async def _stores(bus: Bus) -> bool:
+async def _stores(say: Say, bus: Bus) -> bool:
     """Whether the streams take writes, tried out where it means nothing: by a rating of no job, and beside the schedules."""
     rating = JobRate(score=3.0, rater="doctor")
     probes = {
@@ -223,27 +250,27 @@ async def _stores(bus: Bus) -> bool:
     if failed:
         text = f"nothing is stored in {', '.join(failed)}: {next(iter(failed.values()))}"
         to_do = "free some space on its disk, then start the nats-server anew (`turnout dev` does it by itself)"
-        _say(BAD, "store", text, to_do)
+        say(BAD, "store", text, to_do)
     return not failed
 
 
-async def _running(bus: Bus, url: str) -> bool:
+async def _running(say: Say, bus: Bus, url: str) -> bool:
     if not await is_there(bus):
-        _say(SO, "bus", f"a NATS server is at {shown(url)}, without turnout", "turnout setup, then turnout run")
+        say(SO, "bus", f"a NATS server is at {shown(url)}, without turnout", "turnout setup, then turnout run")
         return False
-    _clocks(bus)
-    if not await _stores(bus):
+    _clocks(say, bus)
+    if not await _stores(say, bus):
         return False
     try:
         await ask(bus, NeedsOf(submit=JobSubmit(prompt="hello")), NeedsAre)
     except Complaint:
-        _say(SO, "bus", f"turnout is set up on {shown(url)}, but nobody takes jobs there", "turnout run front")
+        say(SO, "bus", f"turnout is set up on {shown(url)}, but nobody takes jobs there", "turnout run front")
         return False
-    _say(GOOD, "bus", f"turnout is on {shown(url)}; `turnout backends` shows how it does")
+    say(GOOD, "bus", f"turnout is on {shown(url)}; `turnout backends` shows how it does")
     return True
 
 
-async def _backends(settings: Settings) -> int:
+async def _backends(say: Say, settings: Settings) -> int:
     """Show what discovery finds; how many backends can be used."""
     now: Callable[[], float] = asyncio.get_running_loop().time
     discovery = node.discovery(settings, now, environment=os.environ)
@@ -255,29 +282,29 @@ async def _backends(settings: Settings) -> int:
             good = offer.healthy and bool(offer.models)
             usable += good
             trouble = discovery.troubles.get(name, offer.health_reason)
-            _say(GOOD if good else BAD, name, discovery.describe(name), trouble)
+            say(GOOD if good else BAD, name, discovery.describe(name), trouble)
         for name, trouble in sorted(discovery.troubles.items()):
             if name not in discovery.served:
-                _say(BAD, name, trouble)
-        _places(discovery)
-        _keys(discovery)
+                say(BAD, name, trouble)
+        _places(say, discovery)
+        _keys(say, discovery)
     finally:
         for served in discovery.served.values():
             await served.adapter.close()
     return usable
 
 
-def _places(discovery: node.Discovery) -> None:
+def _places(say: Say, discovery: node.Discovery) -> None:
     empty = [place for place in discovery.places if place.name not in {*discovery.served, *discovery.troubles}]
     if empty:
         listed = ", ".join(f"{place.what} ({place.url.split('//')[1].split('/')[0].split(':')[1]})" for place in empty)
-        _say(SO, "not running", listed)
+        say(SO, "not running", listed)
 
 
-def _keys(discovery: node.Discovery) -> None:
+def _keys(say: Say, discovery: node.Discovery) -> None:
     found = discovery.keys_here()
     for key in found:
         later = "" if key.usable else f"{key.provider} needs an address too: write it into the settings as a backend"
-        _say(GOOD if key.usable else SO, "key", f"{key.variable} is set", later)
+        say(GOOD if key.usable else SO, "key", f"{key.variable} is set", later)
     if not found:
-        _say(SO, "key", "none of a provider in the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY)")
+        say(SO, "key", "none of a provider in the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY)")

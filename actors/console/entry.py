@@ -25,9 +25,11 @@ COMMANDS: Final[dict[str, str]] = {
     "cancel": "Cancel jobs; one that has ended already stays as it is.",
     "get": "Fetch the answer of a job that has succeeded: the text as it is, files under the names they have.",
     "why": "Tell why a job went where it went: needs, candidates, attempts with their errors, cost.",
+    "rate": "Rate the result of a job.",
     "watch": "Show what happens to jobs and backends, as it happens.",
-    "jobs": "List the latest jobs, newest first.",
+    "jobs": "List the latest jobs, newest first: where each is, what it waits for, what it cost.",
     "backends": "Show the backends: what they speak, how they are, what waits before them, what they did so far.",
+    "recipes": "Show the recipes: those that come with turnout and those of the backends on the bus, and who runs each now.",
     "decide": "Show where a job would go now and why, as `submit` would send it.",
     "quote": "Tell what a job would cost now, when it would be done, and who would be next.",
     "estimate": "Tell what so many jobs of this kind cost and how long they take, split as given or as is best.",
@@ -45,6 +47,7 @@ COMMANDS: Final[dict[str, str]] = {
     "setup": "Create or update the streams and consumers.",
     "env": 'Print NATS_URL for the shell, so that any NATS client finds the bus: `eval "$(turnout env)"`.',
     "schema": "Print AsyncAPI 3 with the JSON Schemas of all messages, for tools and for clients in any language.",
+    "completion": "Print what a shell needs to complete commands and flags.",
 }
 
 _LEAST, _MOST = 40, 100

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
+from actors.console.output import TEXT, Output
 from actors.console.reach import HERE, Where, address
 from actors.console.screen import OK, Complaint, Wrong, err, out
 from bus.private import private_directory, write_private
@@ -25,16 +26,23 @@ def env(
     context: Annotated[
         str | None, Parameter(help="Write it as a context of this name for the `nats` command instead.")
     ] = None,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Print NATS_URL for the shell, so that any NATS client finds the bus: `eval "$(turnout env)"`. It holds the token."""
     url, source = address(where.settings(), where)
     if context is not None:
         file = _write_context(context, url)
+        if output.machine:
+            output.one({"url": url, "from": source, "context": str(file)})
+            return OK
         err.print(f"written to {file}; `nats --context {context} sub 'job.>'` uses it", soft_wrap=True, highlight=False)
         return OK
     if source == "the default":
         err.print(f"no `turnout dev` runs with this data directory: this is {source}", style="yellow", soft_wrap=True)
+    if output.machine:
+        output.one({"url": url, "from": source, "context": None})
+        return OK
     quoted = (
         url if shell == "none" else "'" + url.replace("'", "''") + "'" if shell == "powershell" else shlex.quote(url)
     )

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from actors.console.app import play
-from actors.console.decide import Output, Words, needs_of, refusal, show_json, submission
+from actors.console.decide import Words, needs_of, refusal, submission
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
-from actors.console.screen import FAILED, OK, Wrong, clean, count, dollars, out, seconds, table
+from actors.console.screen import FAILED, OK, Wrong, clean, count, dollars, out, seconds
 from actors.console.submit import Job, Picture
+from actors.console.tables import Cells, show
 from messages import EstimateIs, EstimateOf, JobSubmit, Share
 
+FOLD = {"backend": 16, "model": 16}
 ASSUMED = "Describe a landscape at dawn in three sentences."
 """The text of jobs that are given none."""
 
@@ -25,7 +26,7 @@ def estimate(
     *prompt: Words,
     jobs: Annotated[int | None, Parameter(help="How many; with --split, what it adds up to.")] = None,
     split: Annotated[str, Parameter(help="Who does how many, such as local=850,cloud=150. [the best]")] = "",
-    output: Output = "text",
+    output: Output = TEXT,
     job: Job | None = None,
     picture: Picture | None = None,
     where: Where = HERE,
@@ -39,7 +40,7 @@ def estimate(
     if number is None:
         raise Wrong("--jobs is missing: how many jobs are they?", "turnout estimate --jobs 1000")
     submit = submission(prompt, job, picture, assumed=ASSUMED)
-    return play(ask_estimate(submit, where, jobs=number, split=parts, machine=output == "json"))
+    return play(ask_estimate(submit, where, jobs=number, split=parts, output=output))
 
 
 def parts_of(text: str) -> dict[str, int]:
@@ -64,7 +65,7 @@ async def ask_estimate(
     jobs: int,
     split: dict[str, int] | None = None,
     budget: int | None = None,
-    machine: bool = False,
+    output: Output = TEXT,
 ) -> int:
     """Ask for an estimate and show it; the exit code."""
     async with reach(where) as bus:
@@ -79,18 +80,26 @@ async def ask_estimate(
         answer = await ask(bus, question, EstimateIs)
     if answer.problem is not None:
         raise refusal(answer.problem)
-    if machine:
-        show_json(answer)
+    if output.machine:
+        output.one(answer)
     else:
-        show(answer, jobs)
+        tell(answer, jobs, wide=output.wide)
     return FAILED if answer.left_over else OK
 
 
-def show(answer: EstimateIs, jobs: int) -> None:
+def tell(answer: EstimateIs, jobs: int, *, wide: bool = False) -> None:
     """The parts as a table, the sums, and what one should know."""
     placed = jobs - answer.left_over
     if answer.shares:
-        out.print(Padding(_shares(answer.shares, jobs), (1, 0), expand=False))
+        out.print()
+        show(
+            _shares(answer.shares, jobs),
+            right=("jobs", "part", "cost", "done after"),
+            fold=FOLD,
+            drop=("part",),
+            wide=wide,
+        )
+        out.print()
     total = f"{count(placed, 'job')}: {dollars(answer.cost_microdollars)}"
     done = f", the last is done after {seconds(answer.seconds)}" if placed else ""
     out.print(Text(total + done, "bold"), soft_wrap=True)
@@ -100,11 +109,12 @@ def show(answer: EstimateIs, jobs: int) -> None:
         out.print(Text(f"· {clean(note)}", "dim"), soft_wrap=True)
 
 
-def _shares(shares: tuple[Share, ...], jobs: int) -> Table:
-    made = table("backend", "model", "jobs", "part", "cost", "done after", right=("jobs", "part", "cost", "done after"))
-    for share in shares:
-        made.add_row(
-            Text(clean(share.backend), "bold"), clean(share.model), f"{share.jobs:,}", f"{share.jobs / jobs:.1%}",
-            dollars(share.cost_microdollars), seconds(share.seconds),
-        )  # fmt: skip
-    return made
+def _shares(shares: tuple[Share, ...], jobs: int) -> Cells:
+    return {
+        "backend": [Text(clean(share.backend), "bold") for share in shares],
+        "model": [clean(share.model) for share in shares],
+        "jobs": [f"{share.jobs:,}" for share in shares],
+        "part": [f"{share.jobs / jobs:.1%}" for share in shares],
+        "cost": [dollars(share.cost_microdollars) for share in shares],
+        "done after": [seconds(share.seconds) for share in shares],
+    }

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from actors.console.screen import clean, count, one_line, seconds, table
+from actors.console.reach import ask
+from actors.console.screen import Complaint, clean, count, dollars, seconds
+from actors.console.tables import Cells
 from actors.price_words import in_words
 from bus import codec
 from bus.bus import Bus, FactEntry
-from messages import Backend, Breaker, Load, Message, Model, Stats
+from messages import Backend, Breaker, Load, Message, Model, Stats, Total, TotalsAre, TotalsOf
 from messages.fleet import ALL_MODELS
 
 BEAT_SECONDS = 2.3
@@ -27,6 +29,17 @@ class Fleet:
     loads: dict[str, Load] = field(default_factory=dict[str, Load])
     breakers: dict[str, list[Breaker]] = field(default_factory=lambda: defaultdict[str, list[Breaker]](list))
     stats: dict[tuple[str, str], Stats] = field(default_factory=dict[tuple[str, str], Stats])
+
+    totals: tuple[Total, ...] | None = None
+    """What each model did on each backend, as far as the history goes back; None: nobody answers for it."""
+
+    def total(self, backend: str, model: str = "") -> Total | None:
+        """The same of one backend, or of one model of it; None: nothing is known."""
+        mine = [one for one in self.totals or () if one.backend == backend and model in ("", one.model)]
+        if not mine:
+            return None
+        numbers = {name: sum(getattr(one, name) for one in mine) for name in Total.__struct_fields__[2:]}
+        return Total(backend=backend, model=model, **numbers)
 
     def learn(self, fact: Message) -> None:
         """Take in one fact or heartbeat."""
@@ -58,6 +71,14 @@ async def gathered(bus: Bus) -> Fleet:
     return fleet
 
 
+async def totals_of(bus: Bus) -> tuple[Total, ...] | None:
+    """What each model did on each backend; None where nobody keeps a history."""
+    try:
+        return (await ask(bus, TotalsOf(), TotalsAre)).totals
+    except Complaint:
+        return None
+
+
 def row_of(backend: Backend, fleet: Fleet) -> dict[str, object]:
     """Everything about one backend, for machines."""
     return {
@@ -65,24 +86,38 @@ def row_of(backend: Backend, fleet: Fleet) -> dict[str, object]:
         "load": fleet.loads.get(backend.backend),
         "breakers": fleet.breakers.get(backend.backend, []),
         "stats": [fleet.stats[key] for key in sorted(fleet.stats) if key[0] == backend.backend],
+        "totals": [one for one in fleet.totals or () if one.backend == backend.backend],
     }
 
 
-def backends_table(there: list[Backend], fleet: Fleet, now: float) -> object:
-    """A row for each backend: who it is, how it is, and what lies before it."""
-    made = table("backend", "speaks", "state", "busy", "waiting", "GPU memory", right=("busy", "waiting", "GPU memory"))
-    for backend in there:
-        load = fleet.loads.get(backend.backend)
-        speaks = f"{backend.protocol} {backend.version}".strip()
-        made.add_row(
-            Text.assemble((clean(backend.backend), "bold"), (f" {'local' if backend.local else 'cloud'}", "dim")),
-            Text(one_line(speaks, 40)),
-            state(backend, "", fleet, now),
-            f"{load.running if load else 0}/{backend.slots}",
-            waiting(load),
-            memory(backend, load),
-        )
-    return made
+def backends_cells(there: list[Backend], fleet: Fleet, now: float) -> Cells:
+    """A row for each backend: who it is, how it is, what lies before it, what it did and what that cost."""
+    loads = [fleet.loads.get(backend.backend) for backend in there]
+    totals = [fleet.total(backend.backend) for backend in there]
+    cells: dict[str, list[Text | str]] = {
+        "backend": [
+            Text.assemble((clean(backend.backend), "bold"), (f" {'local' if backend.local else 'cloud'}", "dim"))
+            for backend in there
+        ],
+        "speaks": [clean(f"{backend.protocol} {backend.version}".strip()) for backend in there],
+        "state": [state(backend, "", fleet, now) for backend in there],
+        "busy": [f"{load.running if load else 0}/{one.slots}" for one, load in zip(there, loads, strict=True)],
+        "waiting": [waiting(load) for load in loads],
+        "GPU memory": [memory(one, load) for one, load in zip(there, loads, strict=True)],
+    }
+    if fleet.totals is not None:
+        cells["jobs"] = [f"{total.succeeded:,}" if total else "-" for total in totals]
+        cells["cost"] = [cost(total) for total in totals]
+    return cells
+
+
+def cost(total: Total | None) -> str:
+    """What it cost; with a `+` when some ran at a price that nobody knows."""
+    if total is None:
+        return "-"
+    if total.unpriced == total.attempts:
+        return "?"
+    return f"{dollars(total.billed_microdollars)}{' +' if total.unpriced else ''}"
 
 
 def waiting(load: Load | None) -> str:
@@ -104,27 +139,26 @@ def memory(backend: Backend, load: Load | None) -> str:
     return f"{parts[0]} GB{' free' if free is not None else ''}"
 
 
-def models_table(there: list[Backend], fleet: Fleet) -> object:
-    """A row for each model: whether it is loaded, its limits, its price, and how it did."""
-    made = table(
-        "model", "backend", "context", "ok/tried", "latency", "tokens/s", "price in/out per M",
-        right=("context", "ok/tried", "latency", "tokens/s"),
-    )  # fmt: skip
+def models_cells(there: list[Backend], fleet: Fleet) -> Cells:
+    """A row for each model: whether it is loaded, its limits, its price, how it did, and what that cost."""
+    rows: list[tuple[Text | str, ...]] = []
     for backend in there:
         load = fleet.loads.get(backend.backend)
         for model in backend.models:
             stats = fleet.stats.get((backend.backend, model.name))
             loaded = load is not None and model.name in (load.loaded or ())
-            made.add_row(
+            rows.append((
                 Text.assemble(clean(model.name), (" ●" if loaded else "", "green")),
                 Text(clean(backend.backend), "dim"),
                 f"{model.context_tokens:,}" if model.context_tokens else "-",
                 f"{stats.successes}/{stats.attempts}" if stats else "-",
                 seconds(stats.latency_seconds) if stats else "-",
                 f"{stats.tokens_per_second:.0f}" if stats and stats.tokens_per_second else "-",
+                cost(fleet.total(backend.backend, model.name)),
                 price(model),
-            )
-    return made
+            ))  # fmt: skip
+    names = ("model", "backend", "context", "ok/tried", "latency", "tokens/s", "cost", "price in/out per M")
+    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
 
 
 def details(backend: Backend, fleet: Fleet, now: float) -> list[tuple[str, str]]:
@@ -143,6 +177,7 @@ def details(backend: Backend, fleet: Fleet, now: float) -> list[tuple[str, str]]
         ("waiting", f"{waiting(load)}{' of others' if load and load.foreign else ''}"),
         ("loaded", "unknown" if loaded is None else ", ".join(loaded) or "nothing"),
         ("GPU memory", memory(backend, load)),
+        ("did", _did(fleet.total(backend.backend))),
         ("served by", ", ".join(backend.executors) or "nobody"),
     ]
     if backend.exclusive_group:
@@ -153,6 +188,13 @@ def details(backend: Backend, fleet: Fleet, now: float) -> list[tuple[str, str]]
         lines.append(("switch", "its executor puts models into its memory"))
     lines += [("note", note) for note in backend.notes]
     return [(name, clean(value)) for name, value in lines]
+
+
+def _did(total: Total | None) -> str:
+    if total is None:
+        return "nothing yet, as far as the history tells"
+    tokens = f", {count(total.input_tokens, 'token')} in, {total.output_tokens:,} out" if total.output_tokens else ""
+    return f"{count(total.succeeded, 'job')} in {count(total.attempts, 'attempt')} for {cost(total)}{tokens}"
 
 
 def model_lines(model: Model) -> list[tuple[str, str]]:
@@ -187,7 +229,7 @@ def state(backend: Backend, model: str, fleet: Fleet, now: float) -> Text:
     if backend.slots <= 0:
         return Text("gone", "dim")
     if not backend.healthy:
-        return Text(f"unhealthy: {one_line(backend.health_reason, 160)}", "red")
+        return Text(f"unhealthy: {_flat(backend.health_reason)}", "red")
     if backend.exclusive_group and not backend.active:
         return Text(f"inactive: group {clean(backend.exclusive_group)}", "dim")
     breakers = [b for b in fleet.breakers.get(backend.backend, []) if not model or b.model in (ALL_MODELS, model)]
@@ -197,10 +239,15 @@ def state(backend: Backend, model: str, fleet: Fleet, now: float) -> Text:
             until = (
                 "until somebody acts" if breaker.cause in ("account", "manual") else seconds(breaker.open_until - now)
             )
-            return Text(f"{clean(which)}paused {until}: {one_line(breaker.reason, 80)}", "yellow")
+            return Text(f"{clean(which)}paused {until}: {_flat(breaker.reason)}", "yellow")
         if breaker.times_opened:
             return Text(f"{clean(which)}on trial: the next job decides", "yellow")
     return Text("ready", "green")
+
+
+def _flat(text: str) -> str:
+    """On one line, whole."""
+    return " ".join(clean(text).split())
 
 
 def price(model: Model) -> str:

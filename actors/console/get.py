@@ -12,9 +12,11 @@ from rich.text import Text
 from actors.console.answer_notes import notes
 from actors.console.app import play
 from actors.console.files import download, showing
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
-from actors.console.screen import OK, STDIN, Complaint, Wrong, clean, count, day_and_clock, err, one_line, out, table
+from actors.console.screen import OK, STDIN, Complaint, Wrong, clean, count, day_and_clock, err, one_line, out
+from actors.console.tables import show
 from bus import codec
 from bus.bus import Bus
 from messages import Analyzed, Artifact, Done, ObjectRef, Result
@@ -23,8 +25,8 @@ from messages import Analyzed, Artifact, Done, ObjectRef, Result
 def get(
     job: Annotated[str, Parameter(help="Id of the job.")],
     *,
-    output: Annotated[
-        str | None, Parameter(name=["--output", "-o"], help="File to write, directory to write into, or `-`.")
+    to: Annotated[
+        str | None, Parameter(name=["--to", "-o"], help="File to write, directory to write into, or `-`.")
     ] = None,
     every: Annotated[bool, Parameter(name="--all", help="All files, if there are several.", negative="")] = False,
     listing: Annotated[bool, Parameter(name="--list", help="Only show what there is.", negative="")] = False,
@@ -33,18 +35,23 @@ def get(
         bool, Parameter(name=["--quiet", "-q"], help="Do not name what was written.", negative="")
     ] = False,
     tenant: Annotated[str, Parameter(help="Whose job it is.")] = "default",
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Fetch the answer of a job that has succeeded: the text as it is, files under the names they have.
 
+    For machines it tells what there is: the text, and of each file what it is; files are written where --to says so.
     Exit codes: 0 it is there, 1 it is not (yet, any more, or not at all), 2 wrong usage, 3 no bus.
     """
-    return play(_get(job, tenant, output, where, every=every, listing=listing, force=force, quiet=quiet))
+    if output.machine and to == STDIN:
+        raise Wrong("--to - and --output json both want the standard output", "--to FILE")
+    return play(_get(job, tenant, to, where, output, every=every, listing=listing, force=force, quiet=quiet))
 
 
 async def _get(
-    job: str, tenant: str, output: str | None, where: Where, *, every: bool, listing: bool, force: bool, quiet: bool
-) -> int:
+    job: str, tenant: str, to: str | None, where: Where, output: Output, *, every: bool, listing: bool, force: bool,
+    quiet: bool,
+) -> int:  # fmt: skip
     async with reach(where) as bus:
         await check_there(bus)
         done = await _ended(bus, tenant, job)
@@ -52,18 +59,29 @@ async def _get(
         if result is None:
             problem = done.problem.message if done.problem else done.ending
             raise Complaint(f"{job} made nothing, it {done.ending}: {problem}", hint=f"turnout why {job}")
+        if output.machine:
+            if to is not None and result.artifacts and not listing:
+                await _files(bus, result.artifacts, to, every=every, force=force, quiet=True)
+            elif to is not None and not listing:
+                await _text(bus, result, to, force=force, quiet=True)
+            whole = await bus.get_object(result.ref.key) if result.ref is not None else None
+            text = whole.decode("utf-8", "replace") if whole is not None else text_of(result)
+            output.one(
+                {"job": job, "tenant": tenant, "text": text, "result": msgspec.structs.replace(result, text=None)}
+            )
+            return OK
         if listing:
-            _list(result)
+            _list(result, wide=output.wide)
             return OK
         if not quiet:
             _tell(result)
         if result.artifacts:
-            await _files(bus, result.artifacts, output, every=every, force=force, quiet=quiet)
+            await _files(bus, result.artifacts, to, every=every, force=force, quiet=quiet)
             text = result.text or ""
-            if text.strip() and output is None:
+            if text.strip() and to is None:
                 _print(text)
             return OK
-        await _text(bus, result, output, force=force, quiet=quiet)
+        await _text(bus, result, to, force=force, quiet=quiet)
     return OK
 
 
@@ -76,24 +94,25 @@ async def _ended(bus: Bus, tenant: str, job: str) -> Done:
     raise Complaint(f"{job} has not ended yet", hint=f"turnout watch --job {job}")
 
 
-def _list(result: Result) -> None:
+def _list(result: Result, *, wide: bool = False) -> None:
     """What there is, a line each."""
-    made = table("name", "type", "bytes", "size", "kept until", right=("bytes",))
+    rows: list[tuple[str, str, str, str, str]] = []
     for one in result.artifacts:
         length = f"{one.seconds:g} s" if one.seconds else ""
         pixels = f"{one.width} x {one.height}" if one.width and one.height else ""
         size = ", ".join(part for part in (pixels, length) if part)
-        made.add_row(
-            clean(one.name), clean(one.ref.media_type), f"{one.ref.size_bytes:,}", size, day_and_clock(one.expires_at)
-        )
+        kept = day_and_clock(one.expires_at)
+        rows.append((clean(one.name), clean(one.ref.media_type), f"{one.ref.size_bytes:,}", size, kept))
     if result.ref:
-        made.add_row("(answer)", result.ref.media_type, f"{result.ref.size_bytes:,}", "", "")
+        rows.append(("(answer)", result.ref.media_type, f"{result.ref.size_bytes:,}", "", ""))
     elif result.embeddings:
         lengths = f"{len(result.embeddings)} x {len(result.embeddings[0])}"
-        made.add_row("(answer)", "application/json", "", lengths, "")
+        rows.append(("(answer)", "application/json", "", lengths, ""))
     elif result.text or result.tool_calls:
-        made.add_row("(answer)", "text/plain", f"{len((result.text or '').encode()):,}", "", "")
-    out.print(made)
+        rows.append(("(answer)", "text/plain", f"{len((result.text or '').encode()):,}", "", ""))
+    names = ("name", "type", "bytes", "size", "kept until")
+    cells = {name: [row[at] for row in rows] for at, name in enumerate(names)}
+    show(cells, right=("bytes",), fold={"name": 20, "type": 12}, wide=wide)
     _tell(result)
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from rich.text import Text
 
+from actors.console.output import Output
 from actors.console.publish import check_there
 from actors.console.reach import Where, reach
-from actors.console.screen import OK, Complaint, clean, err, out, table
+from actors.console.screen import OK, Complaint, clean, err
+from actors.console.tables import show
 from actors.console.why import decoded, events_of
 from messages import Decided, Plan
 
@@ -19,7 +21,7 @@ OF_POOL = ("strict", "classes", "shares", "overflow")
 """They come with the pool, from the rule that gives it."""
 
 
-async def explain(job: str, tenant: str, where: Where) -> int:
+async def explain(job: str, tenant: str, where: Where, output: Output) -> int:
     """Show the plan of the job's latest decision. Raises Complaint when it has none."""
     async with reach(where) as bus:
         await check_there(bus)
@@ -29,11 +31,16 @@ async def explain(job: str, tenant: str, where: Where) -> int:
         hint = f"turnout why {job}" if events else "`turnout jobs` lists them; `--tenant` says whose they are"
         raise Complaint(f"no decision about a job {job!r} of tenant {tenant!r} is stored", hint=hint)
     latest = max(rounds, key=lambda decided: decided.n)
-    made = table("field", "value", "set by")
-    made.columns[1].overflow = made.columns[2].overflow = "fold"
-    for field, value, who in rows(latest):
-        made.add_row(Text(field, "bold"), clean(value), clean(who))
-    out.print(made)
+    told = list(rows(latest))
+    if output.machine:
+        output.rows([{"round": latest.n, "field": field, "value": value, "set_by": who} for field, value, who in told])
+        return OK
+    cells: dict[str, list[Text | str]] = {
+        "field": [Text(field, "bold") for field, _, _ in told],
+        "value": [clean(value) for _, value, _ in told],
+        "set by": [clean(who) for _, _, who in told],
+    }
+    show(cells, fold={"value": 24, "set by": 16}, wide=output.wide)
     err.print(
         clean(f"round {latest.n}; where several rules match, the nearest that says a field decides it"), style="dim"
     )

@@ -11,15 +11,18 @@ from rich.text import Text
 
 from actors.console.app import play
 from actors.console.intake import microdollars
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
-from actors.console.screen import OK, Wrong, clean, count, dollars, err, out, table
+from actors.console.screen import OK, Wrong, clean, count, dollars, err, out
+from actors.console.tables import Cells, show
 from bus import codec
 from bus.bus import Bus, FactEntry
 from messages import JobSubmit, NeedsAre, NeedsOf, Preference
 from messages.values import MODEL_CHARACTERS, Quality
 
 MOST_CHARACTERS = 128
+FOLD = {"scope": 16, "preferred-backend": 17, "preferred-model": 16, "strategy": 12}
 SCOPES = ("step", "workflow", "product", "user", "tenant")
 """The nearest to a job first."""
 FIELDS = tuple(name for name in Preference.__struct_fields__ if name not in ("tenant", "scope", "at"))
@@ -103,7 +106,7 @@ def fields_of(what: What) -> dict[str, Any]:
 def preferences(
     action: Annotated[Literal["show", "set", "clear"], Parameter(help="What to do.")] = "show",
     *names: Annotated[str, Parameter(help="For `clear`: the fields to clear. [all]")],
-    output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per line.")] = "text",
+    output: Output = TEXT,
     whose: Whose | None = None,
     what: What | None = None,
     where: Where = HERE,
@@ -120,11 +123,11 @@ def preferences(
         flag = FLAGS[next(iter(fields))]
         raise Wrong(f"{flag} belongs to `set`", f"turnout preferences set {flag} …")
     if action == "show":
-        return play(_show(given.tenant, "" if scope == "tenant" else scope, where, machine=output == "json"))
+        return play(_show(given.tenant, "" if scope == "tenant" else scope, where, output))
     if action == "set" and not fields:
         raise Wrong("nothing is to be set", "turnout preferences set --quality draft --max-cost 0.01")
     cleared = {_field(name) for name in names} or (set(FIELDS) if action == "clear" else set())
-    return play(_change(given.tenant, scope, fields, cleared, where))
+    return play(_change(given.tenant, scope, fields, cleared, where, output))
 
 
 def _field(name: str) -> str:
@@ -143,7 +146,9 @@ def changed(before: Preference, fields: dict[str, Any], cleared: set[str], at: f
     return msgspec.structs.replace(before, **{**dict.fromkeys(cleared), **fields, "at": at})
 
 
-async def _change(tenant: str, scope: str, fields: dict[str, Any], cleared: set[str], where: Where) -> int:
+async def _change(
+    tenant: str, scope: str, fields: dict[str, Any], cleared: set[str], where: Where, output: Output
+) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         if "strategy" in fields:
@@ -152,8 +157,13 @@ async def _change(tenant: str, scope: str, fields: dict[str, Any], cleared: set[
         after = changed(before, fields, cleared, bus.now())
         if msgspec.structs.replace(after, at=before.at) == before:
             err.print("that is how it stands already" if fields else "nothing is preferred there", style="dim")
+            if output.machine:
+                output.one(before)
             return OK
         await bus.put_fact(after.subject, codec.encode(after))
+    if output.machine:
+        output.one(after)
+        return OK
     shown_at = f"{tenant}, {scope}" if scope != "tenant" else tenant
     lines = [f"{name}: {_value(after, name)}" for name in FIELDS if getattr(after, name) is not None]
     out.print(
@@ -182,7 +192,7 @@ async def _check_strategy(bus: Bus, tenant: str, strategy: str) -> None:
         raise Wrong(f"--{answer.problem.message}")
 
 
-async def _show(tenant: str, scope: str, where: Where, *, machine: bool) -> int:
+async def _show(tenant: str, scope: str, where: Where, output: Output) -> int:
     found: dict[str, Preference] = {}
 
     async def on_fact(entry: FactEntry) -> None:
@@ -200,11 +210,10 @@ async def _show(tenant: str, scope: str, where: Where, *, machine: bool) -> int:
         watching = await bus.watch_facts(on_fact)
         await watching.stop()
     there = in_order(found.values())
-    if machine:
-        for preference in there:
-            out.file.write(msgspec.json.encode(preference).decode() + "\n")
+    if output.machine:
+        output.rows(there)
     elif there:
-        out.print(preferences_table(there))
+        show(preferences_cells(there), fold=FOLD, wide=output.wide)
         err.print(f"{count(len(there), 'scope')} of tenant {clean(tenant)}; the upper ones win", style="dim")
     else:
         err.print("nothing is preferred: turnout preferences set --quality draft")
@@ -217,13 +226,11 @@ def in_order(preferences: Any) -> list[Preference]:
     return sorted(spoken, key=lambda one: (SCOPES.index(one.scope.partition(":")[0]), one.scope))
 
 
-def preferences_table(there: list[Preference]) -> object:
+def preferences_cells(there: list[Preference]) -> Cells:
     """One row per scope; only the columns that anybody uses."""
     used = [name for name in FIELDS if any(getattr(one, name) is not None for one in there)]
-    made = table("scope", *(FLAGS[name][2:] for name in used))
-    for one in there:
-        made.add_row(Text(clean(one.scope), "bold"), *(Text(clean(_value(one, name))) for name in used))
-    return made
+    scopes: list[Text | str] = [Text(clean(one.scope), "bold") for one in there]
+    return {"scope": scopes, **{FLAGS[name][2:]: [clean(_value(one, name)) for one in there] for name in used}}
 
 
 def _value(preference: Preference, name: str) -> str:

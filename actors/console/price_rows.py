@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 from rich.text import Text
 
+from actors.console.output import Output
 from actors.console.publish import check_there
 from actors.console.reach import Where, reach
-from actors.console.screen import clean, out, table
+from actors.console.screen import clean
+from actors.console.tables import show
 from actors.price_words import in_words
 from actors.prices import age_days, in_force, stale
 from bus import codec
 from bus.bus import FactEntry
 from messages import Backend, ModelPrice, Price
+
+FOLD = {"backend": 14, "model": 16, "source": 12, "price (in / out per M tokens)": 20}
 
 
 @dataclass(frozen=True)
@@ -65,27 +67,31 @@ def rows_of(backends: Iterable[Backend], set_prices: Mapping[tuple[str, str], Mo
             yield Row(backend.backend, backend.provider, model.name, local=backend.local, price=price)
 
 
-def show(rows: Iterable[Row], now: float, *, machine: bool) -> None:
-    """Print prices, or one JSON object per line."""
+def tell(rows: Iterable[Row], now: float, output: Output) -> None:
+    """Print prices."""
     rows = list(rows)
-    if machine:
-        for row in rows:
-            said: dict[str, Any] = {
+    if output.machine:
+        output.rows(
+            {
                 "backend": row.backend, "provider": row.provider, "model": row.model, "price": row.price,
                 "age_days": age_days(row.price, now),
-            }  # fmt: skip
-            out.file.write(msgspec.json.encode(said).decode() + "\n")
-        return
-    several = any(row.backend for row in rows)
-    made = table(*(["backend"] if several else []), "model", "price (in / out per M tokens)", "as of", "source")
-    for row in rows:
-        price = row.price
-        style = "red" if price.unknown else "yellow" if stale(price, now) else ""
-        made.add_row(
-            *([Text(clean(row.backend), "bold")] if several else []), Text(clean(row.model)),
-            Text(in_words(price), style), Text(price.as_of or "-", style), Text(clean(price.source or "-")),
+            }
+            for row in rows
         )  # fmt: skip
-    out.print(made)
+        return
+    styles = ["red" if row.price.unknown else "yellow" if stale(row.price, now) else "" for row in rows]
+    cells: dict[str, list[Text | str]] = {
+        "backend": [Text(clean(row.backend), "bold") for row in rows],
+        "model": [clean(row.model) for row in rows],
+        "price (in / out per M tokens)": [
+            Text(in_words(row.price), style) for row, style in zip(rows, styles, strict=True)
+        ],
+        "as of": [Text(row.price.as_of or "-", style) for row, style in zip(rows, styles, strict=True)],
+        "source": [clean(row.price.source or "-") for row in rows],
+    }
+    if not any(row.backend for row in rows):
+        del cells["backend"]
+    show(cells, fold=FOLD, drop=("as of",), wide=output.wide)
 
 
 def faults_of(rows: Iterable[Row], now: float) -> Iterator[str]:
@@ -93,6 +99,6 @@ def faults_of(rows: Iterable[Row], now: float) -> Iterator[str]:
     for row in rows:
         name = f"{row.backend}/{row.model}"
         if row.price.unknown:
-            yield f"{name}: the price is unknown: turnout prices set {row.backend} {row.model} --input … --output …"
+            yield f"{name}: the price is unknown: turnout prices set {row.backend} {row.model} --in … --out …"
         elif stale(row.price, now):
             yield f"{name}: the price is of {row.price.as_of}, {age_days(row.price, now)} days ago ({row.price.source})"

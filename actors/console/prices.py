@@ -15,7 +15,8 @@ from rich.text import Text
 from actors import price_check
 from actors.console.app import play
 from actors.console.intake import microdollars
-from actors.console.price_rows import Row, faults_of, served, show
+from actors.console.output import TEXT, Output
+from actors.console.price_rows import Row, faults_of, served, tell
 from actors.console.reach import HERE, Where, reach
 from actors.console.rebalance import user
 from actors.console.screen import FAILED, OK, UNREACHABLE, Complaint, Unreachable, Wrong, clean, count, err, out
@@ -31,7 +32,7 @@ from messages.values import MODEL_CHARACTERS
 Action = Literal["show", "set", "check", "refresh"]
 _NEEDS: dict[Action, tuple[int, int, str]] = {
     "show": (0, 1, "one model, or none for all that are served, as in: turnout prices show gpt-4.1 --provider openai"),
-    "set": (2, 2, "a backend or provider, and a model, as in: turnout prices set cloud gpt-4.1 --input 2 --output 8"),
+    "set": (2, 2, "a backend or provider, and a model, as in: turnout prices set cloud gpt-4.1 --in 2 --out 8"),
     "check": (0, 0, "nothing, as in: turnout prices check"),
     "refresh": (0, 0, "nothing, as in: turnout prices refresh"),
 }
@@ -42,12 +43,18 @@ _NEEDS: dict[Action, tuple[int, int, str]] = {
 class Amounts:
     """What a model costs; what is not named is free."""
 
-    input: Annotated[str | None, Parameter(help="A million tokens read.")] = None
-    output: Annotated[str | None, Parameter(help="A million tokens written.")] = None
-    cached_input: Annotated[str | None, Parameter(help="A million tokens from the cache. [as --input]")] = None
-    cache_write: Annotated[str | None, Parameter(help="A million tokens put into the cache. [as --input]")] = None
-    long_input: Annotated[str | None, Parameter(help="A million tokens read, of a long request.")] = None
-    long_output: Annotated[str | None, Parameter(help="A million tokens written, of a long request.")] = None
+    input: Annotated[str | None, Parameter(name="--in", help="A million tokens read.")] = None
+    output: Annotated[str | None, Parameter(name="--out", help="A million tokens written.")] = None
+    cached_input: Annotated[
+        str | None, Parameter(name="--cached-in", help="A million tokens from the cache. [as --in]")
+    ] = None
+    cache_write: Annotated[str | None, Parameter(help="A million tokens put into the cache. [as --in]")] = None
+    long_input: Annotated[str | None, Parameter(name="--long-in", help="A million tokens read, of a long request.")] = (
+        None
+    )
+    long_output: Annotated[
+        str | None, Parameter(name="--long-out", help="A million tokens written, of a long request.")
+    ] = None
     per_request: Annotated[str | None, Parameter(help="A request.")] = None
     per_image: Annotated[str | None, Parameter(help="An image.")] = None
     per_second: Annotated[str | None, Parameter(help="A second of video or sound.")] = None
@@ -59,13 +66,17 @@ _FIELDS = {
     "cache_write": "cache_write_per_mtok", "long_input": "long_input_per_mtok", "long_output": "long_output_per_mtok",
 }  # fmt: skip
 """Fields of a price whose flags are called otherwise."""
+_FLAGS = {
+    "input": "--in", "output": "--out", "cached_input": "--cached-in", "long_input": "--long-in", "long_output": "--long-out",
+}  # fmt: skip
+"""Their flags, where these are not the names: `--output` is the form of every command's answer."""
 
 
 def prices(
     action: Annotated[Action, Parameter(help="show [MODEL], set SELLER MODEL, check, or refresh.")] = "show",
     *names: Annotated[str, Parameter(help="A model; for `set`: a backend's or provider's name, and a model.")],
     provider: Annotated[str, Parameter(help="show: what the price lists know of this provider; needs no bus.")] = "",
-    json: Annotated[bool, Parameter(help="show: one object per line.", negative="")] = False,
+    output: Output = TEXT,
     long_above: Annotated[int | None, Parameter(help="set: a request of more input tokens is a long one.")] = None,
     free: Annotated[bool, Parameter(help="set: it costs nothing.", negative="")] = False,
     withdraw: Annotated[bool, Parameter(help="set: the price that was set no longer holds.", negative="")] = False,
@@ -84,7 +95,7 @@ def prices(
         raise Wrong(f"`prices {action}` got {count(len(names), 'argument')}", wanted)
     told = _amounts(amounts or Amounts(), long_above)
     for flag, given, belongs in (
-        ("--provider", provider, "show"), ("--json", json, "show"), ("--free", free, "set"), ("--source", source, "set"),
+        ("--provider", provider, "show"), ("--free", free, "set"), ("--source", source, "set"),
         ("--withdraw", withdraw, "set"), ("what it costs", told, "set"),
     ):  # fmt: skip
         if given and action != belongs:
@@ -92,17 +103,17 @@ def prices(
     match action:
         case "show":
             if provider:
-                return _listed(provider, names[0] if names else "", where, machine=json)
-            return play(_show(names[0] if names else "", where, machine=json))
+                return _listed(provider, names[0] if names else "", where, output)
+            return play(_show(names[0] if names else "", where, output))
         case "set":
             if [bool(told), free, withdraw].count(True) != 1:
                 raise Wrong("say what it costs, or --free, or --withdraw", wanted)
             by = user()
-            return play(_set(names[0], names[1], told, source or f"set by {by}", by, where, withdraw=withdraw))
+            return play(_set(names[0], names[1], told, source or f"set by {by}", by, where, output, withdraw=withdraw))
         case "check":
-            return play(_check(where))
+            return play(_check(where, output))
         case "refresh":
-            return _refresh(where)
+            return _refresh(where, output)
 
 
 def _amounts(given: Amounts, long_above: int | None) -> dict[str, Any]:
@@ -111,7 +122,8 @@ def _amounts(given: Amounts, long_above: int | None) -> dict[str, Any]:
     for field in fields(given):
         value: Any = getattr(given, field.name)
         if value is not None:
-            found[_FIELDS.get(field.name, field.name)] = microdollars(value, f"--{field.name.replace('_', '-')}")
+            flag = _FLAGS.get(field.name, f"--{field.name.replace('_', '-')}")
+            found[_FIELDS.get(field.name, field.name)] = microdollars(value, flag)
     if long_above is not None:
         if long_above < 1:
             raise Wrong(f"--long-above is {long_above}: give a number of tokens, 1 or more")
@@ -138,7 +150,7 @@ def warning(settings: Settings, environment: Mapping[str, str] = os.environ) -> 
 # ---------------------------------------------------------------------------------------------------------- show
 
 
-def _listed(provider: str, model: str, where: Where, *, machine: bool) -> int:
+def _listed(provider: str, model: str, where: Where, output: Output) -> int:
     """Show what the price lists know; no bus is needed."""
     book = PriceBook.open(where.settings(), environment=os.environ, now=wall)
     found = {name: book.price_of(provider, name) for name in ([model] if model else book.models_of(provider))}
@@ -148,15 +160,15 @@ def _listed(provider: str, model: str, where: Where, *, machine: bool) -> int:
         raise Complaint(
             f"the price of {what} is unknown", hint="turnout prices set, or a file that MODEL_PRICING_TABLE_PATH names"
         )
-    show(rows, book.now(), machine=machine)
+    tell(rows, book.now(), output)
     return OK
 
 
-async def _show(model: str, where: Where, *, machine: bool) -> int:
+async def _show(model: str, where: Where, output: Output) -> int:
     rows, now = await served(where)
     rows = [row for row in rows if model in ("", row.model)]
-    if rows or machine:
-        show(rows, now, machine=machine)
+    if rows or output.machine:
+        tell(rows, now, output)
         return OK
     if not model:
         err.print("no model is served: turnout prices show --provider openai shows what the price lists know")
@@ -170,7 +182,7 @@ async def _show(model: str, where: Where, *, machine: bool) -> int:
 
 
 async def _set(
-    seller: str, model: str, told: dict[str, Any], source: str, by: str, where: Where, *, withdraw: bool
+    seller: str, model: str, told: dict[str, Any], source: str, by: str, where: Where, output: Output, *, withdraw: bool
 ) -> int:
     for flag, name in (("SELLER", seller), ("MODEL", model), ("--source", source)):
         most = MODEL_CHARACTERS if flag == "MODEL" else 128
@@ -181,6 +193,9 @@ async def _set(
     fact = ModelPrice(seller=seller, model=model, price=price, withdrawn=withdraw, by=by, at=now)
     async with reach(where) as bus:
         await bus.put_fact(fact.subject, codec.encode(fact))
+    if output.machine:
+        output.one(fact)
+        return OK
     said = "what was set is withdrawn" if withdraw else in_words(price)
     out.print(Text.assemble((clean(f"{seller} {model}"), "bold"), ": ", said))
     meant = [row for row in rows if row.model == model and seller in (row.backend, row.provider)]
@@ -192,7 +207,7 @@ async def _set(
     return OK
 
 
-async def _check(where: Where) -> int:
+async def _check(where: Where, output: Output) -> int:
     found: list[str] = []
     book = None
     try:
@@ -211,6 +226,9 @@ async def _check(where: Where) -> int:
     if book is not None and (said := text_warning(book, wall())):
         found.append(f"{said}: turnout prices refresh")
     found += faults_of(rows, wall())
+    if output.machine:
+        output.one({"problems": found, "served": len(rows), "looked_at_served": there})
+        return FAILED if found else OK if there else UNREACHABLE
     for line in found:
         out.print(clean(line), soft_wrap=True)
     if found:
@@ -221,7 +239,7 @@ async def _check(where: Where) -> int:
     return OK if there else UNREACHABLE
 
 
-def _refresh(where: Where) -> int:
+def _refresh(where: Where, output: Output) -> int:
     file = Path(where.settings().data_dir) / REFRESHED
     try:
         models = refresh(file, today=day_of(wall()))
@@ -229,5 +247,8 @@ def _refresh(where: Where) -> int:
         raise Complaint(
             f"no newer prices: {error}", hint="what was known stays; MODEL_PRICING_TABLE_PATH names a file"
         ) from None
+    if output.machine:
+        output.one({"file": str(file), "models": models})
+        return OK
     out.print(clean(f"{file}: prices of {count(models, 'model')}; used from the next start on"), soft_wrap=True)
     return OK

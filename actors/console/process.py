@@ -8,13 +8,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from actors import node
+from actors.console.output import Stream
 from actors.console.screen import FAILED, INTERRUPTED, OK, clean, count, err, out
 from actors.console.stop import Stop
 from actors.host import Host
@@ -34,13 +35,16 @@ def instance_name(settings: Settings) -> str:
     return settings.instance or f"{socket.gethostname()}-{os.getpid()}"
 
 
-def news_line(news: Any) -> None:
-    """Show what discovery found."""
+def news_line(news: Any, told: Stream | None = None) -> None:
+    """Show what discovery found; to machines, by `told`."""
+    if told is not None and told.to.machine:
+        told.put({"event": "backend", "kind": news.kind, "backend": news.backend, "text": news.text})
+        return
     mark, style = {"found": ("+", "green"), "changed": ("~", "cyan"), "trouble": ("!", "yellow")}[news.kind]
     out.print(Text.assemble((f"  {mark} ", style), (news.backend, "bold"), f"  {clean(news.text)}"), soft_wrap=True)
 
 
-async def keep_looking(discovery: node.Discovery, stop: Stop) -> None:
+async def keep_looking(discovery: node.Discovery, stop: Stop, told: Stream | None = None) -> None:
     """Look again for backends, for as long as the process lives."""
     while not stop.wanted.is_set():
         every = discovery.settings.health_interval_seconds
@@ -52,7 +56,7 @@ async def keep_looking(discovery: node.Discovery, stop: Stop) -> None:
             pause -= LOOK_BACK_SECONDS
         try:
             for news in await discovery.look():
-                news_line(news)
+                news_line(news, told)
         except Exception:
             log.exception("looking for backends failed")
 
@@ -65,7 +69,8 @@ async def serve(
     stop: Stop,
     discovery: node.Discovery,
     history: Path | str,
-    ready: Coroutine[Any, Any, None],
+    ready: Callable[[], Awaitable[None]],
+    told: Stream | None = None,
 ) -> int:
     """Run these rooms until the process is asked to stop or can't go on; the exit code. `ready` runs once they hear."""
     rooms = node.build(
@@ -76,9 +81,9 @@ async def serve(
     node.spare_collector()
     assert host.failed is not None
     host.failed.add_done_callback(lambda failed: None if failed.cancelled() else stop.fail(failed.result()))
-    looking = asyncio.create_task(keep_looking(discovery, stop)) if "executor" in names else None
+    looking = asyncio.create_task(keep_looking(discovery, stop, told)) if "executor" in names else None
     try:
-        await ready
+        await ready()
         await stop.wanted.wait()
         return await _drain(host, settings, stop)
     finally:

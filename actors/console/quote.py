@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from actors.console.app import play
-from actors.console.decide import Output, Words, needs_of, refusal, show_json, submission
+from actors.console.decide import Words, needs_of, refusal, submission
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
 from actors.console.rounds import line
@@ -13,24 +14,24 @@ from messages import JobSubmit, QuoteIs, QuoteOf, Range
 
 
 def quote(
-    *prompt: Words, output: Output = "text", job: Job | None = None, picture: Picture | None = None, where: Where = HERE
+    *prompt: Words, output: Output = TEXT, job: Job | None = None, picture: Picture | None = None, where: Where = HERE
 ) -> int:
     """Tell what a job would cost now, when it would be done, and who would be next. No job is created.
 
     Exit codes: 0 fine, 1 nobody may run it, 2 wrong usage, 3 no bus.
     """
-    return play(_quote(submission(prompt, job, picture), where, machine=output == "json"))
+    return play(_quote(submission(prompt, job, picture), where, output))
 
 
-async def _quote(submit: JobSubmit, where: Where, *, machine: bool) -> int:
+async def _quote(submit: JobSubmit, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         question = QuoteOf(tenant=submit.tenant, needs=await needs_of(bus, submit))
         answer = await ask(bus, question, QuoteIs)
     if answer.problem is not None:
         raise refusal(answer.problem)
-    if machine:
-        show_json(answer)
+    if output.machine:
+        output.one(answer)
     else:
         show(answer)
     return OK

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
 from actors.console.screen import OK, Complaint, clean, count, out
@@ -20,10 +21,13 @@ PATIENCE_SECONDS = 5.0
 
 
 def rebalance(
-    *, by: Annotated[str, Parameter(help="Who asks, for the record. [your user name]")] = "", where: Where = HERE
+    *,
+    by: Annotated[str, Parameter(help="Who asks, for the record. [your user name]")] = "",
+    output: Output = TEXT,
+    where: Where = HERE,
 ) -> int:
     """Forget what was measured: every backend gets an equal share until it is measured again."""
-    return play(_rebalance(by or user(), where))
+    return play(_rebalance(by or user(), where, output))
 
 
 def user() -> str:
@@ -34,10 +38,14 @@ def user() -> str:
         return "unknown"
 
 
-async def _rebalance(by: str, where: Where) -> int:
+async def _rebalance(by: str, where: Where, output: Output) -> int:
     async with reach(where) as bus:
         await check_there(bus)
-        out.print(summary(await reset(bus, by), by))
+        answer = await reset(bus, by)
+    if output.machine:
+        output.one(answer)
+    else:
+        out.print(summary(answer, by), soft_wrap=True)
     return OK
 
 

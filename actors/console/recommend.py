@@ -7,9 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from actors.console.app import play
-from actors.console.decide import Output, Words, submission
+from actors.console.decide import Words, submission
 from actors.console.estimate import ASSUMED, ask_estimate
 from actors.console.intake import microdollars
+from actors.console.output import TEXT, Output
 from actors.console.reach import HERE, Where
 from actors.console.submit import Job, Picture
 
@@ -20,7 +21,7 @@ def recommend(
     budget: Annotated[
         str, Parameter(help="What all of them may cost together in dollars, such as 1.00.", required=True)
     ],
-    output: Output = "text",
+    output: Output = TEXT,
     job: Job | None = None,
     picture: Picture | None = None,
     where: Where = HERE,
@@ -31,4 +32,4 @@ def recommend(
     """
     limit = microdollars(budget, "--budget")
     submit = submission(prompt, job, picture, assumed=ASSUMED)
-    return play(ask_estimate(submit, where, jobs=jobs, budget=limit, machine=output == "json"))
+    return play(ask_estimate(submit, where, jobs=jobs, budget=limit, output=output))

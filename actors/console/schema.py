@@ -8,11 +8,14 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from actors.console.output import TEXT, Output
 from actors.console.screen import OK, Wrong, out
 
 
 def schema(
     message: Annotated[str, Parameter(help="Only the JSON Schema of this message, such as JobSubmit.")] = "",
+    *,
+    output: Output = TEXT,
 ) -> int:
     """Print AsyncAPI 3 with the JSON Schemas of all messages, for tools and for clients in any language."""
     from messages.schema import asyncapi, schemas
@@ -30,5 +33,8 @@ def schema(
             "$ref": f"#/components/schemas/{message}",
             "components": {"schemas": known},
         }
+    if output.machine:
+        output.one(document)
+        return OK
     out.file.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
     return OK

@@ -6,12 +6,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -145,32 +144,6 @@ def table(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
             column, justify="right" if column in wanted else "left", no_wrap=not wraps,
             overflow="fold" if wraps else "ellipsis", min_width=12 if wraps else None,
         )  # fmt: skip
-    return made
-
-
-def fitting(
-    cells: Mapping[str, Sequence[Text]], width: int, *, right: Iterable[str] = (), least: Mapping[str, int],
-    left_out: Iterable[str],
-) -> Table:  # fmt: skip
-    """A table of these columns in so many columns of text: nothing is cut but what `least` names, which gets what room is left.
-
-    Where there is too little, columns of `left_out` are, the first first.
-    """
-    whole = {name: max([cell_len(name), *(cell.cell_len for cell in column)]) for name, column in cells.items()}
-    widths = {name: min(length, least.get(name, length)) for name, length in whole.items()}
-    room = width - sum(widths.values()) - _GAP * (len(widths) - 1)
-    for name in left_out:
-        if room >= 0:
-            break
-        room += widths.pop(name) + _GAP if name in widths else 0
-    for name in filter(widths.__contains__, least):
-        more = max(0, min(room, whole[name] - widths[name]))
-        widths[name], room = widths[name] + more, room - more
-    made = table(*widths, right=right)
-    for column, wide in zip(made.columns, widths.values(), strict=True):
-        column.min_width, column.width = None, wide
-    for row in zip(*(cells[name] for name in widths), strict=True):
-        made.add_row(*row)
     return made
 
 

@@ -11,6 +11,7 @@ from actors.console.board import MOST_ANSWERS, Json, Many, One, Screen
 from actors.console.files import Upload, upload
 from actors.console.follow import Track, Tracks
 from actors.console.get import text_of
+from actors.console.output import Output
 from actors.console.publish import cancel_job, check_sizes, check_there, is_foreign, key_at, publish_all
 from actors.console.reach import Where, check_room, reach
 from actors.console.screen import FAILED, INTERRUPTED, OK, count, err, out
@@ -29,7 +30,9 @@ class Options:
     """How to show it."""
 
     quiet: bool
-    machine: bool
+    output: Output
+    many: bool
+    """A file was given, so that even one job is a list of them."""
     wait: bool
     show_answers: bool
     own_ids: bool
@@ -49,12 +52,15 @@ async def send(jobs: Sequence[JobSubmit], options: Options, where: Where) -> int
         check_room(where)
         await check_there(bus)
         check_sizes(bus, jobs)
-        await upload(bus, options.uploads, quiet=options.quiet or options.machine)
+        await upload(bus, options.uploads, quiet=options.quiet or options.output.machine)
         if not options.wait:
             await publish_all(bus, jobs)
-            for job in jobs:
+            sent = [{"id": job.id, "tenant": job.tenant} for job in jobs]
+            if options.output.machine:
+                told(options, sent)
+            for job in jobs if not options.output.machine else ():
                 out.print(job.id, soft_wrap=True)
-            if not options.quiet and not options.machine:
+            if not options.quiet and not options.output.machine:
                 err.print(f"{count(len(jobs), 'job')} sent. `turnout jobs` lists them, `turnout why ID` tells more.")
             return OK
         tracks = Tracks(jobs)
@@ -71,9 +77,17 @@ async def send(jobs: Sequence[JobSubmit], options: Options, where: Where) -> int
         return OK if all(track.ending == "succeeded" for track in tracks.all.values()) else FAILED
 
 
+def told(options: Options, sent: Sequence[object]) -> None:
+    """What machines get of one job, or of many."""
+    if options.many:
+        options.output.rows(sent)
+    else:
+        options.output.one(sent[0])
+
+
 def _screen(tracks: Tracks, options: Options) -> Screen:
-    if options.machine:
-        return Json(quiet=options.quiet)
+    if options.output.machine:
+        return Json(options.output, many=options.many, quiet=options.quiet)
     return One(quiet=options.quiet) if len(tracks.all) == 1 else Many(tracks, quiet=options.quiet)
 
 
@@ -180,7 +194,7 @@ def patterns(tracks: Tracks) -> list[str]:
 async def _answers(bus: Bus, tracks: Tracks, options: Options) -> dict[tuple[str, str], str]:
     """The texts of the jobs that succeeded, those in the object store included."""
     found: dict[tuple[str, str], str] = {}
-    if len(tracks.all) > MOST_ANSWERS and not options.machine and not options.show_answers:
+    if len(tracks.all) > MOST_ANSWERS and not options.output.machine and not options.show_answers:
         return found
     for key, track in tracks.all.items():
         result = track.done.result if track.done else None
@@ -197,7 +211,7 @@ async def _answers(bus: Bus, tracks: Tracks, options: Options) -> dict[tuple[str
 async def _interrupted(bus: Bus, tracks: Tracks, options: Options) -> int:
     """Somebody pressed Ctrl-C: leave the jobs alone unless told otherwise, and say how to go on."""
     left: list[Track] = [tracks.all[key] for key in sorted(tracks.open)]
-    if not left or options.machine:
+    if not left or options.output.machine:
         return INTERRUPTED
     if err.is_terminal and not options.quiet:
         err.print(f"\n{count(len(left), 'job')} not done yet. Cancel? [y/N] ", end="", style="bold")

@@ -7,8 +7,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.screen import OK, Complaint, Wrong, err, out
 from actors.console.stop import Stop
+
+MOST_PORT = 65_535
 
 
 def sim_backend(
@@ -29,10 +32,13 @@ def sim_backend(
         tuple[str, ...], Parameter(help="Share of a fault, such as 500=0.1, 429=0.2, hang=0.05; may be repeated.")
     ] = (),
     seed: Annotated[int, Parameter(help="Decides which requests fail, and the words.")] = 0,
+    output: Output = TEXT,
 ) -> int:
     """Run a simulated backend: it speaks the OpenAI protocol, makes up its words, and fails as told."""
     from actors.simbackend import SimSettings
 
+    if not 0 <= port <= MOST_PORT:
+        raise Wrong(f"--port is {port}: use 0 (any free one) to {MOST_PORT}")
     try:
         settings = SimSettings(
             name=name, models=model, first_token_seconds=first_token, tokens_per_second=tokens_per_second,
@@ -42,7 +48,7 @@ def sim_backend(
         )  # fmt: skip
     except ValueError as error:
         raise Wrong(str(error), "turnout sim-backend --help") from None
-    return play(_sim(settings, port))
+    return play(_sim(settings, port, output))
 
 
 def shares(faults: tuple[str, ...]) -> dict[Any, float]:
@@ -57,22 +63,31 @@ def shares(faults: tuple[str, ...]) -> dict[Any, float]:
     return found
 
 
-async def _sim(settings: Any, port: int) -> int:
+async def _sim(settings: Any, port: int, output: Output) -> int:
     from actors.simbackend import SimServer
 
     stop = Stop()
     server = SimServer(settings, port=port)
     try:
         await server.start()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise Complaint(f"can't listen on port {port}: {error}", hint="--port 0 takes any free one") from None
-    out.print(f"simulated backend {settings.name!r} at {server.url}", style="bold", soft_wrap=True)
-    out.print(
-        f"  models {', '.join(settings.models)}; faults {settings.rates() or 'none'}; Ctrl-C stops", soft_wrap=True
-    )
-    err.print("  what it answers is made up", style="dim")
+    told = output.stream()
+    told.put({"event": "ready", "name": settings.name, "url": server.url, "models": settings.models})
+    if not output.machine:
+        _say(settings, server.url)
     try:
         await stop.wanted.wait()
     finally:
         await server.stop()
+    told.put({"event": "stopped"})
+    told.close()
     return OK
+
+
+def _say(settings: Any, url: str) -> None:
+    out.print(f"simulated backend {settings.name!r} at {url}", style="bold", soft_wrap=True)
+    out.print(
+        f"  models {', '.join(settings.models)}; faults {settings.rates() or 'none'}; Ctrl-C stops", soft_wrap=True
+    )
+    err.print("  what it answers is made up", style="dim")

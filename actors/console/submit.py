@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from actors.console.app import play
 from actors.console.files import Upload, input_of
 from actors.console.intake import graph_of, job_of, jobs_of_lines, microdollars, span, texts_of
+from actors.console.output import TEXT, Output
 from actors.console.reach import HERE, Where
 from actors.console.screen import STDIN, Wrong
 from actors.console.send import Options, fresh_id, send
@@ -38,7 +39,7 @@ class Job:
     max_tokens: Annotated[int | None, Parameter(help="Cap on generated tokens.")] = None
     temperature: Annotated[float | None, Parameter(help="0 to 2.")] = None
     seed: Annotated[int | None, Parameter(help="For repeatable answers, where the backend heeds it.")] = None
-    json: Annotated[bool, Parameter(help="The answer must be JSON.", negative="")] = False
+    response_format: Annotated[Literal["text", "json"], Parameter(help="Form that the answer must have.")] = "text"
     deadline: Annotated[str | None, Parameter(help="It must have ended by then: 90, 90s, 2m, 1h.")] = None
     max_cost: Annotated[str | None, Parameter(help="Limit in dollars over all attempts, such as 0.05.")] = None
     value_per_hour: Annotated[str | None, Parameter(help="What an hour of waiting costs you, in dollars.")] = None
@@ -92,7 +93,7 @@ def fields_of(job: Job, picture: Picture | None = None) -> dict[str, Any]:
     given: dict[str, Any] = {
         "prompt": job.prompt, "system": job.system, "model": job.model, "task": job.task, "quality": job.quality,
         "capabilities": list(job.capability), "max_output_tokens": job.max_tokens, "temperature": job.temperature,
-        "seed": job.seed, "response_format": {"type": "json_object"} if job.json else None,
+        "seed": job.seed, "response_format": {"type": "json_object"} if job.response_format == "json" else None,
         "deadline_seconds": span(job.deadline) if job.deadline is not None else None,
         "max_cost_microdollars": microdollars(job.max_cost) if job.max_cost is not None else None,
         "value_per_hour_microdollars": (
@@ -123,10 +124,10 @@ def submit(
         Parameter(name=["--wait", "--follow"], help="Wait for the end (as it does by itself), or just print the ids."),
     ] = True,
     answers: Annotated[bool, Parameter(help="Print all answers, even of many jobs.", negative="")] = False,
-    output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per job, for machines.")] = "text",
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], help="Only answers and errors.", negative="")] = False,
     job: Job | None = None,
     picture: Picture | None = None,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Send one job or many, show how they go, and end with their answers.
@@ -150,7 +151,13 @@ def submit(
     own_ids = any(job.id for job in jobs)
     jobs = [job if job.id else msgspec.structs.replace(job, id=fresh_id()) for job in jobs]
     show = Options(
-        quiet=quiet, machine=output == "json", wait=wait, show_answers=answers, own_ids=own_ids, uploads=uploads
+        quiet=quiet,
+        output=output,
+        many=file is not None,
+        wait=wait,
+        show_answers=answers,
+        own_ids=own_ids,
+        uploads=uploads,
     )
     return play(send(jobs, show, where))
 

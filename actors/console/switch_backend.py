@@ -9,6 +9,7 @@ from rich.text import Text
 
 from actors import node
 from actors.console.fleet import Fleet, gathered
+from actors.console.output import Output
 from actors.console.prices import wall
 from actors.console.reach import Where, reach
 from actors.console.screen import OK, Complaint, Unreachable, Wrong, clean, count, err, out, seconds
@@ -17,7 +18,7 @@ from actors.settings import BackendSettings, GroupSettings, Settings
 POLL_SECONDS = 0.5
 
 
-async def switch(name: str, where: Where, *, at_once: bool) -> int:
+async def switch(name: str, where: Where, output: Output, *, at_once: bool) -> int:
     """Run the group's program on this machine, and wait until the server answers. Executors notice within some seconds."""
     settings = where.settings()
     backend, group = chosen(settings, name)
@@ -38,6 +39,9 @@ async def switch(name: str, where: Where, *, at_once: bool) -> int:
         raise Complaint(f"group {group.name}: {error}") from error
     except ValueError as error:
         raise Wrong(f"backend {name!r}: {error}") from error
+    if output.machine:
+        output.one({"backend": name, "group": group.name, "seconds": round(loop.time() - began, 3)})
+        return OK
     took = seconds(loop.time() - began)
     out.print(Text.assemble((clean(name), "bold"), f" answers; the switch took {took}"))
     return OK

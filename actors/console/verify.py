@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from actors import node
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.screen import FAILED, OK, Complaint, Wrong, clean, count, err, out
@@ -58,21 +59,18 @@ def verify(
     *jobs: Annotated[str, Parameter(help="Their ids.")],
     everything: Annotated[bool, Parameter(name="--all", help="Every stored decision.", negative="")] = False,
     tenant: Annotated[str, Parameter(help="Whose jobs. [default; with --all every tenant's]")] = "",
-    output: Annotated[Literal["text", "json"], Parameter(help="`json`: one object per line.")] = "text",
-    json: Annotated[bool, Parameter(name="--json", help="The same as --output json.", negative="")] = False,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Derive decisions again from their stored events alone, and name the first difference of each."""
     if everything == bool(jobs):
         raise Wrong("verify needs jobs, or --all" if not jobs else "--all and single jobs don't go together")
     _, strategies = node.routing(os.environ)
-    machine = json or output == "json"
-    return play(_verify(jobs, tenant, where, strategies, machine=machine))
+    return play(_verify(jobs, tenant, where, strategies, output))
 
 
-async def _verify(
-    jobs: Sequence[str], tenant: str, where: Where, strategies: Mapping[str, Any], *, machine: bool
-) -> int:
+async def _verify(jobs: Sequence[str], tenant: str, where: Where, strategies: Mapping[str, Any], output: Output) -> int:
+    machine, told = output.machine, list[Finding]()
     async with reach(where) as bus:
         await check_there(bus)
         total = Verified()
@@ -81,7 +79,11 @@ async def _verify(
             whose = tenant or ("default" if job else "")
             async for finding in findings(bus, strategies, total, tenant=whose, job=job):
                 if finding is not None:
-                    _tell(finding, machine=machine)
+                    told.append(finding)
+                    if output.output == "jsonl":
+                        output.one(finding)
+                    elif not machine:
+                        _tell(finding)
                 if not machine and total.decisions % PROGRESS_EVERY == 0:
                     err.print(f"{count(total.decisions, 'decision')} …", style="dim")
             if job and total.decisions == before:
@@ -91,7 +93,7 @@ async def _verify(
                 )
     if machine:
         sums = {**msgspec.structs.asdict(total), "identical": total.identical}
-        out.file.write(msgspec.json.encode(sums).decode() + "\n")
+        output.one(sums if output.output == "jsonl" else {**sums, "findings": told})
     else:
         out.print(in_words(total), style="bold green" if total.identical == total.decisions else "bold red")
     return OK if total.identical == total.decisions else FAILED
@@ -177,9 +179,6 @@ async def _beside(bus: Bus, decided: Decided) -> tuple[Candidate, ...]:
         raise _Forged(f"everything: {error}") from None
 
 
-def _tell(finding: Finding, *, machine: bool) -> None:
-    if machine:
-        out.file.write(msgspec.json.encode(finding).decode() + "\n")
-        return
+def _tell(finding: Finding) -> None:
     where = f"{finding.tenant}/{finding.job} round {finding.n}" if finding.n else finding.job
     out.print(clean(f"{where}: {finding.text}"), style="red" if finding.what == "differs" else "yellow", soft_wrap=True)

@@ -13,12 +13,14 @@ from rich.text import Text
 from actors.console.app import play
 from actors.console.endings import MOST_WAITS, end_line, reroute_line, step_in_words
 from actors.console.follow import Track
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, reach
 from actors.console.rounds import plain
 from actors.console.screen import OK, clean, clock, count, err, fitted, out, seconds
 from actors.console.stop import Stop
 from actors.console.story import billed, needs_in_words
+from actors.console.why import as_event
 from actors.course import cause_in_words, hold_in_words, wait_in_words
 from bus import codec
 from bus.bus import Bus, Signal
@@ -52,23 +54,29 @@ def watch(
     verbose: Annotated[
         bool, Parameter(name=["--verbose", "-v"], help="All candidates and reasons.", negative="")
     ] = False,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Show what happens to jobs and backends, as it happens. Ctrl-C ends it."""
-    return play(_watch(tenant, job, where, verbose=verbose))
+    return play(_watch(tenant, job, where, output, verbose=verbose))
 
 
-async def _watch(tenant: str, job: str, where: Where, *, verbose: bool) -> int:
+async def _watch(tenant: str, job: str, where: Where, output: Output, *, verbose: bool) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         stop = Stop()
         opened: dict[tuple[str, str], int] = {}
 
         steps = Steps()
+        told = output.stream()
 
         async def on_signal(signal: Signal) -> None:
             kind = codec.type_at(signal.subject)
             if kind is None:
+                return
+            if output.machine:
+                event = as_event(signal.data, signal.headers)
+                told.put({"subject": signal.subject, "time": bus.now(), "event": event})
                 return
             try:
                 event = codec.decode(kind, signal.data, signal.headers)
@@ -93,6 +101,7 @@ async def _watch(tenant: str, job: str, where: Where, *, verbose: bool) -> int:
         err.print("watching; Ctrl-C ends it", style="dim")
         _tell_gaps(bus)
         await stop.wanted.wait()
+        told.close()
     return OK
 
 

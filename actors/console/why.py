@@ -9,12 +9,13 @@ import msgspec
 from cyclopts import Parameter
 
 from actors.console.app import play
+from actors.console.output import TEXT, Output
 from actors.console.publish import check_there
 from actors.console.reach import HERE, Where, ask, reach
-from actors.console.screen import OK, Complaint, Wrong, out
+from actors.console.screen import OK, Complaint, out
 from actors.console.story import tell
 from bus import codec
-from bus.bus import Bus, Record
+from bus.bus import Bus, Headers, Record
 from messages import JobsAre, JobsOf, Message, token
 
 
@@ -22,33 +23,39 @@ def why(
     job: Annotated[str, Parameter(help="Its id; without one, the latest job.")] = "",
     *,
     tenant: Annotated[str, Parameter(help="Whose job it is.")] = "default",
-    output: Annotated[str, Parameter(help="`json`: the events themselves, one per line.")] = "text",
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], help="Every reason.", negative="")] = False,
+    output: Output = TEXT,
     where: Where = HERE,
 ) -> int:
     """Tell why a job went where it went: needs, candidates, attempts with their errors, cost."""
-    if output not in ("text", "json"):
-        raise Wrong(f"--output is {output!r}", "use text or json")
-    return play(_why(job, tenant, where, machine=output == "json", verbose=verbose))
+    return play(_why(job, tenant, where, output, verbose=verbose))
 
 
-async def _why(job: str, tenant: str, where: Where, *, machine: bool, verbose: bool) -> int:
+async def _why(job: str, tenant: str, where: Where, output: Output, *, verbose: bool) -> int:
     async with reach(where) as bus:
         await check_there(bus)
         wanted = job or await _latest(bus, tenant)
         records = await events_of(bus, tenant, wanted)
         if not records:
             raise await _unknown(bus, tenant, wanted)
-        if machine:
-            for record in records:
-                body = {"subject": record.subject, "seq": record.seq, "time": record.time}
-                event = msgspec.Raw(codec.as_json(record.data, record.headers))
-                out.file.write(msgspec.json.encode({**body, "event": event}).decode() + "\n")
+        if output.machine:
+            output.rows(map(as_told, records))
             return OK
         out.print(f"Job {wanted} of tenant {tenant}", style="bold", soft_wrap=True)
         for part in tell(decoded(records), verbose=verbose, now=bus.now()):
             out.print(part)
         return OK
+
+
+def as_told(record: Record) -> dict[str, object]:
+    """A stored event with where and when it was stored."""
+    event = as_event(record.data, record.headers)
+    return {"subject": record.subject, "seq": record.seq, "time": record.time, "event": event}
+
+
+def as_event(data: bytes, headers: Headers) -> msgspec.Raw:
+    """An event as it is stored, as JSON."""
+    return msgspec.Raw(codec.as_json(data, headers))
 
 
 async def events_of(bus: Bus, tenant: str, job: str) -> list[Record]:

@@ -9,9 +9,9 @@ import msgspec
 
 from actors.catalogue_backends import KEY_FIELD
 from actors.router.policy_fault import Fault, PolicyError, dotted, nearest, shown
-from actors.router.policy_lines import Path
 from actors.router.policy_sense import contradictions
 from actors.router.policy_types import fit
+from actors.toml_lines import Path
 from messages.policies import CatalogueEntry, Match, Policy, Rule
 
 ORDER = 20

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from actors.router.policy_lines import Path
+from actors.toml_lines import Path
 
 Say = Callable[[Path, Any, str], None]
 """Notes a fault: where, the offending value (None: there is none), and what would be right."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from actors import json_schema
 from actors.router.policy_fault import Say, nearest
-from actors.router.policy_lines import Path
+from actors.toml_lines import Path
 from messages.policies import Change, Policy, Rule
 from messages.values import Complexity
 

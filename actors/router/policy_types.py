@@ -11,7 +11,7 @@ import msgspec
 from msgspec import inspect
 
 from actors.router.policy_fault import Say, nearest, shown
-from actors.router.policy_lines import Path
+from actors.toml_lines import Path
 
 LARGEST_INTEGER = 2**53
 """Beyond it JSON readers in other languages lose digits."""

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from actors.router.merging import EVERYBODY, said
 from actors.router.policy_fault import Fault, dotted, shown
-from actors.router.policy_lines import Path, line_of, lines
 from actors.router.rulebook import spellings
+from actors.toml_lines import Path, line_of, lines
 from messages.policies import CatalogueEntry, Match, Policy
 
 _Say = Callable[[Path, str, str], None]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from actors.router import policy_lines
+from actors import toml_lines
 from actors.router.policy_fault import Fault, PolicyError, dotted, shown
 from actors.router.policy_sense import contradictions
 from actors.router.policy_text import differences, to_toml
@@ -32,15 +32,15 @@ def load_policy(text: str, file: str, *, strategies: Iterable[str]) -> Policy:
     Raises PolicyError with everything that is wrong.
     """
     tree = _tree(text, file)
-    where = policy_lines.lines(text)
+    where = toml_lines.lines(text)
     faults: list[Fault] = []
     spelled = _in_our_words(tree, faults, file)
 
-    def say(path: policy_lines.Path, value: Any, message: str) -> None:
+    def say(path: toml_lines.Path, value: Any, message: str) -> None:
         path = (
             path if len(path) < len(("guardrails", 0, "")) else (*path[:2], spelled.get(path[:3], path[2]), *path[3:])
         )
-        line = policy_lines.line_of(where, path)
+        line = toml_lines.line_of(where, path)
         faults.append(Fault(file=file, line=line, field=dotted(path), value=shown(value), message=message))
 
     policy = msgspec.convert(fit(tree, Policy, say), Policy)
@@ -76,9 +76,9 @@ SEEDS_WORDS = {
 """Seed 003's names of a guardrail's fields; its `costLimit` is in US cents."""
 
 
-def _in_our_words(tree: dict[str, Any], faults: list[Fault], file: str) -> dict[policy_lines.Path, str]:
+def _in_our_words(tree: dict[str, Any], faults: list[Fault], file: str) -> dict[toml_lines.Path, str]:
     """Write a guardrail's fields as ours, and a single name as a list of one; where which field was written otherwise."""
-    spelled: dict[policy_lines.Path, str] = {}
+    spelled: dict[toml_lines.Path, str] = {}
     listed = tree.get("guardrails")
     for index, guard in enumerate(cast("list[Any]", listed) if isinstance(listed, list) else ()):
         if not isinstance(guard, dict):

@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 
 from actors import node
+from actors.console.output import TEXT, Output
 from actors.executor.actor import Served
 from actors.executor.backends import open_backend
 from actors.host import Host
@@ -55,11 +56,11 @@ class Stopped(Exception):
     """The demo can't go on; the text says why."""
 
 
-def main(jobs: int, pace: float) -> int:
+def main(jobs: int, pace: float, output: Output = TEXT) -> int:
     """Run the demo; the exit code."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=output.machine)
     try:
-        return asyncio.run(_main(console, jobs, pace))
+        return asyncio.run(_main(console, jobs, pace, output))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("Stopped. The nats-server and its data are gone.")
         return INTERRUPTED
@@ -68,7 +69,7 @@ def main(jobs: int, pace: float) -> int:
         return 2
 
 
-async def _main(console: Console, jobs: int, pace: float) -> int:
+async def _main(console: Console, jobs: int, pace: float, output: Output) -> int:
     task = asyncio.current_task()
     if task is not None and sys.platform != "win32":
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -81,6 +82,8 @@ async def _main(console: Console, jobs: int, pace: float) -> int:
     screen.summary(summary, PATIENCE_SECONDS)
     if example:
         screen.why(example)
+    if output.machine:
+        output.one(summary)
     return summary.exit_code
 
 

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from actors.console import board, send
+from actors.console import board, output, send
 from actors.console.board import Json, Many, One, counts_table
 from actors.console.endings import BAR, stage
 from actors.console.follow import Track, Tracks
+from actors.console.output import Output
 from actors.console.screen import INTERRUPTED
 from messages import (
     Artifact,
@@ -41,7 +42,7 @@ def screens(monkeypatch) -> dict[str, io.StringIO]:
     said = {"out": io.StringIO(), "err": io.StringIO()}
     for name, file in said.items():
         console = Console(file=file, width=80, markup=False, highlight=False, emoji=False, color_system=None)
-        for module in (board, send):
+        for module in (board, send, output):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, console)
     return said
@@ -114,7 +115,7 @@ def test_the_counts_fit_on_a_narrow_screen(screens):
     known = tracks("j1", "j2")
     hear(
         known,
-        Json(quiet=True),
+        Json(Output(output="jsonl"), many=True, quiet=True),
         Granted(tenant="t", job="j1", n=1, verdict="candidate", backend="\x1b[31m" + "x" * 100, at=0.0),
     )
     board.err.print(counts_table(known))
@@ -196,7 +197,7 @@ def test_files_are_named_with_the_command_that_fetches_them(screens):
 
 def test_machines_get_an_object_per_job_and_nothing_else(screens):
     known = tracks("j1", "j2", "j3")
-    screen = Json(quiet=True)
+    screen = Json(Output(output="jsonl"), many=True, quiet=True)
     refused = Refused(tenant="t", job="j2", problem=PROBLEM, at=1.0)
     hear(known, screen, done("j1", result=Result(text="An answer", finish_reason="stop")), refused)
     screen.note("nothing")
@@ -226,7 +227,14 @@ def test_ids_are_short_and_differ():
 @pytest.mark.parametrize(("machine", "said"), [(True, 0), (False, 5)])
 def test_after_ctrl_c_it_says_how_to_go_on(screens, machine, said):
     known = tracks("j1", "j2", "j3", "j4")
-    shown = send.Options(quiet=False, machine=machine, wait=True, show_answers=False, own_ids=False)
+    shown = send.Options(
+        quiet=False,
+        output=Output(output="json" if machine else "text"),
+        many=True,
+        wait=True,
+        show_answers=False,
+        own_ids=False,
+    )
     nobody: Any = None
     assert asyncio.run(send._interrupted(nobody, known, shown)) == INTERRUPTED
     lines = screens["err"].getvalue().splitlines()

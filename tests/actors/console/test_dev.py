@@ -154,7 +154,7 @@ def test_a_job_and_its_story(data: Path) -> None:
     assert story.returncode == 0, story.stderr
     for expected in ("Job one of tenant default", "Round 1", "because the job prefers it", "succeeded after"):
         assert expected in story.stdout
-    events = [json.loads(line) for line in turnout(data, "why", "one", "--output", "json").stdout.splitlines()]
+    events = [json.loads(line) for line in turnout(data, "why", "one", "--output", "jsonl").stdout.splitlines()]
     assert [event["event"]["type"] for event in events][-1] in {"turnout.done", "turnout.explained"}
 
 
@@ -171,13 +171,13 @@ def test_the_same_id_joins_and_another_body_is_refused(data: Path) -> None:
 def test_many_jobs_with_reroutes(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "jobs.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"job {n}"}) + "\n" for n in range(6)))
-    sent = turnout(data, "submit", "--file", str(file), "--preferred-backend", "bad", "--output", "json")
+    sent = turnout(data, "submit", "--file", str(file), "--preferred-backend", "bad", "--output", "jsonl")
     assert sent.returncode == 0, sent.stderr
     rows = [json.loads(line) for line in sent.stdout.splitlines()]
     assert [row["ending"] for row in rows] == ["succeeded"] * 6
     assert all(row["backend"] == "good" for row in rows)
     assert any(row["reroutes"] for row in rows)
-    listed = turnout(data, "jobs", "--limit", "100", "--output", "json")
+    listed = turnout(data, "jobs", "--limit", "100", "--output", "jsonl")
     known = {json.loads(line)["job"] for line in listed.stdout.splitlines()}
     assert known >= {row["id"] for row in rows}
 
@@ -222,7 +222,7 @@ def test_backends_and_unknown_jobs(data: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "good" in shown.stdout
     assert "bad" in shown.stdout
-    rows = [json.loads(line) for line in turnout(data, "backends", "--output", "json").stdout.splitlines()]
+    rows = [json.loads(line) for line in turnout(data, "backends", "--output", "jsonl").stdout.splitlines()]
     assert [row["backend"]["backend"] for row in rows] == ["bad", "good"]
     unknown = turnout(data, "why", "onee")
     assert unknown.returncode == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from actors.console import doctor as module
+from actors.console.output import Output
 from bus.jetstream import JetStreamBus, connect
 from bus.server import NatsServer
 from bus.topology import STREAMS, Topology
@@ -30,11 +31,11 @@ def test_a_server_that_stores_nothing_is_found_out(
 ) -> None:
     async def story(server: NatsServer, bus: JetStreamBus) -> None:
         monkeypatch.setattr(server.disk, "has_room", lambda: False)  # Or it would be started anew.
-        assert await module._stores(bus)
+        assert await module._stores(module.Say(Output()), bus)
         assert capsys.readouterr().out == ""
         assert await bus.last("EV", "sched.doctor") is None, "nothing stays behind"
         await stick(server, bus)
-        assert not await module._stores(bus)
+        assert not await module._stores(module.Say(Output()), bus)
         said = capsys.readouterr().out
         assert "store" in said
         assert "nothing is stored in IN:" in said
@@ -53,7 +54,7 @@ def test_how_the_clocks_stand_is_shown(
         real = time.time
         with monkeypatch.context() as patch:
             patch.setattr(time, "time", lambda: real() + step)
-            module._clocks(bus)
+            module._clocks(module.Say(Output()), bus)
         assert said in capsys.readouterr().out
 
     on_a_server(tmp_path, story)
@@ -62,8 +63,8 @@ def test_how_the_clocks_stand_is_shown(
 def test_a_full_disk_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module._data(tmp_path / "new" / "data")
+    module._data(module.Say(Output()), tmp_path / "new" / "data")
     assert "MB free (comes with the first `turnout dev`)" in capsys.readouterr().out
     monkeypatch.setattr(module.Disk, "free", lambda _: 100_000)
-    module._data(tmp_path / "new" / "data")
+    module._data(module.Say(Output()), tmp_path / "new" / "data")
     assert "its disk is full, 0 MB free" in capsys.readouterr().out

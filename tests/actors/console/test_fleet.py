@@ -10,16 +10,17 @@ from rich.console import Console
 
 from actors.console.fleet import (
     Fleet,
-    backends_table,
+    backends_cells,
     details,
     memory,
     model_lines,
-    models_table,
+    models_cells,
     price,
     row_of,
     state,
     waiting,
 )
+from actors.console.tables import Fitted
 from messages import Breaker, Load, Message, Model, Price, Stats
 from tests.messages import samples
 
@@ -98,7 +99,7 @@ def test_backends_and_their_models():
         two, Load(backend="a", waiting=7, running=3, foreign=5, loaded=("m",), vram_free_mb=3_277, at=NOW), stats(),
         stats(scope="acme/site", attempts=1),
     )  # fmt: skip
-    head, row = rendered(backends_table([two], known, NOW), 120)
+    head, row = rendered(Fitted(backends_cells([two], known, NOW), 120), 120)
     assert head.split() == ["backend", "speaks", "state", "busy", "waiting", "GPU", "memory"]
     assert row.split() == [
         "a",
@@ -116,11 +117,11 @@ def test_backends_and_their_models():
         "GB",
         "free",
     ]
-    _, first, second = rendered(models_table([two], known), 120)
-    assert first.split() == ["m", "●", "a", "8,192", "19/20", "2.5", "s", "48", "free"]
-    assert second.split() == ["n", "a", "-", "-", "-", "-", "free"]
-    for table in (backends_table([two], known, NOW), models_table([two], known)):
-        assert all(len(line) <= 80 for line in rendered(table))
+    _, first, second = rendered(Fitted(models_cells([two], known), 120), 120)
+    assert first.split() == ["m", "●", "a", "8,192", "19/20", "2.5", "s", "48", "-", "free"]
+    assert second.split() == ["n", "a", "-", "-", "-", "-", "-", "free"]
+    for cells in (backends_cells([two], known, NOW), models_cells([two], known)):
+        assert all(len(line) <= 80 for line in rendered(Fitted(cells, 80, fold={"state": 12})))
 
 
 def test_what_waits_and_what_memory_there_is():
@@ -174,7 +175,7 @@ def test_a_context_is_of_no_matter_to_those_that_write_no_text(capabilities: tup
 
 def test_a_name_cannot_move_the_cursor():
     evil = samples.backend("\x1b[31m[red]", models=())
-    lines = rendered(backends_table([evil], fleet(evil), NOW), 120)
+    lines = rendered(Fitted(backends_cells([evil], fleet(evil), NOW), 120), 120)
     assert "\x1b" not in "".join(lines)
     assert "\ufffd[31m[red] local" in lines[1]
 

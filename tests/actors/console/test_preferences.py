@@ -16,6 +16,7 @@ from rich.console import Console
 from actors.analyzer.actor import Analyzer
 from actors.console import preferences as module
 from actors.console.app import GROUP, build
+from actors.console.output import Output
 from actors.console.preferences import (
     FIELDS,
     FLAGS,
@@ -24,11 +25,12 @@ from actors.console.preferences import (
     changed,
     fields_of,
     in_order,
-    preferences_table,
+    preferences_cells,
     scope_of,
 )
 from actors.console.reach import Where
 from actors.console.screen import Wrong
+from actors.console.tables import Fitted
 from actors.host import Host
 from bus import codec
 from bus.jetstream import connect
@@ -120,7 +122,7 @@ def test_the_table_shows_the_nearest_first_and_only_used_columns() -> None:
         Preference(tenant="acme", scope="user:bob"),
     ])  # fmt: skip
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(preferences_table(there))
+    console.print(Fitted(preferences_cells(there), 100))
     assert isinstance(console.file, io.StringIO)
     lines = [line.split() for line in console.file.getvalue().splitlines()]
     assert lines == [
@@ -183,7 +185,7 @@ def test_set_show_and_clear_over_a_real_bus(tmp_path: Any, monkeypatch: Any, cap
             await said(server, "set", "--workflow", "a.b", "--step", "c d", "--max-cost", "0.01")
             with pytest.raises(Wrong, match="Did you mean 'cost_first'"):
                 await said(server, "set", "--strategy", "cost_frist")
-            rows = [json.loads(line) for line in (await said(server, "show", "--output", "json")).splitlines()]
+            rows = json.loads(await said(server, "show", "--output", "json"))
             assert [row["scope"] for row in rows] == ["step:a.b/c d", "tenant"]
             assert rows[1]["allow_cloud"] is False
             assert "1 scope" in await said(server, "show", "--workflow", "a.b", "--step", "c d")
@@ -206,4 +208,4 @@ def test_nobody_there_is_said(tmp_path: Any, monkeypatch: Any) -> None:
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Unreachable, match="no bus at"):
-        asyncio.run(module._show("default", "", Where(nats="nats://127.0.0.1:1"), machine=False))
+        asyncio.run(module._show("default", "", Where(nats="nats://127.0.0.1:1"), Output()))

@@ -46,7 +46,7 @@ def test_rows_have_the_price_in_force_and_faults_name_what_to_do() -> None:
         ("a", "new", 1), ("a", "odd", 7), ("a", "said", 0), ("a", "gift", 0), ("b", "old", 1), ("b", "odd", 0)
     ]  # fmt: skip
     assert list(faults_of(rows, NOVEMBER)) == [
-        "a/said: the price is unknown: turnout prices set a said --input … --output …",
+        "a/said: the price is unknown: turnout prices set a said --in … --out …",
         "b/old: the price is of 2026-01-01, 324 days ago (a list)",
-        "b/odd: the price is unknown: turnout prices set b odd --input … --output …",
+        "b/odd: the price is unknown: turnout prices set b odd --in … --out …",
     ]

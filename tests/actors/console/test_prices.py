@@ -63,7 +63,7 @@ def test_flags_become_a_price() -> None:
 @pytest.mark.parametrize(
     ("given", "above", "said"),
     [
-        (Amounts(cached_input="-1"), None, "--cached-input is '-1'"),
+        (Amounts(cached_input="-1"), None, "--cached-in is '-1'"),
         (Amounts(per_image="much"), None, "--per-image is 'much'"),
         (Amounts(input="2"), 0, "--long-above is 0"),
         (Amounts(long_input="2"), None, "say from how many input tokens on"),
@@ -81,11 +81,10 @@ def test_no_price(given: Amounts, above: int | None, said: str) -> None:
     [
         (("set", "cloud"), "`prices set` got 1 argument"),
         (("set", "cloud", "m"), "say what it costs, or --free, or --withdraw"),
-        (("set", "cloud", "m", "--input", "1", "--free"), "say what it costs, or --free, or --withdraw"),
-        (("set", "cloud", " m", "--input", "1"), "MODEL is ' m'"),
+        (("set", "cloud", "m", "--in", "1", "--free"), "say what it costs, or --free, or --withdraw"),
+        (("set", "cloud", " m", "--in", "1"), "MODEL is ' m'"),
         (("show", "a", "b"), "`prices show` got 2 arguments"),
-        (("show", "--input", "1"), "what it costs is for `prices set`"),
-        (("check", "--json"), "--json is for `prices show`"),
+        (("show", "--in", "1"), "what it costs is for `prices set`"),
         (("refresh", "--provider", "openai"), "--provider is for `prices show`"),
     ],
 )
@@ -95,7 +94,7 @@ def test_wrong_usage_is_named_before_anything_is_sent(capsys: Any, words: tuple[
 
 
 def test_what_the_lists_know_needs_no_bus(capsys: Any) -> None:
-    code, printed = run(capsys, "show", "gpt-4o-mini", "--provider", "openai", "--json")
+    code, printed = run(capsys, "show", "gpt-4o-mini", "--provider", "openai", "--output", "jsonl")
     row = json.loads(printed)
     assert (code, row["model"], row["price"]["output_per_mtok"]) == (0, "gpt-4o-mini", 600_000)
     assert row["price"]["as_of"] in BUNDLED.values()
@@ -179,7 +178,7 @@ def test_set_show_check_and_withdraw_over_a_real_bus(site: Site, capsys: Any) ->
     code, printed = run(capsys, "check", url=url)
     assert code == 1
     assert "cloud/m.1: the price is unknown: turnout prices set cloud m.1" in printed
-    code, printed = run(capsys, "set", "openai", "m.1", "--input", "2", "--output", "8", "--source", "a page", url=url)
+    code, printed = run(capsys, "set", "openai", "m.1", "--in", "2", "--out", "8", "--source", "a page", url=url)
     assert (code, printed) == (0, "openai m.1: $2 / $8\n")
     stored = site.stored("openai", "m.1")
     assert stored.price == Price(
@@ -190,11 +189,13 @@ def test_set_show_check_and_withdraw_over_a_real_bus(site: Site, capsys: Any) ->
     assert run(capsys, "check", url=url)[0] == 0
     code, printed = run(capsys, "set", "cloud", "m.1", "--free", url=url)
     assert (code, printed) == (0, "cloud m.1: free\n")
-    code, printed = run(capsys, "show", "m.1", "--json", url=url)
+    code, printed = run(capsys, "show", "m.1", "--output", "jsonl", url=url)
     row = json.loads(printed)
     assert (row["backend"], row["price"].get("input_per_mtok", 0)) == ("cloud", 0)
     run(capsys, "set", "cloud", "m.1", "--withdraw", url=url)
-    assert json.loads(run(capsys, "show", "m.1", "--json", url=url)[1])["price"]["input_per_mtok"] == 2_000_000
+    assert (
+        json.loads(run(capsys, "show", "m.1", "--output", "jsonl", url=url)[1])["price"]["input_per_mtok"] == 2_000_000
+    )
     code, printed = run(capsys, "set", "cloud", "fixed", "--free", url=url)
     assert "has a price of its own in the settings, which comes first" in printed
     assert "$0.005 per request" in run(capsys, "show", url=url)[1]

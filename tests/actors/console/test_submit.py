@@ -66,8 +66,8 @@ def test_a_dash_among_words_is_a_dash(monkeypatch):
 def test_only_what_is_given_becomes_a_field():
     assert fields_of(Job()) == {"tenant": "default"}
     given = Job(
-        prompt="p", capability=("json", "vision"), json=True, deadline="2m", max_cost="0.05", local_only=True, fast=True,
-        temperature=0.0, seed=0, tenant="acme",
+        prompt="p", capability=("json", "vision"), response_format="json", deadline="2m", max_cost="0.05", local_only=True,
+        fast=True, temperature=0.0, seed=0, tenant="acme",
     )  # fmt: skip
     assert fields_of(given) == {
         "prompt": "p", "capabilities": ["json", "vision"], "response_format": {"type": "json_object"},

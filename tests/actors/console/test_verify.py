@@ -13,6 +13,7 @@ import pytest
 
 from actors.actor import Heard
 from actors.console import verify as module
+from actors.console.output import Output
 from actors.console.reach import Where
 from actors.console.screen import Complaint, Wrong
 from actors.console.verify import verify
@@ -125,7 +126,7 @@ def test_everything_of_every_tenant_for_machines(
     server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PROGRESS_EVERY", 4)
-    assert verified(server, everything=True, json=True) == 1
+    assert verified(server, everything=True, output=Output(output="jsonl")) == 1
     *findings, total = [json.loads(line) for line in printed(capsys)[0]]
     assert [(found["tenant"], found["job"], found["what"]) for found in findings] == [
         ("evil", "forged", "differs"),

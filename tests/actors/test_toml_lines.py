@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.router.policy_lines import line_of, lines
+from actors.toml_lines import line_of, lines
 
 # ------------------------------------------------------------------------------------------------- documents by hand
 
