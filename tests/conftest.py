@@ -26,6 +26,10 @@ LONGEST = (
 TOGETHER = "tests/chaos/"
 OURS = ("messages", "bus", "actors", "scenarios")
 
+# Pipes are as wide here as for everybody, whatever a terminal, or whoever runs several processes, says of its width.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 settings.register_profile(
     "random", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )  # A busy machine is no fault of the code.

@@ -89,7 +89,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert "  + good  local, 1 model: m\n" in said
         url = (data / "nats.url").read_text().strip()
         assert re.fullmatch(r"nats://[\w-]{32}@127\.0\.0\.1:\d+", url)
-        said += [next(dev.stdout) for _ in range(6)]
+        for line in dev.stdout:
+            said.append(line)
+            if line.endswith("Ctrl-C stops\n"):
+                break
         assert any(line.endswith(f"its address for them: {url}\n") for line in said)
         yield data
     finally:

@@ -49,7 +49,7 @@ def test_without_a_split_the_best_one_is_shown(there: Live, capsys: pytest.Captu
     rows = [line.split()[:3] for line in shown.splitlines() if "sdxl" in line and "%" in line and "·" not in line]
     assert sorted(row[0] for row in rows) == ["cloud", "gemini", "local"]
     assert sum(int(row[2]) for row in rows) == 1000
-    assert "an hour of waiting counts $3.60" in shown
+    assert "an hour of waiting counts $0.60" in shown
     assert run("estimate", "--jobs", "1000", "--value-per-hour", "0", url=there.server.url) == 0
     assert "1,000 jobs: free, the last is done after 2.8 h" in capsys.readouterr().out
 

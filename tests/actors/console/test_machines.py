@@ -163,6 +163,7 @@ def test_jobs_and_what_becomes_of_them(system: System, capsys: pytest.CaptureFix
     check("cancel", ask("cancel", "one", code=1))
     assert ask("cancel", "--all", "--yes") == []
     check("why", ask("why", "one"))
+    check("policy-explain", ask("policy", "explain", "one"))
     check("verify", ask("verify", "--all"))
     check("decide", ask("decide", "a haiku"))
     check("quote", ask("quote", "a haiku"))
@@ -197,6 +198,9 @@ def test_what_people_set(system: System, capsys: pytest.CaptureFixture[str]) -> 
     check("policy-apply", ask("policy", "apply", "mine.toml", "--by", "ada"))
     check("policy", [one for one in ask("policy", "show") if one["policy"] == "mine"])
     check("policy-remove", ask("policy", "remove", "mine", "--by", "ada"))
+    check("policy-sets", ask("policy", "use"))
+    check("policy-use", ask("policy", "use", "002", "--by", "ada"))
+    ask("policy", "use", "default", "--by", "ada")
     check("preferences-set", ask("preferences", "set", "--quality", "draft"))
     check("preferences", ask("preferences", "show"))
     check("preferences-clear", ask("preferences", "clear"))

@@ -178,6 +178,9 @@ def test_a_shipped_policy_is_replaced_and_does_not_come_back(
     capsys.readouterr()
     assert run("policy", "show", "adaptive", url=url) == 1
     assert "no policy called 'adaptive' is in force" in capsys.readouterr().err
+    assert (
+        run("policy", "apply", written(tmp_path, text, "adaptive.toml"), url=url) == 0
+    )  # Others of this deployment need it.
 
 
 def test_a_wrong_file_changes_nothing_and_says_so(
