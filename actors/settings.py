@@ -298,13 +298,13 @@ def load(
         settings = msgspec.convert(tree, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(_in_words(str(error), tree, path, environment or {}, flags or {})) from error
-    settings = _with_catalogue(settings, environment or {})
     for backend in settings.backends:
         try:
             _ = urlsplit(backend.url).port
         except ValueError as error:
             text = f"settings{where}: backend {backend.name!r}: url is {backend.url!r}: {error}"
             raise SettingsError(text) from error
+    settings = _with_catalogue(settings, environment or {})
     for problem in contradictions(settings):
         text = f"settings{where}: {problem}"
         raise SettingsError(text)

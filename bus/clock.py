@@ -24,10 +24,15 @@ uptime: Callable[[], float] = time.monotonic if _BOOT is None else functools.par
 """Seconds since the machine was started, those it slept through included where the system can tell (Linux)."""
 
 
+def this_wall() -> float:
+    """What this machine's wall clock shows."""
+    return time.time()
+
+
 class ServerClock:
     """The server's clock. Until it was measured for the first time, this machine's wall clock stands in for it."""
 
-    def __init__(self, *, up: Callable[[], float] = uptime, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, up: Callable[[], float] = uptime, wall: Callable[[], float] = this_wall) -> None:
         self._up, self._wall = up, wall
         self._base: float | None = None
         """The server's time less our uptime, as of the last time it was set; absent: not measured yet."""

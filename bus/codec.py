@@ -105,7 +105,7 @@ def type_at(subject: str) -> type[Message] | None:
     """The message type whose address `subject` is, on its stream or republished (`job.<x>`, `fact.<x>`), or None."""
     parts = subject.split(".", 3)
     first = parts[0]
-    if first in ("work", "ledger"):
+    if first in ("work", "ledger", "queued"):
         return _type_of_prefix(first)
     if first == "fact" and len(parts) > 1:
         return _type_of_prefix(f"$KV.facts.{parts[1]}")

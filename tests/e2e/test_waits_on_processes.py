@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 PATIENCE = 60
-MAIN = [sys.executable, "-c", "from actors.console.app import main; main()"]
+MAIN = [sys.executable, "-c", "from actors.console.entry import main; main()"]
 JOBS = 2
 
 
@@ -81,7 +81,7 @@ class Node:
 
     def events(self, job: str) -> list[dict[str, Any]]:
         """What is stored of a job, in the order in which it was."""
-        told = [json.loads(line) for line in self.run("why", job, "--output", "json").splitlines()]
+        told = [json.loads(line) for line in self.run("why", job, "--output", "jsonl").splitlines()]
         assert [one["seq"] for one in told] == sorted(one["seq"] for one in told)
         return told
 

@@ -364,12 +364,10 @@ def giving_up_is_not_decided(patch: Patch) -> None:
 
         @functools.wraps(original)
         async def mutated(self: Router, message: Any, heard: Any, original: Any = original) -> Any:
-            says = await original(self, message, heard)
-            return [
-                end
-                for said in says
-                for end in (self.decided(said, heard) if isinstance(said, Decided) and said.gave_up else [said])
-            ]
+            async with aclosing(original(self, message, heard)) as inner:
+                async for said in inner:
+                    for end in self.decided(said, heard) if isinstance(said, Decided) and said.gave_up else [said]:
+                        yield end
 
         patch.setattr(Router, name, mutated)
 
