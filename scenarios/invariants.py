@@ -495,7 +495,8 @@ def _waits(log: Log) -> Iterator[str]:
         waited = before is not None and before.message.cause is not None and before.message.cause.reason == OVER_BUDGET
         due = log.first(Due, tenant, job, n)
         woken = due is not None and due.message.woken_by is not None
-        if verdict.when_over == "wait" and waited and not woken:
+        softened = due is None and log.first(Due, tenant, job, n - 1) is not None  # At once after a look, for less.
+        if verdict.when_over == "wait" and waited and not woken and not softened:
             looks[tenant, job, int(verdict.room_at)] += 1
     for (tenant, job, window), times in looks.items():
         if times > LOOKS_IN_A_WINDOW:
