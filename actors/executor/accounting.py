@@ -58,6 +58,8 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     """We ended it, and its backend stopped working for us. Otherwise nobody knows for how long it went on."""
     worked: bool = False
     """It had begun to make something, as far as it says."""
+    full: bool = False
+    """It says that it wrote as much as it was allowed to."""
 
     @property
     def bytes(self) -> int:
@@ -203,8 +205,12 @@ def _cost(work: Work, usage: Usage, seconds: float) -> int:
 
 
 def _output(work: Work, made: Made) -> int:
-    """Estimated output of a whole answer; a text that holds nothing had its end at least."""
-    return estimated_output(made) or int(work.slip.needs.asset == "text")
+    """Estimated output of a whole answer; a text that holds nothing had its end at least, and one that was stopped at its
+    longest has used what it was allowed to.
+    """
+    return max(
+        estimated_output(made) or int(work.slip.needs.asset == "text"), work.max_output_tokens if made.full else 0
+    )
 
 
 def counts_tokens(work: Work) -> bool:

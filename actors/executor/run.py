@@ -299,7 +299,7 @@ class Runner(Claimant):
             answer = call.answer
             return accounting.Made(
                 text=answer.text, tool_calls=answer.tool_calls, refusal=answer.refusal, usage=answer.usage,
-                seconds=seconds, worked=True,
+                seconds=seconds, worked=True, full=answer.finish_reason == "length",
             )  # fmt: skip
         usage = error.usage if error is not None and error.usage is not None else port.Usage()
         return accounting.Made(text=partial, usage=usage, seconds=seconds, stopped=stopped, worked=call.course.worked)

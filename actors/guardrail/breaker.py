@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Literal
 
 import msgspec
@@ -129,13 +130,39 @@ def fold_account(
     before = breaker or Breaker(backend=attempted.backend, model=ALL_MODELS)
     after = _ended(before, attempted)
     if attempted.outcome == "account" and _began(attempted) >= before.quiet_since and before.cause != "manual":
+        suspected = _suspected(before, attempted, rules)
+        if suspected is not None and not is_open(before, attempted.at):
+            return msgspec.structs.replace(suspected, through_seq=seq)
         why = attempted.problem.message if attempted.problem else "account unusable"
         there = before.executors if is_open(before, attempted.at) else tuple(executors)
         after = _opened(after, "account", attempted.at + rules.account_seconds, why, attempted.at, before.strikes)
-        after = msgspec.structs.replace(after, executors=there)
+        after = msgspec.structs.replace(after, executors=there, suspects=(), suspected_at=0.0)
     elif attempted.outcome == "ok" and _proves(before, attempted):
         after = closed(after, attempted.at)
+    elif attempted.outcome == "ok" and before.suspects:
+        after = msgspec.structs.replace(after, suspects=(), suspected_at=0.0)  # So it was not the account.
     return None if after == before else msgspec.structs.replace(after, through_seq=seq)
+
+
+def _suspected(before: Breaker, attempted: Attempted, rules: BreakerRules) -> Breaker | None:
+    """The account's breaker with one more request that was refused in words that may be about what it held; None: the account it
+    is, since the status says so, or since another request was refused like that a moment ago.
+
+    Anybody's prompt, tool or picture may make a server speak of a key or of money.
+    """
+    status = attempted.problem.status if attempted.problem else None
+    if status is None or status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED):
+        return None
+    known = before.suspects if attempted.at - before.suspected_at <= rules.account_seconds else ()
+    request = _request(attempted)
+    if any(one != request for one in known):
+        return None
+    return msgspec.structs.replace(before, suspects=(request,), suspected_at=attempted.at)
+
+
+def _request(attempted: Attempted) -> str:
+    """What tells its request from others."""
+    return attempted.request or f"{attempted.tenant}/{attempted.job}"
 
 
 def only_counted(before: Breaker, after: Breaker) -> bool:
@@ -202,7 +229,7 @@ def _counted(before: Breaker, attempted: Attempted, rules: BreakerRules) -> tupl
     """
     at = attempted.at
     known = before.suspects if at - before.suspected_at <= rules.window_seconds else ()
-    request = attempted.request or f"{attempted.tenant}/{attempted.job}"
+    request = _request(attempted)
     after = msgspec.structs.replace(
         before, suspects=(*(one for one in known if one != request), request)[-MOST_SUSPECTS:], suspected_at=at
     )

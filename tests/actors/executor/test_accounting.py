@@ -50,6 +50,14 @@ def tool(arguments: str, name: str = "save") -> dict[str, Any]:
 # A whole answer: what is not told is estimated from all that was sent and made.
 
 
+def test_an_answer_that_ended_at_its_longest_has_used_what_it_was_allowed_to() -> None:
+    work = paid(Price(output_per_mtok=1_000_000), max_output_tokens=500)
+    made = Made(text="7" * 40, seconds=1.0, worked=True, full=True)
+    assert spent(work, made, "whole").usage.output_tokens == work.max_output_tokens > accounting.estimated_output(made)
+    told = Made(text="7" * 40, usage=usage(output_tokens=40), seconds=1.0, worked=True, full=True)
+    assert spent(work, told, "whole").usage.output_tokens == 40
+
+
 @pytest.mark.parametrize(
     ("told", "read", "made", "estimated"),
     [

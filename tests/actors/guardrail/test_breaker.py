@@ -358,6 +358,30 @@ def test_an_account_error_opens_the_whole_account_and_not_the_model() -> None:
     assert (breaker.open_until, breaker.executors) == (T0 + 2 + PLAIN.account_seconds, ("exec-a",))
 
 
+def refused(job: str, status: int, at: float = T0) -> Attempted:
+    problem = Problem(reason="account", message="unknown role: account suspended", status=status)
+    return attempted(outcome="account", job=job, at=at, problem=problem, request=f"request of {job}")
+
+
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_status_that_says_so_opens_an_account_at_once(status: int) -> None:
+    assert is_open(account(refused("j1", status)), T0)
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 422, 429, 500])
+def test_words_that_one_request_may_have_held_open_an_account_only_when_another_is_refused_so(status: int) -> None:
+    """Whatever a prompt, a tool or a picture makes a server say, one job takes no backend from the others."""
+    again = account(*(refused("j1", status, T0 + n) for n in range(5)))
+    assert again is not None
+    assert not is_open(again, T0 + 5)
+    assert is_open(account(refused("j2", status, T0 + 6), breaker=again, seq=9), T0 + 6)
+    served = account(attempted(job="j3", at=T0 + 6, started_at=T0 + 5), breaker=again, seq=9)
+    assert served is not None
+    assert not is_open(account(refused("j2", status, T0 + 7), breaker=served, seq=10), T0 + 7)
+    later = T0 + 6 + PLAIN.account_seconds
+    assert not is_open(account(refused("j2", status, later), breaker=again, seq=9), later)
+
+
 @pytest.mark.parametrize("outcome", [outcome for outcome in OUTCOMES if outcome != "account"])
 def test_nothing_else_opens_an_account(outcome: Outcome) -> None:
     assert account(attempted(outcome=outcome)) is None
