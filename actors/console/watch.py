@@ -70,7 +70,17 @@ async def _watch(tenant: str, job: str, where: Where, output: Output, *, verbose
         steps = Steps()
         told = output.stream()
 
+        unheard = False  # Whoever read our output has had enough.
+
         async def on_signal(signal: Signal) -> None:
+            nonlocal unheard
+            try:
+                show(signal)
+            except (BrokenPipeError, SystemExit):  # The second is how the screen's library says so.
+                unheard = True
+                stop.wanted.set()
+
+        def show(signal: Signal) -> None:
             kind = codec.type_at(signal.subject)
             if kind is None:
                 return
@@ -101,6 +111,8 @@ async def _watch(tenant: str, job: str, where: Where, output: Output, *, verbose
         err.print("watching; Ctrl-C ends it", style="dim")
         _tell_gaps(bus)
         await stop.wanted.wait()
+        if unheard:
+            raise BrokenPipeError
         told.close()
     return OK
 

@@ -137,6 +137,28 @@ def test_any_client_that_knows_the_address_publishes_and_hears_and_no_other(data
     assert "job.done.acme.j-1" in asyncio.run(talk())
 
 
+@pytest.mark.parametrize("form", ["text", "jsonl"])
+def test_watch_ends_when_nobody_reads_it_any_more(data: Path, form: str) -> None:
+    command = [sys.executable, "-c", "from actors.console.entry import main; main()", "watch", "--output", form]
+    watching = subprocess.Popen(
+        [*command, "--data-dir", str(data)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    assert watching.stderr.readline() == "watching; Ctrl-C ends it\n"
+    turnout(data, "submit", "hello", "--preferred-backend", "good", "-q")
+    assert watching.stdout.readline()
+    watching.stdout.close()
+    turnout(data, "submit", "hello", "--preferred-backend", "good", "-q")
+    assert watching.wait(PATIENCE) == 0
+    assert watching.stderr.read() == ""
+    watching.stderr.close()
+
+
 def test_the_nats_command_gets_a_context(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert turnout(data, "env", "--context", "here").returncode == 0
