@@ -26,6 +26,10 @@ class BusError(Exception):
     """The bus can't do what was asked."""
 
 
+class LoginRefused(BusError):
+    """The server wants to know who connects, or does not know them."""
+
+
 class BusUnavailable(BusError):
     """No answer from the server: not connected, restarting, or the answer was lost. The outcome is unknown."""
 

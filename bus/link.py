@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription as _Place
 from nats.errors import ProtocolError
 
-from bus.bus import BusError, BusUnavailable
+from bus.bus import BusError, BusUnavailable, LoginRefused
 from bus.wire import Frame, Parser, publication
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ class Link(Client):
             await asyncio.wait({connecting, self._refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
                 if self._refused.done():
-                    raise BusError(f"the nats-server at {_bare(url)} refuses {name!r}: {self._refused.result()}")
+                    raise LoginRefused(f"the nats-server at {_bare(url)} refuses {name!r}: {self._refused.result()}")
                 raise BusUnavailable(
                     f"no nats-server answers at {_bare(url)} within {timeout:g} s ({self._last_fault or 'silence'})"
                 )

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from actors.console.screen import INTERRUPTED, Complaint, Unreachable, Wrong, err, shown
 from actors.settings import Settings, load
 from bus import codec
-from bus.bus import Bus, BusUnavailable
+from bus.bus import Bus, BusUnavailable, LoginRefused
 from bus.jetstream import connect
 from bus.server_disk import FULL_BYTES, Disk
 from messages import Message, Problem
@@ -152,6 +152,9 @@ async def _connected(url: str, source: str, *, name: str, replicas: int, patienc
     except BusUnavailable:
         why = f"something listens there, but it does not answer as a NATS server within {PATIENCE_SECONDS:g} s"
         raise Unreachable(f"no bus at {shown(url)} (from {source}): {why}", _START) from None
+    except LoginRefused as error:
+        hint = "a `turnout dev` asks for its token: `--data-dir` of it, or its whole address (`turnout env`)"
+        raise Complaint(f"{error} (from {source})", hint=hint, code=3) from None
 
 
 @asynccontextmanager

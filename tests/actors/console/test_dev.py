@@ -137,6 +137,14 @@ def test_any_client_that_knows_the_address_publishes_and_hears_and_no_other(data
     assert "job.done.acme.j-1" in asyncio.run(talk())
 
 
+def test_who_does_not_know_the_token_is_told_where_it_is(data: Path, tmp_path: Path) -> None:
+    bare = "nats://127.0.0.1:" + (data / "nats.url").read_text().strip().rpartition(":")[2]
+    told = turnout(tmp_path / "other", "jobs", "--nats", bare)
+    assert told.returncode == 3
+    assert "Authorization Violation" in told.stderr
+    assert "turnout env" in told.stderr
+
+
 @pytest.mark.parametrize("form", ["text", "jsonl"])
 def test_watch_ends_when_nobody_reads_it_any_more(data: Path, form: str) -> None:
     command = [sys.executable, "-c", "from actors.console.entry import main; main()", "watch", "--output", form]
